@@ -1,0 +1,45 @@
+"""The few things that the engine hands to a component."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+from streamd.clock import SYSTEM_CLOCK, Clock
+from streamd.component.transaction import Transaction
+from streamd.record import TaskId
+
+
+@dataclass(frozen=True, slots=True)
+class PipelineContext:
+    """What is the same for all tasks of a pipeline on this node.
+
+    `state_dir` is the app's own folder (the embedded log's file lies in it); it exists. `kafka` is the `kafka:` section
+    of the pipeline, or else of streamd.yaml, as a checked `transport.kafka.settings.KafkaSettings`, or None.
+    `base_dir` is the folder of the pipeline's file: relative paths in a pipeline start there or at the process's
+    working directory, as each component's docs say.
+    """
+
+    app: str
+    pipeline: str
+    state_dir: Path
+    base_dir: Path
+    kafka: Any = None
+    create_topics: bool = True
+    clock: Clock = field(default=SYSTEM_CLOCK)
+
+
+@dataclass(frozen=True, slots=True)
+class TaskContext:
+    """What a sink's or a stage's per-task part gets.
+
+    `transaction` is the task's own; what a sink appends there is committed with the task's positions. `transactional`
+    names the transport (`kafka`, `embedded`) that the transaction belongs to. `tasks` is how many tasks the part has.
+    """
+
+    pipeline: PipelineContext
+    task: TaskId
+    tasks: int
+    transaction: Transaction
+    transport: str

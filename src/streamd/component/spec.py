@@ -1,0 +1,73 @@
+"""What the registry knows of a component: its names, its settings, what it promises."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass
+from typing import Any, Literal, TypeVar
+
+from streamd.component.model import Model
+
+Kind = Literal["source", "stage", "sink"]
+
+
+@dataclass(frozen=True, slots=True)
+class ComponentSpec:
+    """One component as the registry found it.
+
+    `config` is the pydantic model of its settings; `shorthand`, where given, names the one field that a bare scalar or
+    list in YAML stands for (`filter: amount > 50` is `filter: {where: amount > 50}`); with `shorthand_always` the whole
+    YAML value always is that field (`set: {eur: …}`).
+    `transport`: "kafka", "embedded" or None: whose transactions it can be part of.
+    Sources: `replayable` (can go back to a position), `bounded(config)` (has an end), `decoded` (values are dicts).
+    Sinks: `documents` (takes dicts, not bytes); `delivery`: what it promises, "exactly once", "at least once", …
+    Stages: `fused` (FusedStage) or not (BatchStage); `outputs(config)` names its outputs, () for the plain one.
+    """
+
+    kind: Kind
+    name: str
+    config: type[Model]
+    factory: type[Any]
+    shorthand: str | None = None
+    shorthand_always: bool = False
+    transport: str | None = None
+    replayable: bool = True
+    decoded: bool = False
+    bounded: Callable[[Any], bool] = lambda config: False
+    documents: bool = False
+    delivery: str = "at least once"
+    fused: bool = True
+    outputs: Callable[[Any], tuple[str, ...]] = lambda config: ()
+
+    @property
+    def doc(self) -> str:
+        """The component's docs: the docstring of the module that defines it."""
+        import sys
+
+        return sys.modules[self.factory.__module__].__doc__ or ""
+
+
+T = TypeVar("T", bound=type[Any])
+
+
+def source(name: str, *, config: type[Model], **traits: Any) -> Callable[[T], T]:
+    """Class decorator: make a class known as the source `name`. It sets `spec` on the class; the registry reads it."""
+    return _known("source", name, config, traits)
+
+
+def stage(name: str, *, config: type[Model], **traits: Any) -> Callable[[T], T]:
+    """Class decorator: make a class known as the stage `name`."""
+    return _known("stage", name, config, traits)
+
+
+def sink(name: str, *, config: type[Model], **traits: Any) -> Callable[[T], T]:
+    """Class decorator: make a class known as the sink `name`."""
+    return _known("sink", name, config, traits)
+
+
+def _known(kind: Kind, name: str, config: type[Model], traits: dict[str, Any]) -> Callable[[T], T]:
+    def decorate(cls: T) -> T:
+        cls.spec = ComponentSpec(kind, name, config, cls, **traits)
+        return cls
+
+    return decorate

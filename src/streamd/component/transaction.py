@@ -1,0 +1,68 @@
+"""The contract of a task's transaction: outputs, state and positions become durable together, or not at all.
+
+`runtime/checkpoint.py` alone calls these methods, in the order open → (begin → append… → flush → put_positions →
+commit)… → close. After any exception other than from `open` the transaction is spent: `abandon` it and make a new one.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from typing import Any, Protocol
+
+from streamd.record import Headers, Position
+
+
+@dataclass(frozen=True, slots=True)
+class Committed:
+    """What the last checkpoint of a task left. Empty for a task that never committed.
+
+    `positions`: {(source id, partition): position to go on from}. `cursors`: {sink id: what the sink's writer gave at
+    its last flush}.
+    """
+
+    positions: Mapping[tuple[str, int], Position] = field(default_factory=dict)
+    cursors: Mapping[str, Any] = field(default_factory=dict)
+
+
+class Transaction(Protocol):
+    """One task's transactions, one after another; at most one is open."""
+
+    async def open(self) -> Committed:
+        """Fence every older instance of this task, settle what it left open, and return what is committed.
+
+        May be called once. Raises UnavailableError, AccessDeniedError, FatalError.
+        """
+
+    def begin(self) -> None:
+        """Open a transaction, lazily: nothing is sent before there is something to send. No-op when one is open."""
+
+    def append(
+        self, topic: str, partition: int, key: bytes | None, value: bytes | None, timestamp: int, headers: Headers
+    ) -> None:
+        """Add one output record; never blocks. Raises LoadError when the record alone is too large: nothing was added."""
+
+    @property
+    def backlog(self) -> int:
+        """Bytes appended and not yet accepted by the transport. The task stops reading above its limit."""
+
+    async def drain(self) -> None:
+        """Push full batches out, and return when the backlog is small again. Raises what made a batch fail."""
+
+    async def flush(self) -> None:
+        """Return when everything appended is in the transport's hands. Raises what made any of it fail."""
+
+    async def put_positions(self, positions: Mapping[tuple[str, int], Position], cursors: Mapping[str, Any]) -> None:
+        """Make the positions and cursors part of the open transaction. Fails with FencedError for a stale generation."""
+
+    async def commit(self) -> None:
+        """Commit. Any exception means: the outcome is unknown, abandon and open anew (`open` tells what is committed)."""
+
+    async def abort(self) -> None:
+        """Give up the open transaction, orderly. The transaction can be used again after it."""
+
+    async def close(self) -> None:
+        """Close when nothing is open, or abort what is. Bounded in time; never raises."""
+
+    def abandon(self) -> None:
+        """Drop everything at once without speaking to the other side. The next instance's `open` settles the rest."""

@@ -1,0 +1,86 @@
+"""What can go wrong, as a small tree. Policy depends on the class of an error, never on its text."""
+
+from __future__ import annotations
+
+
+class StreamdError(Exception):
+    """Root of all errors that streamd raises on purpose.
+
+    The message is one sentence: what was wrong, the value got, what would be right. It never holds record contents or
+    secrets.
+    """
+
+
+class ConfigError(StreamdError):
+    """The configuration cannot be run. `diagnostics` holds every problem found, each with its place."""
+
+    def __init__(self, message: str, diagnostics: tuple[object, ...] = ()) -> None:
+        super().__init__(message)
+        self.diagnostics = diagnostics
+
+
+class TransientError(StreamdError):
+    """May pass by itself: tried again with back-off. `retry_after` seconds, where the other side said so."""
+
+    def __init__(self, message: str, retry_after: float | None = None) -> None:
+        super().__init__(message)
+        self.retry_after = retry_after
+
+
+class FatalError(StreamdError):
+    """Will not pass by itself: the pipeline stops and says why."""
+
+
+class FencedError(StreamdError):
+    """A newer instance of the same task, or a newer generation of its group, has taken over: this one must stop."""
+
+
+class UnavailableError(TransientError):
+    """A server that a pipeline needs cannot be reached."""
+
+
+class AccessDeniedError(FatalError):
+    """The server knows who we are, or refuses to, and does not let us: a human has to change something."""
+
+
+class NotFoundError(FatalError):
+    """A named thing (topic, file, table) does not exist and may not be created."""
+
+
+class PositionLostError(FatalError):
+    """The position to resume from is no longer in the source (retention has passed it, a file was truncated)."""
+
+
+class RecordError(StreamdError):
+    """One record cannot be processed; the others can. `on_error` says what becomes of it.
+
+    The subclasses name the phase. `detail` may hold record contents and is shown only where a pipeline asks for it.
+    """
+
+    phase = "transform"
+
+    def __init__(self, message: str, detail: str | None = None) -> None:
+        super().__init__(message)
+        self.detail = detail
+
+
+class ExtractError(RecordError):
+    """The record could not be read: not valid in its format, too large, a time out of bounds."""
+
+    phase = "extract"
+
+
+class TransformError(RecordError):
+    """A stage failed on the record: a missing field, a wrong type, an expression that has no value."""
+
+    phase = "transform"
+
+
+class LoadError(RecordError):
+    """A sink refused this one record: too large, a value it cannot hold."""
+
+    phase = "load"
+
+
+class MissingFieldError(TransformError):
+    """An expression names a field that the record does not have."""

@@ -1,0 +1,1 @@
+"""Metrics, logs, health: saying what happens. Decides nothing."""

@@ -1,0 +1,1 @@
+"""Deciding what runs: graph, tasks, chains compiled to code, explain. Pure."""

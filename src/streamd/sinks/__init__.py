@@ -1,0 +1,1 @@
+"""One file per sink; the file's name is the name in YAML."""

@@ -1,0 +1,1 @@
+"""Speaking to other systems; knows nothing of pipelines."""

@@ -1,0 +1,1 @@
+"""Apache Kafka. aiokafka is used here only."""
