@@ -13,7 +13,7 @@ TaskState = Literal["starting", "running", "backing_off", "draining", "drained",
 """`drained`: a bounded input was read to its end and committed. `backing_off`: waits after a TransientError."""
 
 PipelineState = Literal["starting", "running", "backing_off", "draining", "drained", "stopped", "failed"]
-"""`starting`: checks its components, joins its group, or not all tasks run yet. `failed`: stopped for good, see `error`."""
+"""`starting`: checks its components, joins its group, waits for its tasks. `failed`: stopped for good, see `error`."""
 
 WorkerState = Literal["starting", "running", "backing_off", "stopping", "stopped"]
 """`backing_off`: the process ended and its replacement is not started yet."""
@@ -23,7 +23,7 @@ ComponentKind = Literal["source", "stage", "sink", "dead_letter"]
 
 @dataclass(frozen=True, slots=True)
 class ErrorStatus:
-    """An error as it may be shown: its class, its sanitised message (no record contents, no secrets), and when it was."""
+    """An error as it may be shown: class, sanitised message (no record contents, no secrets), time."""
 
     error: str
     message: str
@@ -35,8 +35,9 @@ class TaskStatus:
     """One task of a pipeline, as this node runs it.
 
     `lag`: records (bytes, for files) that are there and not yet read, None when unknowable. `idle`: everything read is
-    committed and lag is 0. `positions`: source id → position. `last_progress`: when it last read or committed anything,
-    or was assigned to this node; a restart alone does not count, so that a task that only ever restarts shows as stalled.
+    committed and lag is 0. `positions`: source id → position. `last_progress`: when it last read or committed
+    anything, or was assigned to this node; a restart alone does not count, so that a task that only ever restarts
+    shows as stalled.
     """
 
     pipeline: str
