@@ -1,0 +1,43 @@
+"""Fixtures for every test. A service that does not come up fails the tests that need it; nothing skips."""
+
+from __future__ import annotations
+
+from collections.abc import AsyncIterator, Awaitable, Callable, Iterator
+
+import pytest
+
+from services.kafka import KafkaBroker, KafkaCluster, Topics
+
+MakeTopic = Callable[..., Awaitable[str]]
+
+
+@pytest.fixture(scope="session")
+def kafka(tmp_path_factory: pytest.TempPathFactory) -> Iterator[KafkaBroker]:
+    """One real broker for the session (`kafka.bootstrap`). Whoever stops or pauses brokers starts one of their own."""
+    broker = KafkaBroker(tmp_path_factory.mktemp("kafka", numbered=True))
+    try:
+        broker.start()
+        yield broker
+    finally:
+        broker.discard()
+
+
+@pytest.fixture(scope="session")
+def kafka_cluster(tmp_path_factory: pytest.TempPathFactory) -> Iterator[KafkaCluster]:
+    """Three real brokers for the session; a test that takes one down brings it back."""
+    cluster = KafkaCluster(tmp_path_factory.mktemp("kafka-cluster", numbered=True))
+    try:
+        cluster.start()
+        yield cluster
+    finally:
+        cluster.discard()
+
+
+@pytest.fixture
+async def make_topic(kafka: KafkaBroker) -> AsyncIterator[MakeTopic]:
+    """`await make_topic(partitions=1, **config)` gives the name of a new topic, deleted after the test."""
+    topics = Topics(kafka.bootstrap)
+    try:
+        yield topics.make
+    finally:
+        await topics.delete_all()
