@@ -1,0 +1,65 @@
+# Verbs of the project; `make` alone lists them. Nothing has to be set up before: each target brings what it needs.
+
+SHELL := /bin/bash
+.SHELLFLAGS := -euo pipefail -c
+.DEFAULT_GOAL := help
+
+BIN := .venv/bin
+CACHE := $(or $(STREAMD_TEST_CACHE),.cache/services)
+
+.PHONY: help
+help: ## List the targets
+	@awk 'BEGIN {FS = ":.*## "} /^[a-z-]+:.*## / {printf "  make %-10s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
+
+# The project itself is enough to run it; the developers' tools come on top.
+.venv/.project: pyproject.toml tools/setup
+	@tools/setup project
+
+.venv/.dev: pyproject.toml tools/setup
+	@tools/setup dev
+
+.PHONY: setup
+setup: .venv/.dev ## Make .venv with the project and the developers' tools
+
+.PHONY: run
+run: .venv/.project ## Run the quickstart pipeline over the bundled sample events, without any server
+	@rm -rf .streamd/quickstart
+	$(BIN)/streamd run config/pipelines/quickstart.yaml --config config/quickstart.yaml --until-idle
+
+.PHONY: test
+test: services lint ## Run every check and every test, with a real Kafka broker
+	$(BIN)/pytest
+
+.PHONY: services
+services: .venv/.dev ## Install what tests need: Java, Maven, Kafka's jars, systemd's and Prometheus' checkers
+	@tools/services
+	@PYTHONPATH=tests $(BIN)/python -c "from services.kafka import jars; jars()"
+
+.PHONY: lint
+lint: .venv/.dev ## ruff, mypy, import contracts
+	$(BIN)/ruff check .
+	$(BIN)/ruff format --check .
+	$(BIN)/mypy
+	$(BIN)/lint-imports --no-cache
+
+.PHONY: format
+format: .venv/.dev ## Format the code and mend what ruff can mend
+	$(BIN)/ruff check --fix .
+	$(BIN)/ruff format .
+
+.PHONY: docs
+docs: .venv/.dev ## Generate docs/reference and config/schemas from the code
+	@tools/docs
+
+.PHONY: bench
+bench: .venv/.dev ## Measure; see bench/README.md
+	@tools/bench
+
+.PHONY: image
+image: ## Build the container image streamd:latest with docker or podman
+	@tools/image
+
+.PHONY: clean
+clean: ## Delete what was built or cached, downloads included
+	rm -rf .venv .cache .mypy_cache .ruff_cache .pytest_cache .hypothesis .import_linter_cache .streamd build dist
+	find . -name __pycache__ -type d -prune -exec rm -rf {} +
