@@ -62,10 +62,11 @@ class Body(Protocol):
         Stays in force until the end of the chain: enter it, write lines, and let the engine close it.
         """
 
-    def output(self, name: str, condition: str | None) -> None:
+    def output(self, name: str, condition: str | None, *, exclusive: bool = True) -> None:
         """For stages with named outputs: records go on at output `name` where the condition holds (None: always).
 
-        Conditions are given in order; with `first` semantics the engine tries them as if/elif/else.
+        Exclusive outputs are tried in the order given, and the first whose condition holds takes the record; the others
+        each take every record that they match. A record that no output takes counts as filtered.
         """
 
 

@@ -1,0 +1,261 @@
+"""What one stage sees of the generated function while it writes its lines: the `Body` contract, over a path of the graph."""
+
+from __future__ import annotations
+
+import keyword
+import re
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import contextmanager
+from dataclasses import dataclass, field, replace
+from typing import Any
+
+from streamd.expr import Expression
+from streamd.plan import runtime_names as names
+from streamd.plan.document import Base, Document, FieldUse
+
+
+class FuseError(Exception):
+    """A stage cannot be compiled where it stands: for instance a field that `map` has dropped is read after it."""
+
+    def __init__(self, stage_id: str, message: str) -> None:
+        super().__init__(message)
+        self.stage_id = stage_id
+
+
+@dataclass(slots=True)
+class Code:
+    """The lines of the generated function, its constants and its counters.
+
+    `owners` says for each line which component wrote it: an exception's line number tells the stage that failed.
+    `counters` are (variable, component id, what) with what in "filtered", "elements", "output:NAME".
+    """
+
+    lines: list[str] = field(default_factory=list)
+    owners: list[str] = field(default_factory=list)
+    namespace: dict[str, Any] = field(default_factory=dict)
+    taken: set[str] = field(default_factory=lambda: set(names.RESERVED))
+    counters: list[tuple[str, str, str]] = field(default_factory=list)
+    use: FieldUse = field(default_factory=FieldUse)
+
+    def line(self, indent: int, source: str, owner: str) -> None:
+        self.lines.append("    " * indent + source)
+        self.owners.append(owner)
+
+    def fresh(self, hint: str) -> str:
+        """A new variable name that looks like the hint."""
+        word = re.sub(r"\W", "_", hint) or "x"
+        if word[0].isdigit() or keyword.iskeyword(word) or word.startswith("__"):
+            word = f"x_{word}"
+        name, n = word, 2
+        while name in self.taken:
+            name, n = f"{word}_{n}", n + 1
+        self.taken.add(name)
+        return name
+
+    def counter(self, component: str, what: str) -> str:
+        for variable, owner, kind in self.counters:
+            if (owner, kind) == (component, what):
+                return variable
+        variable = self.fresh(f"{what.replace(':', '_')}_{component}")
+        self.counters.append((variable, component, what))
+        return variable
+
+    def constant(self, hint: str, value: Any) -> str:
+        for name, bound in self.namespace.items():
+            if bound is value:
+                return name
+        name = hint if hint not in self.taken else self.fresh(hint)
+        name = self.fresh(name) if not name.isidentifier() or keyword.iskeyword(name) else name
+        self.taken.add(name)
+        self.namespace[name] = value
+        return name
+
+
+@dataclass(slots=True)
+class Path:
+    """Where the writing stands on one way through the graph.
+
+    `may_continue`: nothing else follows in the innermost loop, so that a record can be given up with `continue`.
+    `filtered`: some records may already be gone, so a full parse from here on is not paid by every record.
+    """
+
+    indent: int
+    document: Document
+    key: str = "r.key"
+    timestamp: str = "r.timestamp"
+    headers: str = "r.headers"
+    may_continue: bool = True
+    filtered: bool = False
+
+    def branch(self, *, last: bool) -> Path:
+        return replace(self, may_continue=self.may_continue and last)
+
+
+class FusedBody:
+    """The `Body` of one stage on one path. Also the `Resolver` of the expressions that the stage evaluates there."""
+
+    def __init__(self, code: Code, path: Path, stage_id: str, topic: str) -> None:
+        self.code, self.path, self.stage_id, self.topic = code, path, stage_id, topic
+        self.outputs: list[tuple[str, str | None, bool]] = []
+
+    # What stages call.
+
+    def value(self, expression: Expression) -> str:
+        return expression.source(self)
+
+    def local(self, name_hint: str, source: str) -> str:
+        if source.isidentifier() and source in self.code.taken:
+            return source
+        name = self.code.fresh(name_hint)
+        self.line(f"{name} = {source}")
+        return name
+
+    def constant(self, hint: str, value: Any) -> str:
+        return self.code.constant(hint, value)
+
+    def line(self, source: str) -> None:
+        self.code.line(self.path.indent, source, self.stage_id)
+
+    def keep_if(self, condition: str) -> None:
+        counter = self.code.counter(self.stage_id, "filtered")
+        if self.path.may_continue:
+            self.line(f"if not ({condition}):")
+            self.code.line(self.path.indent + 1, f"{counter} += 1", self.stage_id)
+            self.code.line(self.path.indent + 1, "continue", self.stage_id)
+        else:
+            # What comes after this path in the same loop must still run: nest instead of leaving.
+            self.line(f"kept = {condition}")
+            self.line("if not kept:")
+            self.code.line(self.path.indent + 1, f"{counter} += 1", self.stage_id)
+            self.line("else:")
+            self.path.indent += 1
+        self.path.filtered = True
+
+    def set_field(self, path: Sequence[str], source: str) -> None:
+        name, rest = path[0], tuple(path[1:])
+        if rest:
+            old = self.field_or(name, "None")
+            source = f"{self.constant('with_path', names.with_path)}({old}, {rest!r}, {source})"
+        self._shadow(name)
+        self.path.document = self.path.document.with_field(name, self.local(name, source))
+
+    def drop_field(self, path: Sequence[str]) -> None:
+        if len(path) == 1:
+            self._own_base()
+            self.path.document = self.path.document.without_field(path[0])
+        else:
+            drop = self.constant("without_path", names.without_path)
+            self.replace_document(f"{drop}({self.document()}, {tuple(path)!r})")
+
+    def replace(self, fields: Mapping[str, str]) -> None:
+        # Each value is computed once and before any of the names changes: they may be read again further on.
+        overlay = {name: self.local(name, source) for name, source in fields.items()}
+        self.path.document = Document(Base.NOTHING, overlay=overlay)
+
+    def replace_document(self, source: str) -> None:
+        self.path.document = Document(Base.DICT, self.local("document", source))
+
+    def document(self) -> str:
+        self._own_base()
+        doc = self.path.document
+        if doc.base is Base.NOTHING:
+            return f"{{{doc.literal()}}}"
+        if doc.dropped:
+            kept = self.constant("without_fields", names.without_fields)
+            base = f"{kept}({doc.var}, {self.constant('dropped', doc.dropped)})"
+            return f"{{**{base}, {doc.literal()}}}" if doc.overlay else base
+        return f"{{**{doc.var}, {doc.literal()}}}" if doc.overlay else doc.var
+
+    def set_key(self, source: str) -> None:
+        self.path.key = self.local("key", source)
+
+    def add_headers(self, source: str) -> None:
+        self.path.headers = self.local("headers", f"(*{self.path.headers}, *{source})")
+
+    @contextmanager
+    def each(self, name_hint: str, iterable: str) -> Iterator[str]:
+        counter = self.code.counter(self.stage_id, "elements")
+        item = self.code.fresh(name_hint)
+        self.line(f"for {item} in {iterable}:")
+        self.path.indent += 1
+        self.path.may_continue = True
+        self.line(f"{counter} += 1")
+        yield item
+
+    def output(self, name: str, condition: str | None, *, exclusive: bool = True) -> None:
+        self.outputs.append((name, condition, exclusive))
+
+    # What expressions call (`streamd.expr.Resolver`).
+
+    def field(self, name: str) -> str:
+        doc = self.path.document
+        if name in doc.overlay:
+            return doc.overlay[name]
+        if doc.base is Base.NOTHING:
+            known = ", ".join(doc.overlay) or "no field"
+            raise FuseError(self.stage_id, f"there is no field {name!r} here: the document has {known}")
+        if name in doc.dropped:
+            raise FuseError(self.stage_id, f"there is no field {name!r} here: an earlier stage drops it")
+        if doc.base is Base.DICT:
+            return f"{doc.var}[{name!r}]"
+        self.code.use.read[name] = None
+        if name in self.code.use.probed:
+            need = self.constant("need", names.need)
+            return f"{need}({doc.var}.{names.attribute(name)}, {name!r})"
+        return f"{doc.var}.{names.attribute(name)}"
+
+    def field_or(self, name: str, default: str) -> str:
+        doc = self.path.document
+        if name in doc.overlay:
+            return doc.overlay[name]
+        if doc.base is Base.NOTHING or name in doc.dropped:
+            return default
+        if doc.base is Base.DICT:
+            return f"{doc.var}.get({name!r})" if default == "None" else f"({doc.var}[{name!r}] if {name!r} in {doc.var} else {default})"
+        self.code.use.probed[name] = None
+        unset = self.constant("UNSET", names.UNSET)
+        attribute = f"{doc.var}.{names.attribute(name)}"
+        return f"({attribute} if {attribute} is not {unset} else {default})"
+
+    def has_field(self, name: str) -> str:
+        doc = self.path.document
+        if name in doc.overlay:
+            return "True"
+        if doc.base is Base.NOTHING or name in doc.dropped:
+            return "False"
+        if doc.base is Base.DICT:
+            return f"({name!r} in {doc.var})"
+        self.code.use.probed[name] = None
+        return f"({doc.var}.{names.attribute(name)} is not {self.constant('UNSET', names.UNSET)})"
+
+    def metadata(self, name: str) -> str:
+        match name:
+            case "_key":
+                return f"{self.constant('key_text', names.key_text)}({self.path.key})"
+            case "_timestamp":
+                return self.path.timestamp
+            case "_topic":
+                return self.topic
+            case "_partition":
+                return "partition"
+            case "_offset":
+                return "r.offset"
+            case "_headers":
+                return f"{self.constant('header_map', names.header_map)}({self.path.headers})"
+        raise FuseError(self.stage_id, f"there is no metadata {name!r}")
+
+    # How the document changes its base.
+
+    def _shadow(self, name: str) -> None:
+        if self.path.document.base is Base.TYPED:
+            self.code.use.shadowed[name] = None
+
+    def _own_base(self) -> None:
+        """Have the whole document as a dict: parse it here when only fields of it were decoded so far."""
+        doc = self.path.document
+        if doc.base is Base.TYPED:
+            if not self.path.filtered:
+                self.code.use.whole = True
+            loads = self.constant("loads", names.loads)
+            whole = self.local("whole", f"{loads}({doc.raw})")
+            self.path.document = replace(doc, base=Base.DICT, var=whole)

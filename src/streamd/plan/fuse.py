@@ -1,0 +1,354 @@
+"""Chains to code: neighbouring stages become one Python function over a batch.
+
+The function is what one would write by hand for these stages: one loop over the records, fields decoded straight from
+the bytes, conditions and assignments as plain Python, output rows appended to lists. `streamd explain --code` prints it.
+
+    chain(records, partition, failed, TARGET…) → counts
+
+appends to each target's list (rows for sinks, Records for batch stages) and to `failed` (record, error) for the records
+that could not be processed; a record that fails leaves nothing in any list. `counts` are in the order of `counters`.
+
+There are two functions when the fast one decodes fields only: a record that does not fit it (a field is missing, the
+document is not an object) is given to `chain_plain`, which parses it whole and finds out what is wrong, if anything is.
+Which fields the fast one decodes is found by writing the chain once for the record of uses alone, and then again.
+"""
+
+from __future__ import annotations
+
+import linecache
+from collections.abc import Callable, Mapping, Sequence
+from copy import deepcopy
+from dataclasses import dataclass, field
+from typing import Any
+
+import msgspec
+
+from streamd.clock import SYSTEM_CLOCK
+from streamd.codecs import codec
+from streamd.component.stage import FusedStage
+from streamd.config.pipeline import ComponentConfig
+from streamd.plan import runtime_names as names
+from streamd.plan.body import Code, FusedBody, FuseError, Path
+from streamd.plan.document import Base, Document, FieldUse
+from streamd.plan.graph import ChainPlan, PartPlan, outputs_of
+from streamd.record import Record
+
+Function = Callable[..., tuple[int, ...]]
+
+
+@dataclass(frozen=True, slots=True)
+class Chain:
+    """A compiled chain. `targets` are component ids in the order of the function's last arguments.
+
+    `owners[n]` is the id of the component that wrote line n+1 of `source`. `plain` parses every record whole; it is
+    `function` itself where that does so anyway.
+    """
+
+    entry: str
+    targets: tuple[str, ...]
+    function: Function
+    plain: Function
+    source: str
+    owners: tuple[str, ...]
+    counters: tuple[tuple[str, str], ...]
+    decodes: tuple[str, ...] = field(default=())
+
+    def owner_of(self, error: BaseException) -> str:
+        """The id of the component whose line raised the error."""
+        trace = error.__traceback__
+        if trace is None or trace.tb_lineno > len(self.owners):
+            return self.entry
+        return self.owners[trace.tb_lineno - 1]
+
+
+def fuse(part: PartPlan, chain: ChainPlan, stages: Mapping[str, FusedStage]) -> Chain:
+    """Compile one chain of a part. `stages` are the instances of its fused stages, by id.
+
+    Raises FuseError, which names the stage, when the chain cannot work.
+    """
+    return _Fuser(part, chain, stages).compile()
+
+
+class _Fuser:
+    def __init__(self, part: PartPlan, chain: ChainPlan, stages: Mapping[str, FusedStage]) -> None:
+        self.part, self.chain, self.stages = part, chain, stages
+        entry = chain.entry
+        self.from_records = entry.kind == "stage"
+        self.decoded = self.from_records or entry.spec.decoded
+        self.format = "json" if self.from_records else getattr(entry.settings, "format", "json")
+        self.tombstones = getattr(entry.settings, "tombstones", "error")
+        self.event_time = None if self.from_records else getattr(entry.settings, "event_time", None)
+        self.max_future: float | None = getattr(self.event_time, "max_future", None)
+        self.topic = "r.topic" if self.from_records else repr(getattr(entry.settings, "topic", None) or entry.id)
+        self.misfit_line = 0
+        self.code = Code()
+        self.target_names: dict[str, str] = {}
+        # A record may leave several rows before it fails when it has several ways out, or many elements.
+        self.atomic = False
+
+    def compile(self) -> Chain:
+        use = FieldUse()
+        typed = not self.decoded and self.format == "json"
+        if typed:
+            # The first writing only finds which fields are used, the second knows; a third is needed when the second
+            # found that a field is also asked for by `has` or `get`, which changes how it is read.
+            for _ in range(3):
+                before = use.struct_fields()
+                self._write("chain", use)
+                use = self.code.use
+                if use.whole or use.struct_fields() == before:
+                    break
+            typed = not use.whole
+        self.code = Code(use=use)
+        for target in self.chain.targets:
+            self.target_names[target.id] = self.code.fresh(target.id)
+        if typed:
+            self._function("chain", use, typed=True)
+            if use.struct_fields():
+                self._function("chain_plain", use, typed=False)
+        else:
+            self._function("chain", use, typed=False)
+        return self._finish(use if typed else FieldUse())
+
+    def _write(self, name: str, use: FieldUse) -> None:
+        """Write the fast function only to see which fields it uses."""
+        self.code = Code(use=FieldUse(probed=dict(use.probed)))
+        for target in self.chain.targets:
+            self.target_names[target.id] = self.code.fresh(target.id)
+        self._function(name, use, typed=True)
+
+    def _finish(self, use: FieldUse) -> Chain:
+        code = self.code
+        source = "\n".join(code.lines) + "\n"
+        namespace = dict(code.namespace)
+        filename = f"<streamd chain {self.part.index}:{self.chain.entry.id}>"
+        exec(compile(source, filename, "exec"), namespace)  # noqa: S102 - the source is our own, expressions are allow-listed
+        linecache.cache[filename] = (len(source), None, source.splitlines(keepends=True), filename)
+        function = namespace["chain"]
+        return Chain(
+            entry=self.chain.entry.id,
+            targets=tuple(t.id for t in self.chain.targets),
+            function=function,
+            plain=namespace.get("chain_plain", function),
+            source=source,
+            owners=tuple(code.owners),
+            counters=tuple((owner, what) for _, owner, what in code.counters),
+            decodes=tuple(name for name, _ in use.struct_fields()),
+        )
+
+    def _function(self, name: str, use: FieldUse, *, typed: bool) -> None:
+        code, entry = self.code, self.chain.entry.id
+        if code.lines:
+            code.line(0, "", entry)
+            code.line(0, "", entry)
+        targets = "".join(f", {self.target_names[t.id]}" for t in self.chain.targets)
+        code.line(0, f"def {name}(records, partition, failed{targets}):", entry)
+        head = len(code.lines)
+        code.line(1, "for r in records:", entry)
+        code.line(2, "try:", entry)
+        path = self._start(use, typed=typed, targets=targets)
+        self.atomic = False
+        self._fan_out(self.part.consumers.get(entry, ()), path)
+        code.line(2, "except Exception as error:", entry)
+        if self.atomic:
+            for i, target in enumerate(self.chain.targets):
+                code.line(3, f"del {self.target_names[target.id]}[mark_{i}:]", entry)
+        code.line(3, "failed.append((r, error))", entry)
+        code.line(1, f"return ({''.join(variable + ', ' for variable, _, _ in code.counters)})", entry)
+        if self.misfit_line:
+            adds = [f"{v} += {'1' if what == 'misfits' else f'counts[{i}]'}" for i, (v, _, what) in enumerate(code.counters)]
+            self._insert(self.misfit_line, [f"                {add}" for add in adds])
+            self.misfit_line = 0
+        self._insert_head(head)
+
+    def _insert_head(self, at: int) -> None:
+        """Counters start at zero; marks are set per record where a failing record may have left rows already."""
+        head = [f"    {variable} = 0" for variable, _, _ in self.code.counters]
+        if self.max_future is not None:
+            now = self.code.constant("now_ms", SYSTEM_CLOCK.now_ms)
+            head.append(f"    limit_ms = {now}() + {round(self.max_future * 1000)}")
+        self._insert(at, head)
+        if self.atomic:
+            marks = [f"        mark_{i} = len({self.target_names[t.id]})" for i, t in enumerate(self.chain.targets)]
+            self._insert(at + len(head) + 1, marks)
+
+    def _insert(self, at: int, lines: list[str]) -> None:
+        self.code.lines[at:at] = lines
+        self.code.owners[at:at] = [self.chain.entry.id] * len(lines)
+
+    def _start(self, use: FieldUse, *, typed: bool, targets: str) -> Path:
+        """Write how a record becomes a document."""
+        code, entry = self.code, self.chain.entry.id
+
+        def line(source: str, indent: int = 3) -> None:
+            code.line(indent, source, entry)
+
+        path = Path(3, Document(Base.DICT, "d"))
+        if self.from_records:
+            line("d = r.value")
+            return path
+        line("v = r.value")
+        self._tombstone(path)
+        if self.decoded:
+            line(f"d = {code.constant('document_of', names.document_of)}(v)")
+        elif typed and not use.struct_fields():
+            # Nobody looks inside: the bytes go on as they came.
+            line(f"if v.__class__ is not bytes: {code.constant('not_bytes', names.not_bytes)}(v)")
+            path.document = Document(Base.TYPED, "d", "v")
+        elif typed:
+            code.namespace["decode"] = names.decoder(use.struct_fields())
+            code.namespace["DecodeError"] = msgspec.DecodeError
+            line("try:")
+            line("d = decode(v)", 4)
+            line("except DecodeError:")
+            code.counter(entry, "misfits")
+            line(f"counts = chain_plain((r,), partition, failed{targets})", 4)
+            self.misfit_line = len(code.lines)
+            line("continue", 4)
+            path.document = Document(Base.TYPED, "d", "v")
+        elif self.format == "json":
+            document_of, loads = code.constant("document_of", names.document_of), code.constant("loads", names.loads)
+            line(f"d = {document_of}({loads}(v))")
+            path.document = Document(Base.DICT, "d", "v")
+        else:
+            line(f"d = {code.constant('decode_' + self.format, codec(self.format).decode)}(v)")
+            path.document = Document(Base.DICT, "d", "v")
+        self._event_time(path)
+        return path
+
+    def _tombstone(self, path: Path) -> None:
+        """A record without a value has no document: without a word in the settings it is an error of its own."""
+        if self.tombstones not in ("forward", "drop"):
+            return
+        code, entry = self.code, self.chain.entry.id
+        code.line(3, "if v is None:", entry)
+        if self.tombstones == "drop":
+            code.line(4, f"{code.counter(entry, 'filtered')} += 1", entry)
+        else:
+            for target in self.chain.targets:
+                row = self._record("None", path) if target.kind == "stage" else "(r.key, None, r.timestamp, r.headers)"
+                code.line(4, f"{self.target_names[target.id]}.append({row})", entry)
+        code.line(4, "continue", entry)
+
+    def _event_time(self, path: Path) -> None:
+        """Take the record's time from its field, and refuse one that lies too far ahead."""
+        if self.event_time is None:
+            return
+        entry = self.chain.entry.id
+        body = FusedBody(self.code, path, entry, self.topic)
+        if self.event_time.field is not None:
+            check = self.code.constant("event_time", names.event_time)
+            path.timestamp = body.local("event_ms", body.value(self.event_time.field))
+            body.line(f"if {path.timestamp}.__class__ is not int: {path.timestamp} = {check}({path.timestamp})")
+        if self.max_future is not None:
+            late = self.code.constant("too_far_ahead", names.too_far_ahead)
+            body.line(f"if {path.timestamp} > limit_ms: {late}({path.timestamp}, limit_ms)")
+
+    def _fan_out(self, readers: Sequence[ComponentConfig], path: Path) -> None:
+        self.atomic = self.atomic or len(readers) > 1
+        for i, reader in enumerate(readers):
+            self._reach(reader, path.branch(last=i == len(readers) - 1))
+
+    def _reach(self, reader: ComponentConfig, path: Path) -> None:
+        if reader.id in self.target_names:
+            self._emit(reader, path)
+            return
+        body = FusedBody(self.code, path, reader.id, self.topic)
+        self.stages[reader.id].fuse(body)
+        self.atomic = self.atomic or any(owner == reader.id and what == "elements" for _, owner, what in self.code.counters)
+        if not body.outputs:
+            self._fan_out(self.part.consumers.get(outputs_of(reader)[0], ()), path)
+        elif all(exclusive for _, _, exclusive in body.outputs):
+            self._outputs_first(reader, body)
+        else:
+            self._outputs_all(reader, body)
+
+    def _outputs_first(self, reader: ComponentConfig, body: FusedBody) -> None:
+        keyword = "if"
+        for name, condition, _ in body.outputs:
+            body.line("else:" if condition is None and keyword == "elif" else f"{keyword} {condition or 'True'}:")
+            self._output(reader, name, body.path)
+            keyword = "elif"
+            if condition is None:
+                return
+        body.line("else:")
+        self.code.line(body.path.indent + 1, f"{self.code.counter(reader.id, 'filtered')} += 1", reader.id)
+
+    def _outputs_all(self, reader: ComponentConfig, body: FusedBody) -> None:
+        self.atomic = True
+        matched = [(name, body.local(f"to_{name}", condition or "True")) for name, condition, _ in body.outputs]
+        body.line(f"if not ({' or '.join(variable for _, variable in matched)}):")
+        self.code.line(body.path.indent + 1, f"{self.code.counter(reader.id, 'filtered')} += 1", reader.id)
+        for i, (name, variable) in enumerate(matched):
+            body.line(f"if {variable}:")
+            self._output(reader, name, body.path.branch(last=i == len(matched) - 1))
+
+    def _output(self, reader: ComponentConfig, name: str, path: Path) -> None:
+        """What runs for the records at one named output, one level in. An output that nobody reads drops them, counted."""
+        readers = self.part.consumers.get(f"{reader.id}.{name}", ())
+        inner = path.branch(last=True)
+        inner.indent += 1
+        inner.filtered = True
+        counter = self.code.counter(reader.id, f"output:{name}" if readers else "filtered")
+        self.code.line(inner.indent, f"{counter} += 1", reader.id)
+        self._fan_out(readers, inner)
+
+    def _emit(self, target: ComponentConfig, path: Path) -> None:
+        body = FusedBody(self.code, path, target.id, self.topic)
+        name = self.target_names[target.id]
+        if target.kind == "stage":
+            document = body.document()
+            body.line(f"{name}.append({self._record(self._own(body, document), path)})")
+            return
+        settings = target.settings
+        key, timestamp = getattr(settings, "key", None), getattr(settings, "timestamp", None)
+        to_key = self.code.constant("to_key", names.to_key) if key is not None else ""
+        key_source = f"{to_key}({body.value(key)})" if key is not None else path.key
+        time_source = body.value(timestamp) if timestamp is not None else path.timestamp
+        headers = getattr(settings, "headers", None)
+        if headers:
+            to_key = self.code.constant("to_key", names.to_key)
+            pairs = "".join(f"({header!r}, {to_key}({body.value(value)})), " for header, value in headers.items())
+            body.add_headers(f"({pairs})")
+        value = self._encode(target, body)
+        body.line(f"{name}.append(({key_source}, {value}, {time_source}, {path.headers}))")
+
+    def _encode(self, target: ComponentConfig, body: FusedBody) -> str:
+        """Python source of the row's value: the record's own bytes wherever they still say the same."""
+        doc = body.path.document
+        if target.spec.documents:
+            return self._own(body, body.document())
+        out_format = getattr(target.settings, "format", "json")
+        raw = None if self.decoded or out_format != self.format else doc.raw
+        if raw and doc.unchanged:
+            return raw
+        if out_format != "json":
+            return f"{self.code.constant('encode_' + out_format, codec(out_format).encode)}({body.document()})"
+        dumps = self.code.constant("dumps", names.dumps)
+        required = any(required for _, required in self.code.use.struct_fields())
+        if not (raw and doc.base is Base.TYPED and required and not doc.dropped):
+            return f"{dumps}({body.document()})"
+        return self._splice(body, doc, dumps)
+
+    def _splice(self, body: FusedBody, doc: Document, dumps: str) -> str:
+        """Put new fields behind the record's own, into its own bytes; parse it only when it has one of them already."""
+        unset, loads = self.code.constant("UNSET", names.UNSET), self.code.constant("loads", names.loads)
+        absent = [f"{doc.var}.{names.attribute(name)} is {unset}" for name in doc.overlay]
+        value = self.code.fresh("value")
+        body.line(f"if {' and '.join(absent)} and {doc.raw}[-1] == 125:")
+        self.code.line(body.path.indent + 1, f"{value} = b'%b,%b' % ({doc.raw}[:-1], {dumps}({{{doc.literal()}}})[1:])", body.stage_id)
+        body.line("else:")
+        self.code.line(body.path.indent + 1, f"{value} = {dumps}({{**{loads}({doc.raw}), {doc.literal()}}})", body.stage_id)
+        return value
+
+    def _own(self, body: FusedBody, document: str) -> str:
+        """The document as a dict that its receiver may change, whoever else gets the same record."""
+        if len(self.chain.targets) == 1:
+            return document
+        return f"{self.code.constant('deepcopy', deepcopy)}({document})"
+
+    def _record(self, document: str, path: Path) -> str:
+        record = self.code.constant("Record", Record)
+        where = f"{self.topic}, {'r.partition' if self.from_records else 'partition'}, r.offset"
+        return f"{record}({document}, {path.key}, {path.timestamp}, {path.headers}, {where})"
+

@@ -1,0 +1,143 @@
+"""A pipeline as a graph: parts that share no record, and in each the chains that run without await between stages."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass
+
+from streamd.config.pipeline import ComponentConfig, PipelineConfig
+
+
+@dataclass(frozen=True, slots=True)
+class ChainPlan:
+    """Neighbouring fused stages under one entry: a source, or a stage that takes batches.
+
+    `stages` are the fused ones in the order they are met; `targets` are the sinks and batch stages that its records
+    reach, each once, in the same order.
+    """
+
+    entry: ComponentConfig
+    stages: tuple[ComponentConfig, ...]
+    targets: tuple[ComponentConfig, ...]
+
+
+@dataclass(frozen=True, slots=True)
+class PartPlan:
+    """A connected piece of the graph: what one task runs over one partition of each of its sources.
+
+    `consumers` maps `id` or `stage.output` to who reads it. `dead_letters` are the sinks that its failures go to.
+    """
+
+    index: int
+    sources: tuple[ComponentConfig, ...]
+    stages: tuple[ComponentConfig, ...]
+    sinks: tuple[ComponentConfig, ...]
+    dead_letters: tuple[ComponentConfig, ...]
+    consumers: Mapping[str, tuple[ComponentConfig, ...]]
+    chains: tuple[ChainPlan, ...]
+
+    @property
+    def all_sinks(self) -> tuple[ComponentConfig, ...]:
+        return self.sinks + self.dead_letters
+
+    @property
+    def components(self) -> Iterator[ComponentConfig]:
+        yield from self.sources
+        yield from self.stages
+        yield from self.all_sinks
+
+    @property
+    def transport(self) -> str:
+        """Whose transaction is the task's checkpoint: where a sink can take part in it, else where the positions live."""
+        for components in (self.all_sinks, self.sources):
+            names = {c.spec.transport for c in components}
+            if "kafka" in names:
+                return "kafka"
+            if "embedded" in names:
+                return "embedded"
+        return "embedded"
+
+
+@dataclass(frozen=True, slots=True)
+class PipelinePlan:
+    """All that is to run for one pipeline."""
+
+    config: PipelineConfig
+    parts: tuple[PartPlan, ...]
+
+    @property
+    def name(self) -> str:
+        return self.config.name
+
+
+def build_plan(config: PipelineConfig) -> PipelinePlan:
+    """Cut the pipeline's graph into parts and chains. Pure; the configuration is taken as checked."""
+    nodes = {c.id: c for c in (*config.sources, *config.stages, *config.sinks)}
+    consumers: dict[str, list[ComponentConfig]] = {}
+    for component in (*config.stages, *config.sinks):
+        for read in component.inputs:
+            consumers.setdefault(read, []).append(component)
+    group = {name: name for name in nodes}
+
+    def leader(name: str) -> str:
+        while group[name] != name:
+            group[name] = group[group[name]]
+            name = group[name]
+        return name
+
+    for read, readers in consumers.items():
+        for reader in readers:
+            group[leader(reader.id)] = leader(producer(read, nodes))
+    # Parts are numbered by their first source in the file: the number is in transactional ids and must not wander.
+    order = list(dict.fromkeys(leader(source.id) for source in config.sources))
+    parts = [_part(i, config, {n for n in nodes if leader(n) == top}, consumers) for i, top in enumerate(order)]
+    return PipelinePlan(config, tuple(parts))
+
+
+def producer(read: str, nodes: Mapping[str, object]) -> str:
+    """The id of the component that `id` or `stage.output` names."""
+    return read if read in nodes else read.rpartition(".")[0]
+
+
+def _part(
+    index: int, config: PipelineConfig, members: set[str], consumers: Mapping[str, list[ComponentConfig]]
+) -> PartPlan:
+    sources, stages, sinks = (
+        tuple(c for c in group if c.id in members) for group in (config.sources, config.stages, config.sinks)
+    )
+    read = {name: tuple(readers) for name, readers in consumers.items() if any(r.id in members for r in readers)}
+    entries = (*sources, *(s for s in stages if not s.spec.fused))
+    policies = [config.on_error, *(c.on_error for c in (*sources, *stages, *sinks) if c.on_error)]
+    used = {p.dead_letter for p in policies if p.dead_letter}
+    return PartPlan(
+        index=index,
+        sources=sources,
+        stages=stages,
+        sinks=sinks,
+        dead_letters=tuple(d for d in config.dead_letters if d.id in used),
+        consumers=read,
+        chains=tuple(_chain(entry, read) for entry in entries),
+    )
+
+
+def outputs_of(component: ComponentConfig) -> tuple[str, ...]:
+    """What others may name in `from:` to read this component."""
+    names = component.spec.outputs(component.settings) if component.kind == "stage" else ()
+    return tuple(f"{component.id}.{name}" for name in names) or (component.id,)
+
+
+def _chain(entry: ComponentConfig, consumers: Mapping[str, tuple[ComponentConfig, ...]]) -> ChainPlan:
+    stages: dict[str, ComponentConfig] = {}
+    targets: dict[str, ComponentConfig] = {}
+
+    def walk(component: ComponentConfig) -> None:
+        for name in outputs_of(component):
+            for reader in consumers.get(name, ()):
+                if reader.kind == "stage" and reader.spec.fused:
+                    stages[reader.id] = reader
+                    walk(reader)
+                else:
+                    targets[reader.id] = reader
+
+    walk(entry)
+    return ChainPlan(entry, tuple(stages.values()), tuple(targets.values()))

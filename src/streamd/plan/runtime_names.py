@@ -1,0 +1,139 @@
+"""What generated chains call by name: the few functions that have no plain Python operator. Pure."""
+
+from __future__ import annotations
+
+import keyword
+from collections.abc import Mapping, Sequence
+from datetime import UTC, datetime
+from typing import Any
+
+import msgspec
+import orjson
+
+from streamd.errors import ExtractError, MissingFieldError, TransformError
+from streamd.record import Headers
+
+UNSET = msgspec.UNSET
+loads = orjson.loads
+dumps = orjson.dumps
+
+# Names that a generated function uses for itself.
+RESERVED = frozenset(
+    "records partition failed r v d error kept counts decode loads dumps plain chain chain_plain UNSET DecodeError need "
+    "key_text header_map to_key with_path without_path without_fields Record ExtractError True False None limit_ms".split()
+)
+
+
+def attribute(name: str) -> str:
+    """The attribute of the decoded struct that holds a field: its own name, where that cannot clash."""
+    plain = name.isidentifier() and not keyword.iskeyword(name) and not name.startswith("_")
+    return name if plain else "field_" + "".join(c if c.isalnum() else f"_{ord(c)}_" for c in name)
+
+
+def need(value: Any, name: str) -> Any:
+    """The value of a field that may be absent, or the error that says which one is."""
+    if value is UNSET:
+        raise MissingFieldError(f"field {name!r} is missing")
+    return value
+
+
+def document_of(value: Any) -> dict[str, Any]:
+    """The parsed value, if it is a document."""
+    if type(value) is not dict:
+        raise ExtractError(f"a record must be a JSON object, this one is {_json_name(value)}")
+    return value
+
+
+def not_bytes(value: Any) -> None:
+    """Refuse a value that no decoder would have taken."""
+    raise TypeError(f"bytes expected, got {type(value).__name__}")
+
+
+def _json_name(value: Any) -> str:
+    if value is None:
+        return "null"
+    return {list: "a list", str: "a string", bool: "a boolean", int: "a number", float: "a number"}.get(
+        type(value), type(value).__name__
+    )
+
+
+def key_text(key: bytes | None) -> str | None:
+    """A record's key as text."""
+    if key is None or isinstance(key, str):
+        return key
+    try:
+        return key.decode()
+    except UnicodeDecodeError:
+        raise TransformError("the record's key is not UTF-8 text") from None
+
+
+def header_map(headers: Headers) -> dict[str, str | None]:
+    """Headers as a mapping; the last of several with one name wins, as in Kafka."""
+    return {name: None if value is None else value.decode("utf-8", "replace") for name, value in headers}
+
+
+def to_key(value: Any) -> bytes | None:
+    """A value as a record's key: text as UTF-8, None as no key, anything else as JSON."""
+    if type(value) is str:
+        return value.encode()
+    if value is None or type(value) is bytes:
+        return value  # type: ignore[no-any-return]
+    return dumps(value, option=orjson.OPT_SORT_KEYS)
+
+
+def with_path(value: Any, path: Sequence[str], new: Any) -> Any:
+    """`value` with `new` at the path inside it; objects are made where they are missing, and nothing is changed in place."""
+    if not path:
+        return new
+    if value is None:
+        value = {}
+    elif type(value) is not dict:
+        raise TransformError(f"cannot set {path[0]!r} inside {_json_name(value)}")
+    return {**value, path[0]: with_path(value.get(path[0]), path[1:], new)}
+
+
+def without_path(value: Any, path: Sequence[str]) -> Any:
+    """`value` without what is at the path inside it."""
+    if type(value) is not dict or path[0] not in value:
+        return value
+    if len(path) == 1:
+        return {name: inner for name, inner in value.items() if name != path[0]}
+    return {**value, path[0]: without_path(value[path[0]], path[1:])}
+
+
+def without_fields(document: Mapping[str, Any], names: frozenset[str]) -> dict[str, Any]:
+    """The document without some of its fields."""
+    return {name: value for name, value in document.items() if name not in names}
+
+
+def event_time(value: Any) -> int:
+    """A field's value as event time: ms since the epoch as a number, or ISO 8601 text."""
+    if type(value) is int:
+        return value
+    if type(value) is float and value == value and abs(value) < 1e17:
+        return int(value)
+    if type(value) is str:
+        try:
+            moment = datetime.fromisoformat(value)
+        except ValueError:
+            raise ExtractError("the event time is text, but not an ISO 8601 time") from None
+        return int((moment if moment.tzinfo else moment.replace(tzinfo=UTC)).timestamp() * 1000)
+    raise ExtractError(f"the event time must be a number of milliseconds or ISO 8601 text, this one is {_json_name(value)}")
+
+
+def too_far_ahead(timestamp: int, limit: int) -> None:
+    """Refuse a record from the future: one bad clock must not close every window."""
+    raise ExtractError(f"the record's time is {timestamp - limit} ms further ahead than max_future allows")
+
+
+def decoder(fields: Sequence[tuple[str, bool]]) -> Any:
+    """A function bytes → struct of just these (name, required) fields; others are skipped over, unparsed.
+
+    Raises msgspec.DecodeError for what is not JSON, ValidationError (a kind of it) for a missing field.
+    """
+    definitions = [
+        (attribute(name), Any) if required else (attribute(name), Any, msgspec.UNSET) for name, required in fields
+    ]
+    rename = {attribute(name): name for name, _ in fields}
+    struct = msgspec.defstruct("Fields", definitions, rename=rename, gc=False)
+    return msgspec.json.Decoder(struct).decode

@@ -1,0 +1,96 @@
+"""A pipeline put together in one process: its components made, its stages prepared, its chains compiled; shared by its tasks."""
+
+from __future__ import annotations
+
+import importlib
+from collections.abc import Sequence
+from typing import Any
+
+from streamd.component.context import PipelineContext
+from streamd.component.sink import Sink
+from streamd.component.source import Source
+from streamd.component.transaction import Transaction
+from streamd.config.diagnostics import Diagnostic
+from streamd.config.pipeline import ComponentConfig
+from streamd.errors import ConfigError
+from streamd.plan.body import FuseError
+from streamd.plan.fuse import Chain, fuse
+from streamd.plan.graph import PartPlan, PipelinePlan
+from streamd.record import TaskId
+
+# A Kafka transaction has at least 10 s before the broker aborts it; a checkpoint that takes longer than a third of
+# that is better given up and done again.
+MIN_TRANSACTION_TIMEOUT = 10.0
+
+
+class Assembly:
+    """All that the tasks of one pipeline share in this process.
+
+    `partitions`: {source id: how many it has}, as the supervisor found them; a source without an entry is taken to have
+    the task's partition.
+    """
+
+    def __init__(
+        self, plan: PipelinePlan, context: PipelineContext, partitions: dict[str, int] | None = None
+    ) -> None:
+        self.plan, self.context = plan, context
+        self.partitions: dict[str, int] = partitions or {}
+        self.sources: dict[str, Source] = {}
+        self.sinks: dict[str, Sink] = {}
+        self.chains: dict[tuple[int, str], Chain] = {}
+        self._clients: list[Any] = []
+
+    async def open(self) -> None:
+        """Make the components, let the stages load what they need, compile the chains. Raises ConfigError, FatalError."""
+        for part in self.plan.parts:
+            self.sources |= {c.id: c.spec.factory(c.settings, self.context) for c in part.sources}
+            self.sinks |= {c.id: c.spec.factory(c.settings, self.context) for c in part.all_sinks}
+            stages = {c.id: self.new_stage(c) for c in part.stages if c.spec.fused}
+            for stage in stages.values():
+                await stage.prepare()
+            self.chains |= compile_chains(part, stages)
+
+    def new_stage(self, stage: ComponentConfig) -> Any:
+        """An instance of a stage; fused stages are shared by all tasks, batch stages belong to one."""
+        return stage.spec.factory(stage.settings, self.context)
+
+    def transport(self, part: PartPlan) -> str:
+        return part.transport
+
+    @property
+    def checkpoint_timeout(self) -> float:
+        """Seconds that a checkpoint may take."""
+        return max(MIN_TRANSACTION_TIMEOUT, 10 * self.plan.config.commit_interval)
+
+    def transaction(self, task: TaskId, membership: Any) -> Transaction:
+        """A new transaction object for an attempt at a task. Nothing is sent before its `open`."""
+        part = self.plan.parts[task.part]
+        # By name: a pipeline without Kafka must not pay for importing a client of it.
+        module = importlib.import_module(f"streamd.transport.{part.transport}")
+        made: Transaction = module.transaction(
+            task, part.sources, self.context, membership, self.plan.config.delivery, self.plan.config.commit_interval
+        )
+        return made
+
+    async def close(self) -> None:
+        for opened in (*self.sources.values(), *self.sinks.values()):
+            await opened.close()
+
+
+def compile_chains(part: PartPlan, stages: dict[str, Any]) -> dict[tuple[int, str], Chain]:
+    """Every chain of a part, compiled. Raises ConfigError with all that cannot work, each with its place."""
+    chains: dict[tuple[int, str], Chain] = {}
+    problems: list[Diagnostic] = []
+    for chain in part.chains:
+        try:
+            chains[part.index, chain.entry.id] = fuse(part, chain, stages)
+        except FuseError as error:
+            problems.append(_diagnostic(error, tuple(part.components)))
+    if problems:
+        raise ConfigError("The pipeline cannot be compiled.", tuple(problems))
+    return chains
+
+
+def _diagnostic(error: FuseError, components: Sequence[ComponentConfig]) -> Diagnostic:
+    place = next(c.place for c in components if c.id == error.stage_id)
+    return Diagnostic(code="unknown-field", message=f"{error.stage_id}: {error}", place=place)

@@ -1,0 +1,98 @@
+"""The checkpoint: a task's outputs, positions and cursors become durable together, on every transport in this order.
+
+    1  seal       reading stands still: positions are those of the records processed, no more
+    2  flush      writers make what they took durable and give their cursors; produced records are acknowledged
+    3  positions  positions and cursors join the transaction
+    4  commit     the transport commits; an exception leaves the outcome unknown
+    5  publish    writers publish what they withheld; the task goes on
+
+What a crash leaves at each step, and who repairs it:
+
+    before 2, 2   an open transaction, file bytes beyond the cursor   open() of the next attempt aborts; writers truncate
+    3             the same, positions pending                         open() aborts them too, and reads stable ones only
+    4             committed or aborted, the transport knows which     open() waits for the outcome and reads it
+    5             committed, something not yet published              writers publish again when opened with the cursor
+
+No other module knows this order. Whatever fails in 2, 3 or 4 is raised, and the task is opened anew from what is committed.
+"""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Mapping
+from typing import Any
+
+from streamd.clock import Clock
+from streamd.component.sink import Writer
+from streamd.component.source import Reader
+from streamd.component.transaction import Transaction
+from streamd.errors import TransientError
+from streamd.observability import catalog
+from streamd.observability.metrics import MetricSet
+from streamd.record import TaskId
+from streamd.runtime.faults import fault_point
+
+
+class Checkpoint:
+    """The checkpoints of one task, one after another.
+
+    `readers` by (source id, partition), `writers` by sink id. `timeout` in seconds bounds steps 2 to 4 together.
+    """
+
+    def __init__(
+        self,
+        task: TaskId,
+        transaction: Transaction,
+        readers: Mapping[tuple[str, int], Reader],
+        writers: Mapping[str, Writer],
+        metrics: MetricSet,
+        clock: Clock,
+        timeout: float,
+    ) -> None:
+        self._transaction, self._readers, self._writers = transaction, readers, writers
+        self._clock, self._timeout = clock, timeout
+        place = {"pipeline": task.pipeline, "part": task.part, "partition": task.partition}
+        self._count = metrics.counter(catalog.CHECKPOINTS, pipeline=task.pipeline)
+        self._duration = metrics.histogram(catalog.CHECKPOINT_DURATION, pipeline=task.pipeline)
+        self._time = metrics.gauge(catalog.CHECKPOINT_TIME, **place)
+        self._flushes = {
+            name: metrics.histogram(catalog.SINK_DURATION, pipeline=task.pipeline, sink=name) for name in writers
+        }
+
+    async def commit(self) -> None:
+        """Make everything processed so far durable. Raises what made it fail; the task must then be opened anew."""
+        began = self._clock.monotonic()
+        try:
+            async with asyncio.timeout(self._timeout):
+                await self._commit()
+        except TimeoutError:
+            message = f"A checkpoint did not finish within {self._timeout:g} s; it is tried again from the last one."
+            raise TransientError(message) from None
+        # 5: nothing after the commit may undo it, so it has no part in the deadline.
+        for writer in self._writers.values():
+            await writer.committed()
+        self._count.add()
+        self._duration.observe(self._clock.monotonic() - began)
+        self._time.set(self._clock.now_ms() / 1000)
+
+    async def _commit(self) -> None:
+        # 1
+        positions = {place: reader.position() for place, reader in self._readers.items()}
+        self._transaction.begin()
+        fault_point("after_produce")
+        # 2
+        cursors: dict[str, Any] = {}
+        for name, writer in self._writers.items():
+            began = self._clock.monotonic()
+            cursor = await writer.flush()
+            if cursor is not None:
+                cursors[name] = cursor
+            self._flushes[name].observe(self._clock.monotonic() - began)
+        await self._transaction.flush()
+        fault_point("after_flush")
+        # 3
+        await self._transaction.put_positions(positions, cursors)
+        fault_point("after_positions")
+        # 4
+        await self._transaction.commit()
+        fault_point("after_commit")

@@ -1,0 +1,165 @@
+"""What a task counts: the numbers that a fused function returns, spread over the components of its chain."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+from streamd.clock import Clock
+from streamd.observability import catalog
+from streamd.observability.metrics import Counter, Histogram, MetricSet
+from streamd.plan.fuse import Chain
+from streamd.plan.graph import PartPlan
+from streamd.record import RawRecord, Row
+from streamd.runtime.failure import Failure
+
+# Batches between two commits whose latency is remembered one by one; more are as good as these.
+LATENCY_SAMPLES = 256
+
+
+class Counting:
+    """The counters of one task; all are looked up once."""
+
+    def __init__(
+        self, pipeline: str, part: PartPlan, chains: Mapping[tuple[int, str], Chain], metrics: MetricSet, clock: Clock
+    ) -> None:
+        self._pipeline, self._part, self._metrics, self._clock = pipeline, part, metrics, clock
+        counter, histogram = metrics.counter, metrics.histogram
+        self._sources = {
+            s.id: (
+                counter(catalog.SOURCE_RECORDS, pipeline=pipeline, source=s.id),
+                counter(catalog.SOURCE_BYTES, pipeline=pipeline, source=s.id),
+                histogram(catalog.SOURCE_BATCH, pipeline=pipeline, source=s.id),
+            )
+            for s in part.sources
+        }
+        self._sinks = {
+            s.id: (
+                counter(catalog.SINK_RECORDS, pipeline=pipeline, sink=s.id),
+                counter(catalog.SINK_BYTES, pipeline=pipeline, sink=s.id),
+                histogram(catalog.SINK_BATCH, pipeline=pipeline, sink=s.id),
+            )
+            for s in part.all_sinks
+        }
+        # {stage: (in, out, filtered)}
+        self._stages: dict[str, tuple[Counter, Counter, Counter]] = {
+            s.id: (
+                counter(catalog.STAGE_INPUT, pipeline=pipeline, stage=s.id),
+                counter(catalog.STAGE_OUTPUT, pipeline=pipeline, stage=s.id),
+                counter(catalog.STAGE_FILTERED, pipeline=pipeline, stage=s.id),
+            )
+            for s in (*part.stages, *part.sources)
+        }
+        self._latency = histogram(catalog.LATENCY, pipeline=pipeline)
+        self._checkpoint_records = histogram(catalog.CHECKPOINT_RECORDS, pipeline=pipeline)
+        self._durations: dict[str, tuple[Histogram, Histogram]] = {}
+        # (timestamp of a batch's middle record, records), since the last commit
+        self._pending: list[tuple[int, int]] = []
+        self._uncommitted = 0
+
+    def read(self, source: str, records: Sequence[RawRecord]) -> None:
+        count, size, batch = self._sources[source]
+        count.add(len(records))
+        size.add(sum([len(v) for r in records if (v := r.value).__class__ is bytes]))
+        batch.observe(len(records))
+        self._uncommitted += len(records)
+        if len(self._pending) < LATENCY_SAMPLES:
+            self._pending.append((records[len(records) // 2].timestamp, len(records)))
+
+    def committed(self) -> None:
+        now = self._clock.now_ms()
+        for timestamp, records in self._pending:
+            self._latency.observe(max(0, now - timestamp) / 1000, records)
+        self._checkpoint_records.observe(self._uncommitted)
+        self._pending.clear()
+        self._uncommitted = 0
+
+    def chain(
+        self, chain: Chain, records: int, counts: Sequence[int], failures: Sequence[Failure], seconds: float
+    ) -> int:
+        """Count a batch that went through a chain. Returns how many records did not fit the fast function."""
+        by = dict(zip(chain.counters, counts, strict=True))
+        failed: dict[str, int] = {}
+        for failure in failures:
+            failed[failure.component.id] = failed.get(failure.component.id, 0) + 1
+            self.failed(failure)
+        misfits = by.get((chain.entry, "misfits"), 0)
+        names = self._flow(chain, records, by, failed)
+        if names and seconds:
+            self._duration("+".join(names), records, seconds)
+        return misfits
+
+    def _flow(
+        self, chain: Chain, records: int, by: Mapping[tuple[str, str], int], failed: Mapping[str, int]
+    ) -> list[str]:
+        """Follow the records from the entry: what a stage lets through is what its readers get."""
+        entry_filtered = by.get((chain.entry, "filtered"), 0)
+        if entry_filtered:
+            self._stages[chain.entry][2].add(entry_filtered)
+        arriving = {chain.entry: records - entry_filtered - failed.get(chain.entry, 0)}
+        names = []
+        for stage in self._part.stages:
+            if not stage.spec.fused:
+                continue
+            given = sum(arriving.get(read, 0) for read in stage.inputs)
+            if not any(read in arriving for read in stage.inputs):
+                continue
+            names.append(stage.id)
+            filtered = by.get((stage.id, "filtered"), 0)
+            passed = by.get((stage.id, "elements"), given - filtered - failed.get(stage.id, 0))
+            arriving[stage.id] = passed
+            for (owner, what), count in by.items():
+                if owner == stage.id and what.startswith("output:"):
+                    arriving[f"{stage.id}.{what[7:]}"] = count
+            counters = self._stages[stage.id]
+            counters[0].add(given)
+            counters[1].add(passed)
+            counters[2].add(filtered)
+        return names
+
+    def stage(self, name: str, given: int, passed: int, failed: int, seconds: float) -> None:
+        """Count a batch that went through a batch stage."""
+        counters = self._stages[name]
+        counters[0].add(given)
+        counters[1].add(passed)
+        counters[2].add(max(0, given - failed - passed))
+        self._duration(name, given, seconds)
+
+    def _duration(self, name: str, records: int, seconds: float) -> None:
+        pair = self._durations.get(name)
+        if pair is None:
+            pair = self._durations[name] = (
+                self._metrics.histogram(catalog.STAGE_DURATION, pipeline=self._pipeline, stage=name),
+                self._metrics.histogram(catalog.STAGE_BATCH, pipeline=self._pipeline, stage=name),
+            )
+        pair[0].observe(seconds)
+        pair[1].observe(records)
+
+    def written(self, sink: str, rows: Sequence[Any]) -> None:
+        count, size, batch = self._sinks[sink]
+        count.add(len(rows))
+        size.add(sum([len(v) for row in rows if (v := row[1]).__class__ is bytes]))
+        batch.observe(len(rows))
+
+    # Failures.
+
+    def failed(self, failure: Failure) -> None:
+        self._metrics.counter(
+            catalog.FAILED_RECORDS, pipeline=self._pipeline, component=failure.component.id, phase=failure.phase,
+            error=failure.error,
+        ).add()  # fmt: skip
+
+    def _of(self, metric: catalog.Metric, failure: Failure) -> Counter:
+        return self._metrics.counter(
+            metric, pipeline=self._pipeline, component=failure.component.id, error=failure.error
+        )
+
+    def skipped(self, failure: Failure) -> None:
+        self._of(catalog.SKIPPED_RECORDS, failure).add()
+
+    def retried(self, failure: Failure) -> None:
+        self._of(catalog.RETRIES, failure).add()
+
+    def dead_letter(self, failure: Failure, sink: str, row: Row) -> None:
+        self._of(catalog.DEAD_LETTERS, failure).add()
+        self.written(sink, [row])

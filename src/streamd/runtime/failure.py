@@ -1,0 +1,177 @@
+"""Records that fail: what is said of them, and where they go. Policy depends on the error's class and the settings alone."""
+
+from __future__ import annotations
+
+import json
+from collections import deque
+from dataclasses import dataclass
+from typing import Any
+
+import orjson
+
+from streamd.codecs import Undecodable
+from streamd.config.pipeline import ComponentConfig, ErrorPolicy, ErrorThreshold, PipelineConfig
+from streamd.errors import ExtractError, FatalError, LoadError, RecordError
+from streamd.plan.fuse import Chain
+from streamd.record import Headers, RawRecord, Row
+
+PHASES = {"source": "extract", "stage": "transform", "sink": "load"}
+
+
+@dataclass(frozen=True, slots=True)
+class Failure:
+    """One record that could not be processed.
+
+    `component` is where it failed, `entry` the source or batch stage that it came through. `message` is free of record contents; `detail` may hold some.
+    """
+
+    record: RawRecord
+    component: ComponentConfig
+    entry: str
+    phase: str
+    error: str
+    message: str
+    detail: str
+
+
+class RecordFailedError(FatalError):
+    """A record failed, and the pipeline's settings say that this stops it. Nothing of it is committed."""
+
+
+def failure_of(
+    record: RawRecord, error: BaseException, component: ComponentConfig, chain: Chain | None, entry: str = ""
+) -> Failure:
+    """What happened to the record, in words that may be shown."""
+    phase = error.phase if isinstance(error, RecordError) else PHASES[component.kind]
+    value = record.value
+    if phase == "extract" and not isinstance(error, RecordError):
+        error = _extract_error(value, error)
+    name = type(error).__name__
+    if not isinstance(error, RecordError):
+        name = f"{phase.capitalize()}Error"
+    detail = error.detail if isinstance(error, RecordError) and error.detail else f"{type(error).__name__}: {error}"
+    return Failure(record, component, chain.entry if chain else entry, phase, name, _message(error, chain), detail)
+
+
+def _extract_error(value: Any, error: BaseException) -> ExtractError:
+    if value is None:
+        return ExtractError("the record has no value (a tombstone); `tombstones: forward` or `drop` lets it be")
+    if isinstance(value, Undecodable):
+        return ExtractError(value.reason)
+    if isinstance(error, json.JSONDecodeError):
+        return ExtractError(f"the value is not JSON, from byte {error.pos} on", str(error))
+    return ExtractError(f"the value cannot be decoded ({type(error).__name__})", str(error))
+
+
+def _message(error: BaseException, chain: Chain | None) -> str:
+    """The error in words without record contents: our own messages, and those of Python that only name types."""
+    if isinstance(error, RecordError):
+        return str(error)
+    if isinstance(error, KeyError):
+        # A key may come from the record; a name that stands in the generated code was written by the user.
+        key = error.args[0] if error.args else None
+        written = chain is not None and isinstance(key, str) and repr(key) in chain.source
+        return f"field {key!r} is missing" if written else "an object does not have the key that was asked for"
+    if isinstance(error, ZeroDivisionError):
+        return "division by zero"
+    if isinstance(error, IndexError):
+        return "an index is beyond the end of its list"
+    if isinstance(error, TypeError) and chain is not None:
+        return str(error)
+    return f"{type(error).__name__} (its text may hold record contents and is left out)"
+
+
+def dead_letter(
+    failure: Failure, sink: ComponentConfig, pipeline: PipelineConfig, topic: str, partition: int, now_ms: int, attempt: int,
+    *, include_details: bool,
+) -> Row:  # fmt: skip
+    """The row that keeps a failed record: its own key, value and headers, and where and why it failed.
+
+    Sinks with headers get the record as it came, with `streamd.…` headers. Others get an envelope, a JSON object with
+    `error` and `record`.
+    """
+    record = failure.record
+    facts: dict[str, Any] = {
+        "pipeline": pipeline.name,
+        "stage": failure.component.id,
+        "phase": failure.phase,
+        "error": failure.error,
+        "message": failure.detail if include_details else failure.message,
+        "topic": getattr(record, "topic", topic),
+        "partition": partition,
+        "offset": record.offset,
+        "time": now_ms,
+        "attempt": attempt,
+    }
+    if sink.spec.transport is None:
+        envelope = {"error": facts, "record": {"key": _text(record.key), "value": _plain(record.value)}}
+        value: Any = envelope if sink.spec.documents else orjson.dumps(envelope, default=str)
+        return Row(record.key, value, record.timestamp, ())
+    headers: Headers = (*record.headers, *((f"streamd.{name}", str(fact).encode()) for name, fact in facts.items()))
+    return Row(record.key, _bytes(record.value), record.timestamp, headers)
+
+
+def _bytes(value: Any) -> bytes | None:
+    if value is None or type(value) is bytes:
+        return value
+    if isinstance(value, Undecodable):
+        return orjson.dumps({"undecodable": value.reason})
+    return orjson.dumps(value, default=str)
+
+
+def _plain(value: Any) -> Any:
+    if isinstance(value, bytes):
+        try:
+            return orjson.loads(value)
+        except ValueError:
+            return _text(value)
+    return {"undecodable": value.reason} if isinstance(value, Undecodable) else value
+
+
+def _text(value: bytes | None) -> str | None:
+    return None if value is None else value.decode("utf-8", "backslashreplace")
+
+
+def policy_of(component: ComponentConfig, pipeline: PipelineConfig) -> ErrorPolicy:
+    """The component's own policy, or else the pipeline's."""
+    return component.on_error or pipeline.on_error
+
+
+def stop_message(failure: Failure, topic: str, partition: int) -> str:
+    """What is said when a failed record stops the pipeline."""
+    return (
+        f"{failure.component.place}: {failure.component.kind} {failure.component.id!r} failed on the record at offset "
+        f"{failure.record.offset} of {topic}, partition {partition}: {failure.error}: {failure.message}. "
+        "Nothing is lost: the record is not committed. `on_error` can say skip, retry or dead_letter instead."
+    )
+
+
+class Threshold:
+    """Stops a pipeline when too large a share of its records fails within a sliding window."""
+
+    def __init__(self, limit: ErrorThreshold) -> None:
+        self._limit = limit
+        # (monotonic seconds, records, failed) of each batch in the window
+        self._batches: deque[tuple[float, int, int]] = deque()
+        self._records = self._failed = 0
+
+    def add(self, now: float, records: int, failed: int) -> None:
+        """Count a batch. Raises FatalError when the window's rate is above the limit."""
+        self._batches.append((now, records, failed))
+        self._records += records
+        self._failed += failed
+        while self._batches[0][0] < now - self._limit.window:
+            _, old_records, old_failed = self._batches.popleft()
+            self._records -= old_records
+            self._failed -= old_failed
+        if failed and self._records >= self._limit.min_records and self._failed > self._limit.rate * self._records:
+            raise FatalError(
+                f"{self._failed} of the last {self._records} records failed: more than error_threshold allows "
+                f"({self._limit.rate:.2%} over {self._limit.window:g} s). The pipeline stops; nothing of the last "
+                "transaction is committed."
+            )
+
+
+def load_error(error: Exception) -> LoadError:
+    """A sink's refusal as an error of the load phase."""
+    return error if isinstance(error, LoadError) else LoadError(f"the sink refused the record ({type(error).__name__})")

@@ -1,0 +1,250 @@
+"""A batch through the chains of a part: fused functions, batch stages, writers, and what becomes of records that fail."""
+
+from __future__ import annotations
+
+import asyncio
+import time
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+from streamd.clock import Clock
+from streamd.component.context import TaskContext
+from streamd.component.sink import Writer
+from streamd.component.stage import BatchStage
+from streamd.config.pipeline import ComponentConfig, ErrorPolicy
+from streamd.errors import FatalError, TransientError
+from streamd.observability.metrics import MetricSet
+from streamd.plan.fuse import Chain
+from streamd.plan.graph import PartPlan
+from streamd.record import RawRecord, Record, TaskId
+from streamd.runtime.assembly import Assembly
+from streamd.runtime.counting import Counting
+from streamd.runtime.failure import (
+    Failure, RecordFailedError, Threshold, dead_letter, failure_of, load_error, policy_of, stop_message,
+)  # fmt: skip
+
+# The typed function is worth its while only if most records fit it; after a batch with more misfits than this share,
+# the function that parses whole documents takes so many batches before the typed one is tried again.
+MISFIT_SHARE = 0.2
+PLAIN_BATCHES = 50
+
+
+class Process:
+    """What one task does with a batch. Nothing here waits but batch stages and retries."""
+
+    def __init__(
+        self, task: TaskId, part: PartPlan, assembly: Assembly, context: TaskContext, writers: Mapping[str, Writer],
+        metrics: MetricSet, clock: Clock,
+    ) -> None:  # fmt: skip
+        self._task, self._part, self._assembly, self._context = task, part, assembly, context
+        self._writers, self._clock = writers, clock
+        self._config = assembly.plan.config
+        self._components: dict[str, ComponentConfig] = {c.id: c for c in part.components}
+        self._stages: dict[str, BatchStage] = {}
+        self._count = Counting(task.pipeline, part, assembly.chains, metrics, clock)
+        limit = self._config.error_threshold
+        self._threshold = Threshold(limit) if limit else None
+        # {entry: batches that the plain function still takes}
+        self._plain_left: dict[str, int] = {}
+
+    async def open(self) -> None:
+        """Open the task's own batch stages."""
+        for stage in self._part.stages:
+            if not stage.spec.fused:
+                instance: BatchStage = self._assembly.new_stage(stage)
+                await instance.prepare()
+                self._stages[stage.id] = instance
+                await instance.open(self._context)
+
+    async def close(self) -> None:
+        for stage in self._stages.values():
+            await stage.close()
+
+    async def batch(self, source: str, records: Sequence[RawRecord]) -> None:
+        """Everything that is to be done with a batch that was read."""
+        self._count.read(source, records)
+        failed = await self._chain(source, records)
+        if self._threshold is not None:
+            self._threshold.add(self._clock.monotonic(), len(records), failed)
+
+    async def finish(self) -> None:
+        """The input is over: batch stages give what they hold back."""
+        for stage in self._part.stages:
+            finish = getattr(self._stages.get(stage.id), "finish", None)
+            if finish is not None:
+                await self._chain(stage.id, await finish())
+
+    def committed(self) -> None:
+        """A checkpoint has made durable what was processed."""
+        self._count.committed()
+
+    # A chain.
+
+    async def _chain(self, entry: str, records: Sequence[RawRecord]) -> int:
+        """Run the chain under an entry over a batch, and what follows. Returns how many records failed."""
+        chain = self._assembly.chains[self._part.index, entry] if records else None
+        failed = 0
+        while chain is not None and records:
+            outs: list[list[Any]] = [[] for _ in chain.targets]
+            began = time.perf_counter()
+            counts, failures = self._run(chain, records, outs, plain=self._plain_left.get(entry, 0) > 0)
+            retried = next((f for f in failures if self._policy(f.component).action == "retry"), None)
+            if retried is not None:
+                # Nothing has left the chain yet. What comes before the record goes on, then it alone, then the rest:
+                # so a record that is tried again is not overtaken.
+                at = next(i for i, record in enumerate(records) if record is retried.record)
+                failed += await self._chain(entry, records[:at])
+                failed += await self._retry(chain, retried)
+                records = records[at + 1 :]
+                continue
+            misfits = self._count.chain(chain, len(records), counts, failures, time.perf_counter() - began)
+            self._choose_function(entry, misfits / len(records))
+            for failure in failures:
+                self._dispose(failure, self._policy(failure.component))
+            return failed + len(failures) + await self._pass_on(chain, records, outs)
+        return failed
+
+    def _run(
+        self, chain: Chain, records: Sequence[RawRecord], outs: list[list[Any]], *, plain: bool
+    ) -> tuple[tuple[int, ...], list[Failure]]:
+        errors: list[tuple[RawRecord, BaseException]] = []
+        counts = (chain.plain if plain else chain.function)(records, self._task.partition, errors, *outs)
+        failures = [failure_of(r, error, self._components[chain.owner_of(error)], chain) for r, error in errors]
+        errors.clear()  # tracebacks hold the function's frame, and that holds the list
+        return counts, failures
+
+    def _choose_function(self, entry: str, misfit_share: float) -> None:
+        if misfit_share > MISFIT_SHARE:
+            self._plain_left[entry] = PLAIN_BATCHES
+        elif self._plain_left.get(entry, 0):
+            self._plain_left[entry] -= 1
+
+    async def _pass_on(self, chain: Chain, records: Sequence[RawRecord], outs: Sequence[list[Any]]) -> int:
+        failed = 0
+        for target, out in zip(chain.targets, outs, strict=True):
+            if not out:
+                continue
+            if target in self._writers:
+                failed += self._write(chain, target, records, out)
+            else:
+                passed, lost = await self._stage(target, out)
+                failed += lost + await self._chain(target, passed)
+        return failed
+
+    def _write(self, chain: Chain, sink: str, records: Sequence[RawRecord], rows: list[Any]) -> int:
+        self._count.written(sink, rows)
+        refused = self._writers[sink].write(rows)
+        for index, error in refused:
+            record = self._origin(chain, sink, records, index)
+            failure = failure_of(record, load_error(error), self._components[sink], chain)
+            policy = self._policy(failure.component)
+            self._dispose(failure, policy, policy.then if policy.action == "retry" else None)
+        return len(refused)
+
+    def _origin(self, chain: Chain, sink: str, records: Sequence[RawRecord], index: int) -> RawRecord:
+        """The record that a row came from: found by running the chain, which is pure, record by record. Rare."""
+        at = chain.targets.index(sink)
+        seen = 0
+        for record in records:
+            outs: list[list[Any]] = [[] for _ in chain.targets]
+            chain.plain((record,), self._task.partition, [], *outs)
+            seen += len(outs[at])
+            if seen > index:
+                return record
+        raise FatalError(f"Sink {sink!r} refused row {index} of a batch that had {seen} rows.")
+
+    # Batch stages.
+
+    async def _stage(self, name: str, batch: list[Record]) -> tuple[list[Record], int]:
+        """A batch through a stage of user code; when it fails, record by record, so that only the guilty one fails."""
+        stage, began = self._stages[name], time.perf_counter()
+        try:
+            passed, failed = await stage.process(list(batch)), 0
+        except TransientError:
+            raise
+        except Exception:
+            passed, failed = [], 0
+            for record in batch:
+                some = await self._one(name, record)
+                if some is None:
+                    failed += 1
+                else:
+                    passed.extend(some)
+        self._count.stage(name, len(batch), len(passed), failed, time.perf_counter() - began)
+        return passed, failed
+
+    async def _one(self, name: str, record: Record) -> list[Record] | None:
+        """One record through a stage; None when it failed for good and was disposed of."""
+        component = self._components[name]
+        policy = self._policy(component)
+        began, attempt = self._clock.monotonic(), 1
+        while True:
+            try:
+                return await self._stages[name].process([record])
+            except TransientError:
+                raise
+            except Exception as error:
+                failure = failure_of(record, error, component, None, entry=name)
+            if policy.action != "retry" or self._used_up(policy, began, attempt):
+                self._count.failed(failure)
+                self._dispose(failure, policy, policy.then if policy.action == "retry" else None, attempt)
+                return None
+            await self._back_off(policy, attempt, failure)
+            attempt += 1
+
+    # Failures.
+
+    def _policy(self, component: ComponentConfig) -> ErrorPolicy:
+        return policy_of(component, self._config)
+
+    async def _retry(self, chain: Chain, failure: Failure) -> int:
+        """Try one record of a fused chain again until it passes or its time is used up. Returns 1 when it failed."""
+        policy, began, attempt = self._policy(failure.component), self._clock.monotonic(), 1
+        while not self._used_up(policy, began, attempt):
+            await self._back_off(policy, attempt, failure)
+            attempt += 1
+            outs: list[list[Any]] = [[] for _ in chain.targets]
+            counts, failures = self._run(chain, [failure.record], outs, plain=True)
+            if not failures:
+                self._count.chain(chain, 1, counts, (), 0.0)
+                return await self._pass_on(chain, [failure.record], outs)
+            failure = failures[0]
+        self._count.failed(failure)
+        self._dispose(failure, policy, policy.then, attempt)
+        return 1
+
+    def _used_up(self, policy: ErrorPolicy, began: float, attempt: int) -> bool:
+        over = self._clock.monotonic() - began >= policy.deadline
+        return over or (policy.attempts is not None and attempt >= policy.attempts)
+
+    async def _back_off(self, policy: ErrorPolicy, attempt: int, failure: Failure) -> None:
+        self._count.retried(failure)
+        await asyncio.sleep(min(policy.max_backoff, policy.backoff * 2 ** min(attempt - 1, 30)))
+
+    def _dispose(self, failure: Failure, policy: ErrorPolicy, action: str | None = None, attempt: int = 1) -> None:
+        """Do with a failed record what the settings say. Raises RecordFailedError for `fail`."""
+        topic = self._topic(failure)
+        match action or policy.action:
+            case "skip":
+                self._count.skipped(failure)
+            case "dead_letter":
+                assert policy.dead_letter is not None
+                sink = self._components[policy.dead_letter]
+                row = dead_letter(
+                    failure, sink, self._config, topic, self._task.partition, self._clock.now_ms(), attempt,
+                    include_details=policy.include_details,
+                )  # fmt: skip
+                self._count.dead_letter(failure, sink.id, row)
+                if self._writers[sink.id].write([row]):
+                    raise RecordFailedError(
+                        f"{sink.place}: the dead-letter sink {sink.id!r} refused a record that failed before: "
+                        + stop_message(failure, topic, self._task.partition)
+                    )
+            case _:
+                raise RecordFailedError(stop_message(failure, topic, self._task.partition))
+
+    def _topic(self, failure: Failure) -> str:
+        """The topic, or else the source, that the record came from."""
+        known = getattr(failure.record, "topic", None)
+        source = self._components[failure.entry]
+        return str(known or getattr(source.settings, "topic", None) or source.id)

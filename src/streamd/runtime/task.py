@@ -1,0 +1,261 @@
+"""A task: one partition of each source of a part, through its chains, to its sinks, checkpoint after checkpoint.
+
+    read a batch → fused function → rows to writers, records to batch stages → … → checkpoint
+
+A task is made for one attempt and run once. Whatever fails in it is raised from `run`; its owner makes a new one, which
+starts from the last checkpoint. So there is one way to recover, whatever happened.
+"""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Sequence
+from contextlib import suppress
+from typing import Any
+
+from streamd.clock import SYSTEM_CLOCK, Clock
+from streamd.component.context import TaskContext
+from streamd.component.sink import Writer
+from streamd.component.source import Reader
+from streamd.component.transaction import Transaction
+from streamd.observability import catalog
+from streamd.observability.metrics import MetricSet
+from streamd.record import RawRecord, TaskId
+from streamd.runtime.assembly import Assembly
+from streamd.runtime.checkpoint import Checkpoint
+from streamd.runtime.faults import fault_point
+from streamd.runtime.process import Process
+
+# A quiet pipeline commits as soon as its input is drained, but leaves the transport this long between two commits.
+QUIET_GAP = 0.005
+# How long a read waits when nothing is due: only bounds how late `idle` is noticed.
+IDLE_WAIT = 0.5
+# Bytes taken by writers and not yet written, above which a task stops reading until they are.
+BACKLOG_LIMIT = 16 * 1024 * 1024
+CLOSE_TIMEOUT = 5.0
+
+
+class Task:
+    """One attempt at one task."""
+
+    def __init__(
+        self,
+        task: TaskId,
+        assembly: Assembly,
+        tasks: int,
+        metrics: MetricSet,
+        membership: Any = None,
+        clock: Clock = SYSTEM_CLOCK,
+    ) -> None:
+        """`tasks`: how many its part has. `membership`: what fences its commits, None where there is no group."""
+        self.id, self._assembly, self._tasks = task, assembly, tasks
+        self._metrics, self._clock = metrics, clock
+        self._part = assembly.plan.parts[task.part]
+        self._config = assembly.plan.config
+        self._transaction: Transaction = assembly.transaction(task, membership)
+        self._readers: dict[tuple[str, int], Reader] = {}
+        self._writers: dict[str, Writer] = {}
+        # {reader's place: its read under way}. A read is never cancelled but at the end: it would lose its turn.
+        self._reads: dict[tuple[str, int], asyncio.Task[Sequence[RawRecord]]] = {}
+        self._stop = asyncio.Event()
+        self._stop_seen: asyncio.Task[bool] | None = None
+        self._uncommitted = 0
+        self._began = 0.0
+        self._last_commit = 0.0
+        self.state = "starting"
+        self.records_in = 0
+        self.last_progress = clock.monotonic()
+        self._place = {"pipeline": task.pipeline, "part": task.part, "partition": task.partition}
+
+    # What the owner sees.
+
+    @property
+    def status(self) -> Task:
+        """The task itself: state, idle, lag, records_in, positions, last_progress."""
+        return self
+
+    @property
+    def lag(self) -> int | None:
+        """Records there and not read, over all readers; None when one cannot know."""
+        if not self._readers:
+            return None
+        lags = [reader.lag() for reader in self._readers.values()]
+        return None if None in lags else sum(lag for lag in lags if lag is not None)
+
+    @property
+    def idle(self) -> bool:
+        """True when everything that was there is read and committed."""
+        if self.state == "drained":
+            return True
+        quiet = self.state == "running" and not self._uncommitted
+        return quiet and all(reader.ended or reader.lag() == 0 for reader in self._readers.values())
+
+    @property
+    def positions(self) -> dict[str, Any]:
+        """{source id: position}, of what was read."""
+        return {source: reader.position() for (source, _), reader in self._readers.items()}
+
+    def stop(self) -> None:
+        """Drain: read no more, commit, and return from `run`."""
+        self._stop.set()
+
+    def update_membership(self, membership: Any) -> None:
+        """Commit under a new generation of the group from now on."""
+        update = getattr(self._transaction, "update_membership", None)
+        if update is not None:
+            update(membership)
+
+    async def run(self) -> None:
+        """Run until stopped, or until all readers have ended; everything read is then committed.
+
+        Raises what made it fail; nothing since the last checkpoint is committed then. A cancel has the same effect.
+        """
+        forget = self._metrics.before_snapshot(self._gauges)
+        orderly = False
+        try:
+            async with asyncio.TaskGroup() as group:
+                await self._open()
+                self._stop_seen = group.create_task(self._stop.wait())
+                try:
+                    await self._loop(group)
+                finally:
+                    for read in (*self._reads.values(), self._stop_seen):
+                        read.cancel()
+            orderly = True
+        except BaseExceptionGroup as errors:
+            # One reader's error is the task's; a group only adds its wrapping.
+            raise errors.exceptions[0] from None
+        finally:
+            forget()
+            self._metrics.remove(**self._place)
+            if self.state != "drained":
+                self.state = "stopped" if orderly else "failed"
+            await asyncio.shield(self._close(orderly))
+
+    # How it runs.
+
+    async def _open(self) -> None:
+        committed = await self._transaction.open()
+        fault_point("in_open")
+        context = TaskContext(
+            self._assembly.context, self.id, self._tasks, self._transaction, self._assembly.transport(self._part)
+        )
+        for sink in self._part.all_sinks:
+            cursor = committed.cursors.get(sink.id)
+            self._writers[sink.id] = await self._assembly.sinks[sink.id].open(context, cursor)
+        for source in self._part.sources:
+            place = (source.id, self.id.partition)
+            if self.id.partition < self._assembly.partitions.get(source.id, self.id.partition + 1):
+                opened = self._assembly.sources[source.id].open(self.id.partition, committed.positions.get(place))
+                self._readers[place] = await opened
+        self._process = Process(self.id, self._part, self._assembly, context, self._writers, self._metrics, self._clock)
+        await self._process.open()
+        self._checkpoint = Checkpoint(
+            self.id, self._transaction, self._readers, self._writers, self._metrics, self._clock,
+            timeout=self._assembly.checkpoint_timeout,
+        )  # fmt: skip
+        self.last_progress = self._last_commit = self._clock.monotonic()
+        self.state = "running"
+
+    async def _loop(self, group: asyncio.TaskGroup) -> None:
+        assert self._stop_seen is not None
+        while not self._stop.is_set():
+            self._read_on(group)
+            if not self._reads:
+                break
+            await asyncio.wait(
+                (*self._reads.values(), self._stop_seen), timeout=self._wait(), return_when=asyncio.FIRST_COMPLETED
+            )
+            if self._stop.is_set():
+                break
+            for place in [place for place, read in self._reads.items() if read.done()]:
+                records = self._reads.pop(place).result()
+                if records:
+                    await self._take(place, records)
+            if self._commit_due():
+                await self._commit()
+        ended = not self._stop.is_set()
+        await self._process.finish()
+        if self._uncommitted or not self._last_commit_clean:
+            await self._commit()
+        if ended:
+            self.state = "drained"
+
+    @property
+    def _last_commit_clean(self) -> bool:
+        """False while a batch stage or a writer holds something that no read will bring out."""
+        return not any(writer.backlog for writer in self._writers.values())
+
+    def _read_on(self, group: asyncio.TaskGroup) -> None:
+        for place, reader in self._readers.items():
+            if place not in self._reads and not reader.ended:
+                read = reader.read(self._config.max_batch_records, IDLE_WAIT)
+                self._reads[place] = group.create_task(read)  # type: ignore[arg-type]
+
+    def _wait(self) -> float | None:
+        """Seconds until a commit is due. Reads come back by themselves when there is nothing to commit."""
+        if not self._uncommitted:
+            return None
+        now = self._clock.monotonic()
+        if self._drained():
+            return max(0.0, self._last_commit + QUIET_GAP - now)
+        return max(0.0, self._began + self._config.commit_interval - now)
+
+    def _drained(self) -> bool:
+        return all(reader.ended or reader.lag() == 0 for reader in self._readers.values())
+
+    def _commit_due(self) -> bool:
+        if not self._uncommitted:
+            return False
+        now = self._clock.monotonic()
+        if now - self._began >= self._config.commit_interval:
+            return True
+        return now - self._last_commit >= QUIET_GAP and self._drained()
+
+    async def _take(self, place: tuple[str, int], records: Sequence[RawRecord]) -> None:
+        if not self._uncommitted:
+            self._began = self._clock.monotonic()
+            fault_point("before_begin")
+        self._transaction.begin()
+        await self._process.batch(place[0], records)
+        self._uncommitted += len(records)
+        self.records_in += len(records)
+        self.last_progress = self._clock.monotonic()
+        await self._let_writers_follow()
+
+    async def _let_writers_follow(self) -> None:
+        """Backpressure: nothing more is read while too much is on its way out."""
+        for writer in self._writers.values():
+            if writer.backlog:
+                await writer.drain()
+        if self._transaction.backlog > BACKLOG_LIMIT:
+            await self._transaction.drain()
+
+    async def _commit(self) -> None:
+        await self._checkpoint.commit()
+        self._process.committed()
+        self._uncommitted = 0
+        self._last_commit = self.last_progress = self._clock.monotonic()
+
+    def _gauges(self) -> None:
+        age = self._clock.monotonic() - self._began if self._uncommitted else 0.0
+        self._metrics.gauge(catalog.TRANSACTION_AGE, **self._place).set(age)
+        for (source, _), reader in self._readers.items():
+            lag = reader.lag()
+            if lag is not None:
+                self._metrics.gauge(catalog.SOURCE_LAG_RECORDS, source=source, **self._place).set(lag)
+        for sink, writer in self._writers.items():
+            self._metrics.gauge(catalog.SINK_BACKLOG, sink=sink, **self._place).set(writer.backlog)
+
+    async def _close(self, orderly: bool) -> None:
+        """Release everything, bounded in time. After a failure the transaction is dropped, not aborted: `open` settles it."""
+        with suppress(TimeoutError):
+            async with asyncio.timeout(CLOSE_TIMEOUT):
+                for opened in (*self._readers.values(), *self._writers.values()):
+                    await opened.close()
+                if hasattr(self, "_process"):
+                    await self._process.close()
+                if orderly:
+                    await self._transaction.close()
+                    return
+        self._transaction.abandon()
