@@ -1,0 +1,218 @@
+"""The shared client of one worker and one cluster: where partitions and coordinators are, and how errors are told."""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+import time
+from collections.abc import Hashable, Mapping
+from typing import Any, Final
+
+import aiokafka.errors as kafka_errors
+from aiokafka import __version__ as aiokafka_version
+from aiokafka.client import CoordinationType
+from aiokafka.protocol.coordination import FindCoordinatorRequest
+from aiokafka.protocol.offset import OffsetRequest
+from aiokafka.structs import TopicPartition
+
+from streamd.errors import AccessDeniedError, FatalError, NotFoundError, StreamdError, UnavailableError
+from streamd.transport.kafka.cluster import METADATA, Connections
+from streamd.transport.kafka.error_codes import error_of, meaning
+
+log = logging.getLogger("streamd.kafka")
+
+NEEDED_AIOKAFKA: Final = "0.14.0"
+EARLIEST: Final = -2
+LATEST: Final = -1
+
+_DENIED = (
+    kafka_errors.AuthenticationFailedError,
+    kafka_errors.AuthenticationMethodNotSupported,
+    kafka_errors.SaslAuthenticationFailed,
+    kafka_errors.UnsupportedSaslMechanismError,
+    kafka_errors.IllegalSaslStateError,
+)
+_NOT_SENT = (kafka_errors.NodeNotReadyError, kafka_errors.StaleMetadata)
+
+
+class NotSentError(UnavailableError):
+    """The request was never sent: asking again is safe whatever it does."""
+
+
+class KafkaClient:
+    """One cluster as the readers and transactions of one worker see it.
+
+    `arguments` are those of `AIOKafkaClient` (`KafkaSettings.client_arguments()`). Made and used within one event loop.
+    """
+
+    def __init__(self, arguments: Mapping[str, Any]) -> None:
+        if aiokafka_version != NEEDED_AIOKAFKA:
+            raise FatalError(f"aiokafka {aiokafka_version} is installed, streamd needs exactly {NEEDED_AIOKAFKA}")
+        self._connections = Connections(**arguments)
+        servers = arguments["bootstrap_servers"]
+        self._address = servers if isinstance(servers, str) else ", ".join(servers)
+        self._coordinators: dict[tuple[int, str], int] = {}
+        self._refreshing: asyncio.Task[None] | None = None
+        self.record_limits: dict[str, int] = {}
+        """{topic: largest batch in bytes that it takes}, for topics that refused one."""
+
+    @property
+    def address(self) -> str:
+        """The bootstrap servers, for messages."""
+        return self._address
+
+    async def start(self, deadline: float = 10.0) -> None:
+        """Connect, trying again with back-off for `deadline` seconds. Raises UnavailableError, AccessDeniedError."""
+        until = time.monotonic() + deadline
+        wait = 0.1
+        while True:
+            try:
+                async with asyncio.timeout(max(until - time.monotonic(), 0.05)):
+                    await self._connections.bootstrap_once()
+                return
+            except AccessDeniedError:
+                raise
+            except (OSError, TimeoutError, kafka_errors.KafkaError) as error:
+                if isinstance(error, _DENIED):
+                    raise AccessDeniedError(f"Kafka at {self._address} refused the login: {_text(error)}") from error
+                if time.monotonic() + wait >= until:
+                    raise UnavailableError(
+                        f"Kafka at {self._address} cannot be reached within {deadline:g} s: {_text(error)}"
+                    ) from error
+            await asyncio.sleep(wait)
+            wait = min(wait * 2, 1.0)
+
+    async def close(self) -> None:
+        """Close every connection. Bounded in time; never raises."""
+        try:
+            async with asyncio.timeout(5):
+                await self._connections.close()
+        except (TimeoutError, OSError, kafka_errors.KafkaError) as error:
+            log.debug("closing the Kafka client: %r", error)
+
+    def release(self, group: Hashable) -> None:
+        """Close the connections of one group at once."""
+        self._connections.release(group)
+
+    async def send(self, node: int, request: Any, group: Hashable, timeout: float) -> Any:
+        """One request to one node over the connection of `group`, answered within `timeout` seconds.
+
+        Raises NotSentError when it was not sent for sure, UnavailableError when it may have been, AccessDeniedError,
+        FatalError (a broker too old).
+        """
+        try:
+            async with asyncio.timeout(timeout):
+                return await self._connections.send(node, request, group=group)
+        except _NOT_SENT as error:
+            refused = self._connections.refused
+            if isinstance(refused, _DENIED):
+                raise AccessDeniedError(f"Kafka at {self._address} refused the login: {_text(refused)}") from error
+            raise NotSentError(f"Kafka node {node} at {self._address} cannot be reached") from error
+        except kafka_errors.IncompatibleBrokerVersion as error:
+            raise FatalError(f"Kafka at {self._address} is too old: {_text(error)}") from error
+        except (TimeoutError, kafka_errors.RequestTimedOutError) as error:
+            self._connections.drop(node, group)
+            raise UnavailableError(f"Kafka node {node} did not answer {request!r} within {timeout:g} s") from error
+        except (OSError, kafka_errors.KafkaError) as error:
+            raise UnavailableError(f"the connection to Kafka node {node} was lost: {_text(error)}") from error
+
+    def leader(self, topic: str, partition: int) -> int | None:
+        """The node that leads a partition as far as known, else None."""
+        node = self._connections.cluster.leader_for_partition(TopicPartition(topic, partition))
+        return None if node == -1 else node
+
+    async def refresh(self, timeout: float = 5.0) -> None:
+        """Ask for the cluster's metadata again; returns after `timeout` seconds at the latest, whatever came."""
+        try:
+            async with asyncio.timeout(timeout):
+                await self._connections.force_metadata_update()
+        except TimeoutError:
+            pass
+
+    async def partition_count(self, topic: str, deadline: float = 10.0) -> int:
+        """How many partitions a topic has. Raises NotFoundError, AccessDeniedError, UnavailableError."""
+        connections = self._connections
+        until = time.monotonic() + deadline
+        wait = 0.02
+        connections.add_topic(topic)
+        while True:
+            partitions = connections.cluster.partitions_for_topic(topic)
+            if partitions:
+                return len(partitions)
+            if topic in connections.cluster.unauthorized_topics:
+                raise AccessDeniedError(
+                    f"Kafka does not let us see the topic {topic!r}: it needs Describe, Read or Write"
+                )
+            if time.monotonic() + wait > until:
+                if isinstance(connections.refused, _DENIED):
+                    raise AccessDeniedError(f"Kafka at {self._address} refused the login: {_text(connections.refused)}")
+                if connections.answered:
+                    raise NotFoundError(f"Kafka at {self._address} has no topic {topic!r}")
+                raise UnavailableError(f"Kafka at {self._address} does not answer")
+            await self.refresh(max(until - time.monotonic(), 0.05))
+            if not connections.cluster.partitions_for_topic(topic):
+                await asyncio.sleep(wait)
+                wait = min(wait * 2, 0.5)
+
+    async def coordinator(self, kind: CoordinationType, key: str, timeout: float) -> int:
+        """The node that coordinates a group or a transactional id; remembered until `forget_coordinator`.
+
+        Raises what `send` raises, and errors by code with `retry_after` set where asking again may help.
+        """
+        known = self._coordinators.get((kind, key))
+        if known is not None:
+            return known
+        node = self._connections.get_random_node()
+        if node is None:
+            raise NotSentError(f"Kafka at {self._address}: no node is known")
+        response = await self.send(node, FindCoordinatorRequest(key, kind), METADATA, timeout)
+        if response.error_code:
+            if meaning(response.error_code).retriable:
+                raise NotSentError(f"Kafka at {self._address}: the coordinator of {key!r} is not available")
+            raise error_of(response.error_code, f"name the coordinator of {key!r}")
+        self._coordinators[(kind, key)] = response.coordinator_id
+        return int(response.coordinator_id)
+
+    def forget_coordinator(self, kind: CoordinationType, key: str) -> None:
+        """The coordinator has moved: ask for it again next time."""
+        self._coordinators.pop((kind, key), None)
+
+    async def find_offset(
+        self, topic: str, partition: int, timestamp: int, *, isolation: int = 1, deadline: float = 30.0
+    ) -> int:
+        """The first offset whose timestamp is ≥ `timestamp` ms; -2 asks for the earliest, -1 for the end.
+
+        The end under isolation 1 is the last stable offset. A timestamp after all records gives the end.
+        Raises UnavailableError after `deadline` seconds, NotFoundError, AccessDeniedError.
+        """
+        until = time.monotonic() + deadline
+        wait = 0.02
+        await self.partition_count(topic, deadline)
+        doing = f"find an offset of {topic}[{partition}]"
+        while True:
+            problem: StreamdError
+            try:
+                node = self.leader(topic, partition)
+                if node is None:
+                    raise NotSentError(f"{topic}[{partition}] has no leader")
+                request = OffsetRequest(-1, isolation, [(topic, [(partition, timestamp)])])
+                response = await self.send(node, request, METADATA, max(until - time.monotonic(), 0.1))
+                _, code, _, offset = response.topics[0][1][0]
+                if not code:
+                    if offset < 0:
+                        return await self.find_offset(topic, partition, LATEST, isolation=isolation, deadline=deadline)
+                    return int(offset)
+                problem = error_of(code, doing)
+                if not meaning(code).retriable:
+                    raise problem
+            except UnavailableError as error:
+                problem = error
+            if time.monotonic() + wait > until:
+                raise problem
+            await asyncio.sleep(wait)
+            await self.refresh(max(until - time.monotonic(), 0.1))
+            wait = min(wait * 2, 1.0)
+
+
+def _text(error: BaseException) -> str:
+    return str(error) or type(error).__name__
