@@ -14,6 +14,7 @@ from urllib.parse import quote
 import aiohttp
 import orjson
 from aiokafka.abc import AbstractTokenProvider
+from aiokafka.errors import KafkaConnectionError
 
 from streamd.errors import AccessDeniedError, FatalError, StreamdError, UnavailableError
 from streamd.transport.kafka.settings import OAuthSettings
@@ -21,6 +22,17 @@ from streamd.transport.kafka.settings import OAuthSettings
 # A token is renewed once less than this share of its life is left: a provider that is down for a while is no outage.
 RENEW_SHARE = 0.2
 _MAX_ANSWER = 1 << 20
+
+
+class TokenError(KafkaConnectionError):  # type: ignore[misc]
+    """There is no token, so there is no connection: aiokafka tries again, as with any connection that failed.
+
+    `reason` is the error to show; any other class would end aiokafka's background tasks for good.
+    """
+
+    def __init__(self, reason: StreamdError) -> None:
+        super().__init__(str(reason))
+        self.reason = reason
 
 
 def token_provider(settings: OAuthSettings) -> AbstractTokenProvider:
@@ -37,11 +49,21 @@ class _Provider(AbstractTokenProvider):  # type: ignore[misc]
     def extensions(self) -> dict[str, str]:
         return dict(self._settings.extensions)
 
+    async def token(self) -> str:
+        """A token for a new connection. Raises TokenError."""
+        try:
+            return await self.fetch()
+        except StreamdError as error:
+            raise TokenError(error) from error
+
+    async def fetch(self) -> str:
+        raise NotImplementedError
+
 
 class GivenToken(_Provider):
     """`token`, or `token_file` read anew for every connection, so that whoever renews the file need not tell us."""
 
-    async def token(self) -> str:
+    async def fetch(self) -> str:
         """The token. Raises FatalError when the file cannot be read or holds no token."""
         if self._settings.token is not None:
             return self._settings.token.get_secret_value().strip()
@@ -70,7 +92,7 @@ class ClientCredentials(_Provider):
         self._renew_at = 0.0
         self._expires_at = 0.0
 
-    async def token(self) -> str:
+    async def fetch(self) -> str:
         """A token that is valid for a while. Raises UnavailableError, AccessDeniedError, FatalError."""
         async with self._lock:
             if self._token is None or self._now() >= self._renew_at:

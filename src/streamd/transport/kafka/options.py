@@ -167,7 +167,7 @@ OPTIONS: Mapping[str, Option] = {
             "heartbeat_interval_ms",
             int,
             None,
-            "How often a node says that it is alive; a fifth of the session by default.",
+            "How often a node says that it is alive; 2 s, and a fifth of the session at most, by default.",
             100,
         ),
         Option(
