@@ -1,0 +1,35 @@
+"""JSON: a record is one object."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import orjson
+
+from streamd.codecs.undecodable import refuse
+from streamd.errors import ExtractError, LoadError
+
+_NAMES = {list: "a list", str: "a string", bool: "a boolean", int: "a number", float: "a number", type(None): "null"}
+
+
+def decode(value: Any) -> dict[str, Any]:
+    """The document in the bytes. Raises ExtractError when they are not JSON, or not an object."""
+    try:
+        document = orjson.loads(value)
+    except orjson.JSONDecodeError as error:
+        if not isinstance(value, bytes | bytearray | memoryview | str):
+            refuse(value, "JSON")
+        # `error.msg` says what was expected and where; it never quotes the text.
+        raise ExtractError(f"not valid JSON at byte {error.pos}: {error.msg.split(':')[0]}") from None
+    if type(document) is not dict:
+        raise ExtractError(f"a record must be a JSON object, this one is {_NAMES[type(document)]}")
+    return document
+
+
+def encode(document: Any) -> bytes:
+    """Compact JSON. Raises LoadError when the document holds something that JSON has no word for."""
+    try:
+        return orjson.dumps(document)
+    except (TypeError, ValueError) as error:
+        # orjson names the type, not the value.
+        raise LoadError(f"the document cannot be written as JSON: {error}") from None
