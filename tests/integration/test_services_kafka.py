@@ -17,12 +17,12 @@ from services.process import ServiceError, wait_until
 TESTS = Path(__file__).resolve().parents[1]
 
 CHILD = """
-import sys, time
+import signal, sys
 from pathlib import Path
 from services.process import ServiceProcess
 service = ServiceProcess(["sleep", "600"], Path(sys.argv[1]))
 print(service.pid, flush=True)
-time.sleep(600)
+signal.pause()
 """
 
 
