@@ -139,19 +139,11 @@ OPTIONS: Mapping[str, Option] = {
             _CONSUMER,
             "max_partition_fetch_bytes",
             int,
-            1_048_576,
+            2_097_152,
             "Most bytes of one partition in one answer; a larger batch still comes, alone.",
             1,
         ),
         Option("check.crcs", _CONSUMER, "check_crcs", bool, True, "Check the checksum of every batch read."),
-        Option(
-            "client.rack",
-            _CONSUMER,
-            "client_rack",
-            str,
-            None,
-            "Rack of this node: reads go to a replica there where the cluster allows it.",
-        ),
         Option(
             "session.timeout.ms",
             _CONSUMER,
@@ -264,6 +256,7 @@ _ELSEWHERE: Mapping[str, str] = {
     "ssl.endpoint.identification.algorithm": "say it as `kafka.tls.check_hostname`",
     "group.id": "say it as the source's `group`",
     "auto.offset.reset": "say it as the source's `start` and `on_position_lost`",
+    "client.rack": "reads go to the leader of a partition, since only it knows what is committed at once",
     "max.poll.records": "say it as the pipeline's `batch.max_records`",
     "key.deserializer": "keys are bytes; see the source's `format`",
     "value.deserializer": "say it as the source's `format`",
@@ -326,17 +319,30 @@ def split(name: str) -> tuple[Client | None, str]:
     return None, name
 
 
-def check_options(options: Mapping[str, Any], only: Client | None = None) -> dict[str, int | bool | str]:
+# What one source can have for itself. The rest belongs to what it shares: the group, the connections.
+OF_A_SOURCE = frozenset(
+    {"fetch.max.bytes", "fetch.max.wait.ms", "fetch.min.bytes", "max.partition.fetch.bytes", "check.crcs"}
+)
+
+
+def check_options(
+    options: Mapping[str, Any], only: Client | None = None, allowed: frozenset[str] | None = None
+) -> dict[str, int | bool | str]:
     """The options in their types, under the names they came with; those that say what holds anyway are left out.
 
-    `only`: the kind of client that these options are for. Raises pydantic's ValidationError with every problem, each at
-    the option's name.
+    `only`: the kind of client that these options are for. `allowed`: those that can be said here; of the others it is
+    said that they go into the `kafka:` section. Raises pydantic's ValidationError with every problem, each at the
+    option's name.
     """
     checked: dict[str, int | bool | str] = {}
     problems: list[InitErrorDetails] = []
     for name, value in options.items():
         try:
             found = _check_option(name, value, only)
+            if allowed is not None and found is not None and split(name)[1] not in allowed:
+                raise ValueError(
+                    f"{name} is shared by the whole pipeline: set it in the options of the `kafka:` section"
+                )
         except ValueError as problem:
             error = PydanticCustomError("kafka_option", "{problem}", {"problem": str(problem)})
             # The value is left out: it may be a password put under the wrong name.
