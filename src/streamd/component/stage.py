@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Awaitable, Callable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from contextlib import AbstractContextManager
 from typing import Any, Protocol
 
@@ -46,6 +46,9 @@ class Body(Protocol):
 
     def replace_document(self, source: str) -> None:
         """From here on the document is this value (a dict that nobody else changes)."""
+
+    def metadata(self, name: str) -> str:
+        """Python source of `_key`, `_timestamp`, `_topic`, `_partition`, `_offset` or `_headers` of the record at hand."""
 
     def document(self) -> str:
         """The whole document as a dict expression. Costs a full parse of each record: only where really needed."""
@@ -94,6 +97,3 @@ class BatchStage(Protocol):
 
     async def close(self) -> None: ...
 
-
-LookupFunction = Callable[[Any], Any]
-AsyncHook = Callable[[], Awaitable[None]]

@@ -211,7 +211,11 @@ class FusedBody:
         if doc.base is Base.NOTHING or name in doc.dropped:
             return default
         if doc.base is Base.DICT:
-            return f"{doc.var}.get({name!r})" if default == "None" else f"({doc.var}[{name!r}] if {name!r} in {doc.var} else {default})"
+            return (
+                f"{doc.var}.get({name!r})"
+                if default == "None"
+                else f"({doc.var}[{name!r}] if {name!r} in {doc.var} else {default})"
+            )
         self.code.use.probed[name] = None
         unset = self.constant("UNSET", names.UNSET)
         attribute = f"{doc.var}.{names.attribute(name)}"

@@ -19,7 +19,6 @@ import linecache
 from collections.abc import Callable, Mapping, Sequence
 from copy import deepcopy
 from dataclasses import dataclass, field
-from typing import Any
 
 import msgspec
 
@@ -28,7 +27,7 @@ from streamd.codecs import codec
 from streamd.component.stage import FusedStage
 from streamd.config.pipeline import ComponentConfig
 from streamd.plan import runtime_names as names
-from streamd.plan.body import Code, FusedBody, FuseError, Path
+from streamd.plan.body import Code, FusedBody, Path
 from streamd.plan.document import Base, Document, FieldUse
 from streamd.plan.graph import ChainPlan, PartPlan, outputs_of
 from streamd.record import Record
@@ -122,7 +121,7 @@ class _Fuser:
         source = "\n".join(code.lines) + "\n"
         namespace = dict(code.namespace)
         filename = f"<streamd chain {self.part.index}:{self.chain.entry.id}>"
-        exec(compile(source, filename, "exec"), namespace)  # noqa: S102 - the source is our own, expressions are allow-listed
+        exec(compile(source, filename, "exec"), namespace)
         linecache.cache[filename] = (len(source), None, source.splitlines(keepends=True), filename)
         function = namespace["chain"]
         return Chain(
@@ -156,7 +155,9 @@ class _Fuser:
         code.line(3, "failed.append((r, error))", entry)
         code.line(1, f"return ({''.join(variable + ', ' for variable, _, _ in code.counters)})", entry)
         if self.misfit_line:
-            adds = [f"{v} += {'1' if what == 'misfits' else f'counts[{i}]'}" for i, (v, _, what) in enumerate(code.counters)]
+            adds = [
+                f"{v} += {'1' if what == 'misfits' else f'counts[{i}]'}" for i, (v, _, what) in enumerate(code.counters)
+            ]
             self._insert(self.misfit_line, [f"                {add}" for add in adds])
             self.misfit_line = 0
         self._insert_head(head)
@@ -255,7 +256,9 @@ class _Fuser:
             return
         body = FusedBody(self.code, path, reader.id, self.topic)
         self.stages[reader.id].fuse(body)
-        self.atomic = self.atomic or any(owner == reader.id and what == "elements" for _, owner, what in self.code.counters)
+        self.atomic = self.atomic or any(
+            owner == reader.id and what == "elements" for _, owner, what in self.code.counters
+        )
         if not body.outputs:
             self._fan_out(self.part.consumers.get(outputs_of(reader)[0], ()), path)
         elif all(exclusive for _, _, exclusive in body.outputs):
@@ -336,9 +339,15 @@ class _Fuser:
         absent = [f"{doc.var}.{names.attribute(name)} is {unset}" for name in doc.overlay]
         value = self.code.fresh("value")
         body.line(f"if {' and '.join(absent)} and {doc.raw}[-1] == 125:")
-        self.code.line(body.path.indent + 1, f"{value} = b'%b,%b' % ({doc.raw}[:-1], {dumps}({{{doc.literal()}}})[1:])", body.stage_id)
+        self.code.line(
+            body.path.indent + 1,
+            f"{value} = b'%b,%b' % ({doc.raw}[:-1], {dumps}({{{doc.literal()}}})[1:])",
+            body.stage_id,
+        )
         body.line("else:")
-        self.code.line(body.path.indent + 1, f"{value} = {dumps}({{**{loads}({doc.raw}), {doc.literal()}}})", body.stage_id)
+        self.code.line(
+            body.path.indent + 1, f"{value} = {dumps}({{**{loads}({doc.raw}), {doc.literal()}}})", body.stage_id
+        )
         return value
 
     def _own(self, body: FusedBody, document: str) -> str:
@@ -351,4 +360,3 @@ class _Fuser:
         record = self.code.constant("Record", Record)
         where = f"{self.topic}, {'r.partition' if self.from_records else 'partition'}, r.offset"
         return f"{record}({document}, {path.key}, {path.timestamp}, {path.headers}, {where})"
-

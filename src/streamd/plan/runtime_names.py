@@ -19,8 +19,38 @@ dumps = orjson.dumps
 
 # Names that a generated function uses for itself.
 RESERVED = frozenset(
-    "records partition failed r v d error kept counts decode loads dumps plain chain chain_plain UNSET DecodeError need "
-    "key_text header_map to_key with_path without_path without_fields Record ExtractError True False None limit_ms".split()
+    [
+        "records",
+        "partition",
+        "failed",
+        "r",
+        "v",
+        "d",
+        "error",
+        "kept",
+        "counts",
+        "decode",
+        "loads",
+        "dumps",
+        "plain",
+        "chain",
+        "chain_plain",
+        "UNSET",
+        "DecodeError",
+        "need",
+        "key_text",
+        "header_map",
+        "to_key",
+        "with_path",
+        "without_path",
+        "without_fields",
+        "Record",
+        "ExtractError",
+        "True",
+        "False",
+        "None",
+        "limit_ms",
+    ]
 )
 
 
@@ -118,7 +148,9 @@ def event_time(value: Any) -> int:
         except ValueError:
             raise ExtractError("the event time is text, but not an ISO 8601 time") from None
         return int((moment if moment.tzinfo else moment.replace(tzinfo=UTC)).timestamp() * 1000)
-    raise ExtractError(f"the event time must be a number of milliseconds or ISO 8601 text, this one is {_json_name(value)}")
+    raise ExtractError(
+        f"the event time must be a number of milliseconds or ISO 8601 text, this one is {_json_name(value)}"
+    )
 
 
 def too_far_ahead(timestamp: int, limit: int) -> None:

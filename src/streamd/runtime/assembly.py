@@ -30,9 +30,7 @@ class Assembly:
     the task's partition.
     """
 
-    def __init__(
-        self, plan: PipelinePlan, context: PipelineContext, partitions: dict[str, int] | None = None
-    ) -> None:
+    def __init__(self, plan: PipelinePlan, context: PipelineContext, partitions: dict[str, int] | None = None) -> None:
         self.plan, self.context = plan, context
         self.partitions: dict[str, int] = partitions or {}
         self.sources: dict[str, Source] = {}

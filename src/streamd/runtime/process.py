@@ -20,7 +20,14 @@ from streamd.record import RawRecord, Record, TaskId
 from streamd.runtime.assembly import Assembly
 from streamd.runtime.counting import Counting
 from streamd.runtime.failure import (
-    Failure, RecordFailedError, Threshold, dead_letter, failure_of, load_error, policy_of, stop_message,
+    Failure,
+    RecordFailedError,
+    Threshold,
+    dead_letter,
+    failure_of,
+    load_error,
+    policy_of,
+    stop_message,
 )  # fmt: skip
 
 # The typed function is worth its while only if most records fit it; after a batch with more misfits than this share,
@@ -66,6 +73,17 @@ class Process:
         failed = await self._chain(source, records)
         if self._threshold is not None:
             self._threshold.add(self._clock.monotonic(), len(records), failed)
+
+    @property
+    def max_records(self) -> int:
+        """How many records to read at once: as set, or fewer where a stage wants them even."""
+        wanted = [n for stage in self._stages.values() if (n := getattr(stage, "max_batch", None))]
+        return min([self._config.max_batch_records, *wanted])
+
+    @property
+    def ready_at(self) -> float:
+        """Monotonic seconds before which a stage wants no further batch."""
+        return max((getattr(stage, "ready_at", 0.0) for stage in self._stages.values()), default=0.0)
 
     async def finish(self) -> None:
         """The input is over: batch stages give what they hold back."""

@@ -9,7 +9,7 @@ starts from the last checkpoint. So there is one way to recover, whatever happen
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from contextlib import suppress
 from typing import Any
 
@@ -158,59 +158,61 @@ class Task:
         self.state = "running"
 
     async def _loop(self, group: asyncio.TaskGroup) -> None:
-        assert self._stop_seen is not None
         while not self._stop.is_set():
-            self._read_on(group)
-            if not self._reads:
-                break
-            await asyncio.wait(
-                (*self._reads.values(), self._stop_seen), timeout=self._wait(), return_when=asyncio.FIRST_COMPLETED
-            )
-            if self._stop.is_set():
-                break
-            for place in [place for place, read in self._reads.items() if read.done()]:
-                records = self._reads.pop(place).result()
-                if records:
-                    await self._take(place, records)
+            pause = self._process.ready_at - self._clock.monotonic()
+            if pause > 0:
+                await self._wait_for((), pause)
+            else:
+                self._read_on(group)
+                if not self._reads:
+                    break
+                await self._wait_for(self._reads.values(), None)
+                if not self._stop.is_set():
+                    await self._take_what_came()
             if self._commit_due():
                 await self._commit()
         ended = not self._stop.is_set()
         await self._process.finish()
-        if self._uncommitted or not self._last_commit_clean:
+        if self._uncommitted or any(writer.backlog for writer in self._writers.values()):
             await self._commit()
         if ended:
             self.state = "drained"
 
-    @property
-    def _last_commit_clean(self) -> bool:
-        """False while a batch stage or a writer holds something that no read will bring out."""
-        return not any(writer.backlog for writer in self._writers.values())
-
     def _read_on(self, group: asyncio.TaskGroup) -> None:
         for place, reader in self._readers.items():
             if place not in self._reads and not reader.ended:
-                read = reader.read(self._config.max_batch_records, IDLE_WAIT)
+                read = reader.read(self._process.max_records, IDLE_WAIT)
                 self._reads[place] = group.create_task(read)  # type: ignore[arg-type]
 
-    def _wait(self) -> float | None:
-        """Seconds until a commit is due. Reads come back by themselves when there is nothing to commit."""
+    async def _wait_for(self, reads: Iterable[asyncio.Task[Any]], timeout: float | None) -> None:
+        """Return when a read is done, a commit is due, the time is over, or the task is to stop."""
+        assert self._stop_seen is not None
+        due = self._commit_in()
+        if due is not None:
+            timeout = due if timeout is None else min(due, timeout)
+        await asyncio.wait((*reads, self._stop_seen), timeout=timeout, return_when=asyncio.FIRST_COMPLETED)
+
+    async def _take_what_came(self) -> None:
+        for place in [place for place, read in self._reads.items() if read.done()]:
+            records = self._reads.pop(place).result()
+            if records:
+                await self._take(place, records)
+
+    def _commit_in(self) -> float | None:
+        """Seconds until a commit is due; None when there is nothing to commit."""
         if not self._uncommitted:
             return None
         now = self._clock.monotonic()
+        due = self._began + self._config.commit_interval
         if self._drained():
-            return max(0.0, self._last_commit + QUIET_GAP - now)
-        return max(0.0, self._began + self._config.commit_interval - now)
+            due = min(due, self._last_commit + QUIET_GAP)
+        return max(0.0, due - now)
 
     def _drained(self) -> bool:
         return all(reader.ended or reader.lag() == 0 for reader in self._readers.values())
 
     def _commit_due(self) -> bool:
-        if not self._uncommitted:
-            return False
-        now = self._clock.monotonic()
-        if now - self._began >= self._config.commit_interval:
-            return True
-        return now - self._last_commit >= QUIET_GAP and self._drained()
+        return self._commit_in() == 0.0
 
     async def _take(self, place: tuple[str, int], records: Sequence[RawRecord]) -> None:
         if not self._uncommitted:

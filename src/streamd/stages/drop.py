@@ -1,6 +1,6 @@
 """Removes fields from the document. A field that is not there is not an error.
 
-    - drop: [email, address.street]
+- drop: [email, address.street]
 """
 
 from __future__ import annotations

@@ -1,6 +1,6 @@
 """Keeps the records for which a condition holds; the others are dropped and counted as filtered.
 
-    - filter: type != "refund" and amount > 50
+- filter: type != "refund" and amount > 50
 """
 
 from __future__ import annotations

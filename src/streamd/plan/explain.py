@@ -1,0 +1,133 @@
+"""What a pipeline will do, in words: graph, topics, keys, delivery of each sink, tasks, and the generated code. Pure."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+
+from streamd.config.pipeline import ComponentConfig, ErrorPolicy, PipelineConfig
+from streamd.plan.fuse import Chain
+from streamd.plan.graph import PartPlan, PipelinePlan, outputs_of
+
+_CHECKPOINTS = {
+    "kafka": "one Kafka transaction for outputs and positions",
+    "embedded": "one SQLite transaction for outputs and positions",
+}
+
+
+def explain(plan: PipelinePlan, chains: Mapping[tuple[int, str], Chain], *, code: bool = False) -> str:
+    """The plan as text. `chains` are the compiled ones, by (part, entry); with `code` their source is shown."""
+    config = plan.config
+    lines = [f"pipeline {plan.name}" + (f": {config.description}" if config.description else "")]
+    lines.append(
+        f"  delivery   {config.delivery.replace('_', ' ')}, checkpoint at most every {_time(config.commit_interval)}"
+    )
+    lines.append(f"  on error   {_policy(config.on_error)}")
+    if config.error_threshold is not None:
+        limit = config.error_threshold
+        lines.append(f"  stops      when more than {limit.rate:.2%} of records fail within {_time(limit.window)}")
+    for part in plan.parts:
+        lines += ["", *_part(part, config, len(plan.parts))]
+    if code:
+        for (index, entry), chain in chains.items():
+            lines += ["", _title(index, entry, chain, len(plan.parts)), "", chain.source.rstrip()]
+    return "\n".join(lines) + "\n"
+
+
+def _part(part: PartPlan, config: PipelineConfig, parts: int) -> list[str]:
+    head = f"part {part.index}" if parts > 1 else "tasks"
+    lines = [f"  {head}: one task for each partition of {' and '.join(s.id for s in part.sources)}"]
+    checkpoint = _CHECKPOINTS[part.transport] if config.delivery == "exactly_once" else "outputs first, then positions"
+    lines.append(f"  checkpoint: {checkpoint}")
+    seen: set[str] = set()
+    for source in part.sources:
+        lines += _node(source, part, 1, seen)
+    for sink in part.dead_letters:
+        lines.append(f"    {_label(sink, part)}")
+    return lines
+
+
+def _node(component: ComponentConfig, part: PartPlan, depth: int, seen: set[str]) -> list[str]:
+    pad = "  " * (depth + 1)
+    lines = [f"{pad}{_label(component, part)}"]
+    if component.id in seen:
+        return [f"{pad}{component.id} (as above)"]
+    seen.add(component.id)
+    for output in outputs_of(component):
+        readers = part.consumers.get(output, ())
+        named = output != component.id
+        if named:
+            lines.append(
+                f"{pad}  {output}" + ("" if readers else "  — read by nobody: its records are dropped, and counted")
+            )
+        for reader in readers:
+            lines += _node(reader, part, depth + 1 + named, seen)
+    return lines
+
+
+def _label(component: ComponentConfig, part: PartPlan) -> str:
+    settings = component.settings
+    words = [component.kind, component.id if component.id == component.name else f"{component.id} ({component.name})"]
+    for name in ("topic", "path", "paths", "file"):
+        value = getattr(settings, name, None)
+        if value:
+            words.append(f"{name} {value}")
+    if component.kind == "source":
+        group = getattr(settings, "group", None)
+        words.append(f"group {group}" if group else "")
+        words.append("" if component.spec.replayable else "— cannot be read again: what a crash interrupts is lost")
+    if component.kind == "stage":
+        words.append(_stage_text(component))
+        words.append("" if component.spec.fused else "[batches]")
+    if component.kind == "sink":
+        key = getattr(settings, "key", None)
+        words.append(f"key {key}" if key is not None else "key as read")
+        words.append(f"— {delivery_of(component, part)}")
+    if component.on_error is not None:
+        words.append(f"[on error: {_policy(component.on_error)}]")
+    return "  ".join(word for word in words if word)
+
+
+def _stage_text(component: ComponentConfig) -> str:
+    """The setting that a stage is mostly about, as the user wrote it."""
+    if component.spec.shorthand is None:
+        return ""
+    value = getattr(component.settings, _attribute(component, component.spec.shorthand), None)
+    if isinstance(value, dict):
+        return ", ".join(f"{name} = {expression}" for name, expression in value.items())
+    if isinstance(value, list | tuple):
+        return ", ".join(str(item) for item in value)
+    return "" if value is None else str(value)
+
+
+def _attribute(component: ComponentConfig, name: str) -> str:
+    fields = type(component.settings).model_fields
+    return next((attribute for attribute, field in fields.items() if name in (attribute, field.alias)), name)
+
+
+def delivery_of(sink: ComponentConfig, part: PartPlan) -> str:
+    """What a sink promises where it stands: one that is not in the part's transaction promises less."""
+    if sink.spec.transport in (None, part.transport):
+        return sink.spec.delivery
+    return f"at least once: the checkpoint is on {part.transport}, this sink is not part of it"
+
+
+def _policy(policy: ErrorPolicy) -> str:
+    end = {
+        "fail": "stop the pipeline",
+        "skip": "leave the record out, counted",
+        "dead_letter": f"to {policy.dead_letter}",
+    }
+    if policy.action != "retry":
+        return end[policy.action]
+    tries = f", at most {policy.attempts} times" if policy.attempts else ""
+    return f"try again for {_time(policy.deadline)}{tries}, then {end[policy.then]}"
+
+
+def _title(index: int, entry: str, chain: Chain, parts: int) -> str:
+    place = f"part {index}, " if parts > 1 else ""
+    fields = f"; decodes only {', '.join(chain.decodes)}" if chain.decodes else ""
+    return f"# {place}{entry} → {', '.join(chain.targets)}{fields}"
+
+
+def _time(seconds: float) -> str:
+    return f"{seconds * 1000:g} ms" if seconds < 1 else f"{seconds:g} s"
