@@ -11,6 +11,7 @@ from typing import Any, Final
 import aiokafka.errors as kafka_errors
 from aiokafka import __version__ as aiokafka_version
 from aiokafka.client import CoordinationType
+from aiokafka.protocol.admin import DescribeConfigsRequest
 from aiokafka.protocol.coordination import FindCoordinatorRequest
 from aiokafka.protocol.offset import OffsetRequest
 from aiokafka.structs import TopicPartition
@@ -24,6 +25,7 @@ log = logging.getLogger("streamd.kafka")
 NEEDED_AIOKAFKA: Final = "0.14.0"
 EARLIEST: Final = -2
 LATEST: Final = -1
+_TOPIC: Final = 2  # kind of resource in DescribeConfigs
 
 _DENIED = (
     kafka_errors.AuthenticationFailedError,
@@ -128,6 +130,30 @@ class KafkaClient:
                 await self._connections.force_metadata_update()
         except TimeoutError:
             pass
+
+    def refresh_soon(self, topic: str) -> None:
+        """Have the metadata asked for in the background, this topic's among it."""
+        self._connections.add_topic(topic)
+        self._connections.force_metadata_update()
+
+    async def learn_record_limit(self, topic: str, refused: int) -> int:
+        """Ask for the largest batch in bytes that a topic takes, after it has refused one of `refused` bytes.
+
+        Kept in `record_limits`. Where the topic's settings may not be read it is a guess below what was refused.
+        """
+        limit = max(refused - 1, 1)
+        node = self._connections.get_random_node()
+        request = DescribeConfigsRequest([(_TOPIC, topic, ["max.message.bytes"])])
+        try:
+            if node is not None:
+                response = await self.send(node, request, METADATA, 5.0)
+                code, *_, entries = response.resources[0]
+                if not code:
+                    limit = min(limit, *(int(entry[1]) for entry in entries if entry[0] == "max.message.bytes"))
+        except (StreamdError, ValueError, IndexError) as error:
+            log.debug("the limit of %s is not known: %r", topic, error)
+        self.record_limits[topic] = min(limit, self.record_limits.get(topic, limit))
+        return self.record_limits[topic]
 
     async def partition_count(self, topic: str, deadline: float = 10.0) -> int:
         """How many partitions a topic has. Raises NotFoundError, AccessDeniedError, UnavailableError."""

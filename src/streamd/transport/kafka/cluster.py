@@ -69,7 +69,7 @@ class Connections(AIOKafkaClient):  # type: ignore[misc]
                 if await self._ask(self.cluster, MetadataRequest([], False), host, port):
                     break
                 problem = KafkaError(f"{host}:{port} names no brokers")
-            except (OSError, asyncio.TimeoutError, KafkaError) as error:
+            except (TimeoutError, OSError, KafkaError) as error:
                 problem = error
         else:
             raise problem
@@ -108,7 +108,7 @@ class Connections(AIOKafkaClient):  # type: ignore[misc]
                 self._conns[where] = connection
                 self._refused = None
                 return connection
-        except (OSError, asyncio.TimeoutError, KafkaError) as error:
+        except (TimeoutError, OSError, KafkaError) as error:
             if isinstance(error, KafkaError):
                 self._refused = error
             log.debug("no connection to Kafka node %s: %r", node_id, error)
@@ -125,7 +125,7 @@ class Connections(AIOKafkaClient):  # type: ignore[misc]
                 continue
             try:
                 metadata = await connection.send(request)
-            except (KafkaError, asyncio.TimeoutError) as error:
+            except (TimeoutError, KafkaError) as error:
                 log.debug("no metadata from Kafka node %s: %r", node, error)
                 continue
             if metadata.brokers:
@@ -136,7 +136,7 @@ class Connections(AIOKafkaClient):  # type: ignore[misc]
             try:
                 if await self._ask(cluster_metadata, request, host, port):
                     return True
-            except (OSError, asyncio.TimeoutError, KafkaError) as error:
+            except (TimeoutError, OSError, KafkaError) as error:
                 log.debug("no metadata from %s:%s: %r", host, port, error)
         cluster_metadata.failed_update(None)
         self._answered = False

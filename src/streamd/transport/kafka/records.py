@@ -34,7 +34,7 @@ class FetchedRecords:
     record is unpacked. Aborted transactions and control batches are left out. Holds on to the response's bytes.
     """
 
-    __slots__ = ("_name", "_records", "_passed", "next_offset", "position")
+    __slots__ = ("_name", "_passed", "_records", "next_offset", "position")
 
     def __init__(
         self,
