@@ -130,6 +130,11 @@ class EmbeddedLog:
         )
         return None if row is None else int(row[0])
 
+    async def topics(self) -> list[str]:
+        """The names of all topics, sorted."""
+        rows = await self._in_thread(lambda c: c.execute("SELECT name FROM topic ORDER BY name").fetchall())
+        return [str(name) for (name,) in rows]
+
     async def streams(self, topic: str) -> list[Stream]:
         """The partitions of a topic with their offsets; empty when there is no such topic."""
         columns = "SELECT id, topic, partition, start, next FROM stream WHERE topic=? ORDER BY partition"

@@ -1,0 +1,41 @@
+"""The time of a record, as sources let a user say where it is."""
+
+from __future__ import annotations
+
+from typing import Annotated, TypeAlias
+
+from pydantic import BeforeValidator, Field
+
+from streamd.component.fields import Duration, ExpressionField
+from streamd.component.model import Model
+
+
+class EventTime(Model):
+    """When things happened, as opposed to when they are processed."""
+
+    field: ExpressionField | None = Field(
+        None,
+        description="Where the time is, in ms since the epoch; without it the time that the source itself gives.",
+        examples=["ts"],
+    )
+    out_of_order: Duration = Field(
+        0.0, description="How much later than others a record may come and still be in time.", examples=["5s"]
+    )
+    idle: Duration | None = Field(
+        None,
+        description="A partition that is read to its end and quiet for this long does not hold back windows.",
+        examples=["30s"],
+    )
+    max_future: Duration | None = Field(
+        3600.0,
+        description="A record further ahead in time is an error: one bad clock must not close all windows.",
+        examples=["1h"],
+    )
+
+
+def _field_alone(value: object) -> object:
+    return {"field": value} if isinstance(value, str) else value
+
+
+# `event_time: ts` stands for `event_time: {field: ts}`.
+EventTimeField: TypeAlias = Annotated[EventTime, BeforeValidator(_field_alone)]
