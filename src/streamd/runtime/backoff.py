@@ -1,0 +1,76 @@
+"""Whether and when to try a failed task again. Pure: time and chance are handed in."""
+
+from __future__ import annotations
+
+import math
+from dataclasses import dataclass
+
+from streamd.errors import ConfigError, FatalError, FencedError, TransientError
+from streamd.runtime.control import Fault
+
+
+@dataclass(frozen=True, slots=True)
+class RestartPolicy:
+    """The delays between attempts, in seconds, and when to give up.
+
+    The n-th failure in a row waits `initial` × 2ⁿ⁻¹, at most `maximum`, shortened by chance by up to `jitter` of it. A
+    task that worked for `calm` seconds, or made progress since, starts counting anew. Transient errors are tried for
+    ever; an error that no code raises on purpose `unexpected_limit` times in a row, and being fenced `fence_limit`
+    times in a row: then somebody else keeps running the same task.
+    """
+
+    initial: float = 0.2
+    maximum: float = 30.0
+    jitter: float = 0.2
+    calm: float = 10.0
+    unexpected_limit: int = 5
+    fence_limit: int = 10
+
+
+@dataclass(frozen=True, slots=True)
+class Failures:
+    """The failures in a row of one task, by kind."""
+
+    count: int = 0
+    fenced: int = 0
+    unexpected: int = 0
+
+    def and_one(self, kind: str) -> Failures:
+        """These, and one more of the kind."""
+        return Failures(self.count + 1, self.fenced + (kind == "fenced"), self.unexpected + (kind == "unexpected"))
+
+
+def fault_of(error: BaseException) -> Fault:
+    """The error as a value. The text of an error that no code raises on purpose may hold anything, and is left out."""
+    name = type(error).__name__
+    if isinstance(error, FencedError):
+        return Fault("fenced", name, str(error))
+    if isinstance(error, TransientError | ConnectionError | TimeoutError):
+        return Fault("transient", name, str(error) or name)
+    if isinstance(error, FatalError | ConfigError):
+        return Fault("fatal", name, str(error))
+    if isinstance(error, OSError):
+        return Fault("transient", name, f"The operating system says: {error.strerror or name}.")
+    return Fault("unexpected", name, f"Unexpected {name}; its trace is in the worker's log.")
+
+
+def next_delay(policy: RestartPolicy, failures: Failures, chance: float, at_least: float | None = None) -> float:
+    """Seconds until the next attempt, after these failures in a row. `chance` is in [0, 1)."""
+    doublings = min(max(0, failures.count - 1), 62)
+    delay = min(policy.maximum, math.ldexp(policy.initial, doublings))
+    return max(delay * (1 - policy.jitter * chance), at_least or 0.0)
+
+
+def give_up(policy: RestartPolicy, failures: Failures, fault: Fault) -> Fault | None:
+    """The fatal fault that these failures in a row amount to, the last one being `fault`; None: try again."""
+    if fault.kind == "fatal":
+        return fault
+    if failures.fenced >= policy.fence_limit:
+        message = (
+            f"Fenced {failures.fenced} times in a row: another process runs the same task. "
+            f"Each deployment on one cluster needs an `app` name of its own. Last: {fault.message}"
+        )
+        return Fault("fatal", fault.error, message)
+    if failures.unexpected >= policy.unexpected_limit:
+        return Fault("fatal", fault.error, f"Failed {failures.unexpected} times in a row. {fault.message}")
+    return None

@@ -1,0 +1,100 @@
+"""The engine as a worker process hosts it: pipelines loaded from text, put together once, shared by their tasks."""
+
+from __future__ import annotations
+
+import pickle
+from pathlib import Path
+from typing import Any
+
+from streamd.component.context import PipelineContext
+from streamd.component.registry import Registry
+from streamd.config import load_pipeline_text
+from streamd.config.pipeline import PipelineConfig
+from streamd.config.service import ServiceConfig
+from streamd.errors import FatalError
+from streamd.observability.logs import configure_logging
+from streamd.observability.metrics import MetricSet, Snapshot
+from streamd.observability.process import LoopLag, measure_process
+from streamd.plan import build_plan
+from streamd.runtime.assembly import Assembly
+from streamd.runtime.backoff import RestartPolicy
+from streamd.runtime.control import Assign, Load, Member, Start
+from streamd.runtime.task import Task
+
+
+def pipeline_context(config: PipelineConfig, service: ServiceConfig) -> PipelineContext:
+    """What the components of a pipeline are told. Makes the app's folder for state."""
+    state_dir = Path(service.state_dir) / service.app
+    state_dir.mkdir(parents=True, exist_ok=True)
+    base_dir = config.file.parent if config.file is not None else Path.cwd()
+    return PipelineContext(service.app, config.name, state_dir, base_dir, config.kafka, service.create_topics)
+
+
+def restart_policy(service: ServiceConfig) -> RestartPolicy:
+    """How tasks, workers and pipelines are tried again."""
+    return RestartPolicy(initial=service.restart.initial, maximum=service.restart.max)
+
+
+class EngineHost:
+    """Everything of one worker process that is not about processes."""
+
+    def __init__(self, start: Start) -> None:
+        # Our own supervisor sent it, over a socket that nobody else has.
+        self._service: ServiceConfig = pickle.loads(start.service)
+        self._environment = start.environment
+        self._registry = Registry.default()
+        self._metrics = MetricSet()
+        self._lag = LoopLag()
+        self._measuring = self._lag.measured()
+        self._measuring.__enter__()
+        self._assemblies: dict[str, tuple[int, Assembly]] = {}
+        self.policy = restart_policy(self._service)
+        configure_logging(self._service.log.level, self._service.log.format, metrics=self._metrics)
+
+    def seat(self, worker: int) -> None:
+        log = self._service.log
+        configure_logging(log.level, log.format, worker=worker, metrics=self._metrics)
+        measure_process(self._metrics, worker)
+        self._measuring.__exit__(None, None, None)
+        self._measuring = self._lag.measured(self._metrics, worker)
+        self._measuring.__enter__()
+
+    async def load(self, load: Load) -> None:
+        version, assembly = self._assemblies.get(load.pipeline, (0, None))
+        if assembly is not None and version == load.version:
+            assembly.partitions.update(load.partitions)
+            return
+        file = Path(load.file) if load.file is not None else Path(f"{load.pipeline}.yaml")
+        config = load_pipeline_text(load.text, file, self._registry, self._environment, self._service)
+        fresh = Assembly(build_plan(config), pipeline_context(config, self._service), dict(load.partitions))
+        await fresh.open()
+        self._assemblies[load.pipeline] = load.version, fresh
+        if assembly is not None:
+            await assembly.close()
+
+    async def unload(self, pipeline: str) -> None:
+        _, assembly = self._assemblies.pop(pipeline, (0, None))
+        if assembly is not None:
+            await assembly.close()
+
+    def make(self, assign: Assign, member: Member | None) -> Task:
+        version, assembly = self._assemblies.get(assign.task.pipeline, (0, None))
+        if assembly is None or version != assign.version:
+            raise FatalError(f"Version {assign.version} of pipeline {assign.task.pipeline} is not loaded here.")
+        part = assembly.plan.parts[assign.task.part]
+        tasks = max(assembly.partitions.get(source.id, assign.task.partition + 1) for source in part.sources)
+        membership = self.membership(member) if member is not None else None
+        return Task(assign.task, assembly, tasks, self._metrics, membership)
+
+    def membership(self, member: Member) -> Any:
+        from streamd.transport.kafka.membership import Membership
+
+        return Membership(member.group, member.member_id, member.generation)
+
+    def snapshot(self) -> Snapshot:
+        return self._metrics.snapshot()
+
+    async def close(self) -> None:
+        for pipeline in tuple(self._assemblies):
+            await self.unload(pipeline)
+        self._measuring.__exit__(None, None, None)

@@ -1,0 +1,269 @@
+"""The owner of the tasks in one process: runs each, restarts it when it fails, and reports how it does.
+
+The worker process and the in-process mode both run their tasks through it: a task lives under the same rules in both.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import random
+from collections.abc import Callable
+from typing import Any, Protocol, Self
+
+import msgspec
+import structlog
+
+from streamd.clock import SYSTEM_CLOCK, Clock
+from streamd.errors import TransientError
+from streamd.record import TaskId
+from streamd.runtime.backoff import Failures, RestartPolicy, fault_of, give_up, next_delay
+from streamd.runtime.control import Assign, Fault, Member, TaskEnded, TaskReport
+
+log = structlog.get_logger(__name__)
+
+
+class TaskState(Protocol):
+    """What a task says of itself; `runtime.task` has the real one."""
+
+    @property
+    def state(self) -> str: ...
+    @property
+    def idle(self) -> bool: ...
+    @property
+    def lag(self) -> int | None: ...
+    @property
+    def records_in(self) -> int: ...
+    @property
+    def positions(self) -> dict[str, Any]: ...
+    @property
+    def last_progress(self) -> float: ...
+
+
+class Runnable(Protocol):
+    """A task as its owner sees it: made anew for each attempt, run once."""
+
+    @property
+    def status(self) -> TaskState: ...
+
+    async def run(self) -> None: ...
+
+    def stop(self) -> None: ...
+
+    def update_membership(self, membership: Any) -> None: ...
+
+
+class Slot:
+    """One assigned task over all its attempts."""
+
+    def __init__(self, assign: Assign, now: float) -> None:
+        self.assign = assign
+        self.member = assign.member
+        self.task: Runnable | None = None
+        self.runner: asyncio.Task[None] | None = None
+        self.stopping = asyncio.Event()
+        self.killed = False
+        self.waiting = False
+        self.failures = Failures()
+        self.restarts = 0
+        self.fault: Fault | None = None
+        self.fault_at = 0
+        self.kill_timer: asyncio.TimerHandle | None = None
+        # Records taken in by earlier attempts, so that the count does not fall when a task starts anew.
+        self.records_before = 0
+        self.last_progress = now
+        self.attempt_at = now
+
+
+class TaskOwner:
+    """Runs tasks until told otherwise. Every one of them is a child of the TaskGroup that `run` opens."""
+
+    def __init__(
+        self,
+        make: Callable[[Assign, Member | None], Runnable],
+        on_ended: Callable[[TaskEnded], None],
+        *,
+        policy: RestartPolicy | None = None,
+        membership: Callable[[Member], Any] = lambda member: member,
+        clock: Clock = SYSTEM_CLOCK,
+        chance: Callable[[], float] = random.random,
+    ) -> None:
+        """`make` builds a task for one attempt; what it raises counts as the attempt's error.
+
+        `on_ended` is called once per assignment. `membership` turns a member into what tasks take.
+        """
+        self._make = make
+        self._on_ended = on_ended
+        self._policy = policy or RestartPolicy()
+        self._membership = membership
+        self._clock = clock
+        self._chance = chance
+        self._slots: dict[TaskId, Slot] = {}
+        self._group: asyncio.TaskGroup | None = None
+        self._one_ended = asyncio.Event()
+
+    async def __aenter__(self) -> Self:
+        self._group = asyncio.TaskGroup()
+        await self._group.__aenter__()
+        return self
+
+    async def __aexit__(self, *error: Any) -> None:  # noqa: PYI036 (passed on as they are)
+        """Cancel what still runs, nothing of it committed, and wait for it."""
+        for slot in self._slots.values():
+            _kill(slot)
+        assert self._group is not None
+        await self._group.__aexit__(*error)
+
+    @property
+    def tasks(self) -> tuple[TaskId, ...]:
+        """Those assigned and not ended yet."""
+        return tuple(self._slots)
+
+    async def empty(self) -> None:
+        """Return when no task is left."""
+        while self._slots:
+            self._one_ended.clear()
+            await self._one_ended.wait()
+
+    def assign(self, assign: Assign) -> None:
+        """Start a task. Raises ValueError when it is already here."""
+        if assign.task in self._slots:
+            raise ValueError(f"Task {assign.task} is already assigned to this process.")
+        assert self._group is not None, "Enter the owner first."
+        slot = self._slots[assign.task] = Slot(assign, self._clock.monotonic())
+        slot.runner = self._group.create_task(self._own(slot), name=f"task {assign.task}")
+
+    def revoke(self, task: TaskId, deadline: float, incarnation: int | None = None) -> None:
+        """Drain a task, and cancel it after `deadline` seconds. Does nothing for one that is not here."""
+        slot = self._slots.get(task)
+        if slot is None or incarnation not in (None, slot.assign.incarnation):
+            return
+        slot.stopping.set()
+        if slot.task is not None:
+            slot.task.stop()
+        if slot.kill_timer is not None:
+            slot.kill_timer.cancel()
+        slot.kill_timer = asyncio.get_running_loop().call_later(max(0.0, deadline), _kill, slot)
+
+    def stop(self, deadline: float) -> None:
+        """Drain all tasks."""
+        for task in tuple(self._slots):
+            self.revoke(task, deadline)
+
+    def generation(self, pipeline: str, member: Member) -> None:
+        """Hand the new generation to the pipeline's tasks."""
+        for slot in self._slots.values():
+            if slot.assign.task.pipeline == pipeline:
+                slot.member = member
+                if slot.task is not None:
+                    slot.task.update_membership(self._membership(member))
+
+    def reports(self) -> list[TaskReport]:
+        """How each task does, now."""
+        return [self._report(slot) for slot in self._slots.values()]
+
+    async def _own(self, slot: Slot) -> None:
+        try:
+            outcome, fault = await self._attempts(slot)
+        except asyncio.CancelledError:
+            self._end(slot, "killed", None)
+            if not slot.killed:
+                raise
+        else:
+            self._end(slot, outcome, fault)
+
+    async def _attempts(self, slot: Slot) -> tuple[Any, Fault | None]:
+        while True:
+            slot.attempt_at = self._clock.monotonic()
+            try:
+                slot.waiting = False
+                slot.task = self._make(slot.assign, slot.member)
+                await slot.task.run()
+                return ("stopped" if slot.stopping.is_set() else "drained"), None
+            except (Exception, SystemExit) as error:
+                fault = fault_of(error)
+                retry_after = error.retry_after if isinstance(error, TransientError) else None
+                if fault.kind == "unexpected":
+                    log.exception("Task failed unexpectedly", task=str(slot.assign.task))
+            self._count(slot, fault)
+            final = give_up(self._policy, slot.failures, fault)
+            if final is not None:
+                return "failed", final
+            if slot.stopping.is_set():
+                return "stopped", fault
+            delay = next_delay(self._policy, slot.failures, self._chance(), retry_after)
+            log.warning(
+                "Task will be tried again",
+                task=str(slot.assign.task), error=fault.error, message=fault.message, delay_seconds=round(delay, 3),
+            )  # fmt: skip
+            slot.waiting = True
+            if await _happens(slot.stopping, delay):
+                return "stopped", fault
+
+    def _count(self, slot: Slot, fault: Fault) -> None:
+        """Count the failure; one that follows a calm time is the first of its row."""
+        self._absorb(slot)
+        if self._clock.monotonic() - slot.attempt_at >= self._policy.calm:
+            slot.failures = Failures()
+        slot.failures = slot.failures.and_one(fault.kind)
+        slot.restarts += 1
+        slot.fault = fault
+        slot.fault_at = self._clock.now_ms()
+
+    def _absorb(self, slot: Slot) -> None:
+        """Keep what is known of the attempt beyond its end."""
+        if slot.task is not None:
+            status = slot.task.status
+            slot.records_before += status.records_in
+            if status.records_in:
+                slot.last_progress = max(slot.last_progress, status.last_progress)
+            slot.task = None
+
+    def _end(self, slot: Slot, outcome: Any, fault: Fault | None) -> None:
+        if slot.kill_timer is not None:
+            slot.kill_timer.cancel()
+        report = self._report(slot)
+        del self._slots[slot.assign.task]
+        self._one_ended.set()
+        self._on_ended(TaskEnded(slot.assign.task, slot.assign.incarnation, outcome, report, fault))
+
+    def _report(self, slot: Slot) -> TaskReport:
+        assign = slot.assign
+        report = TaskReport(
+            assign.task,
+            assign.incarnation,
+            "backing_off" if slot.waiting else "starting",
+            records_in=slot.records_before,
+            last_progress=slot.last_progress,
+            attempt_at=slot.attempt_at,
+            restarts=slot.restarts,
+            fault=slot.fault,
+            fault_at=slot.fault_at,
+        )
+        if slot.task is None:
+            return report
+        status = slot.task.status
+        return msgspec.structs.replace(
+            report,
+            state="draining" if slot.stopping.is_set() and status.state == "running" else status.state,
+            idle=status.idle,
+            lag=status.lag,
+            records_in=slot.records_before + status.records_in,
+            positions=status.positions,
+            last_progress=max(slot.last_progress, status.last_progress) if status.records_in else slot.last_progress,
+        )
+
+
+def _kill(slot: Slot) -> None:
+    if slot.runner is not None and not slot.runner.done():
+        slot.killed = True
+        slot.runner.cancel()
+
+
+async def _happens(event: asyncio.Event, timeout: float) -> bool:
+    """Wait for the event; False when it did not come within `timeout` seconds."""
+    try:
+        async with asyncio.timeout(timeout):
+            await event.wait()
+    except TimeoutError:
+        return False
+    return True

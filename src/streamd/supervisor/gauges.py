@@ -1,0 +1,49 @@
+"""The supervisor's own metrics: states of pipelines, tasks and workers, restarts, and what the process itself costs."""
+
+from __future__ import annotations
+
+import platform
+from collections import Counter
+from typing import get_args
+
+from streamd import __version__
+from streamd.observability import catalog
+from streamd.observability.metrics import MetricSet
+from streamd.observability.process import measure_process
+from streamd.observability.status import NodeStatus, PipelineState, TaskState, WorkerState
+from streamd.supervisor.workers import WorkerPool
+
+
+class NodeGauges:
+    """Brings the metrics up to date with the node; called once a second."""
+
+    def __init__(self, metrics: MetricSet) -> None:
+        self._metrics = metrics
+        measure_process(metrics, "supervisor")
+        metrics.gauge(catalog.BUILD_INFO, version=__version__, python=platform.python_version()).set(1)
+
+    def update(self, status: NodeStatus, pool: WorkerPool) -> None:
+        """Set what is a state now; count what happened since the last time."""
+        metrics = self._metrics
+        metrics.gauge(catalog.START_TIME).set(status.started_at / 1000)
+        pipelines = Counter(pipeline.state for pipeline in status.pipelines)
+        for state in get_args(PipelineState):
+            metrics.gauge(catalog.PIPELINES, state=state).set(pipelines[state])
+        workers = Counter(worker.state for worker in status.workers)
+        for state in get_args(WorkerState):
+            metrics.gauge(catalog.WORKERS, state=state).set(workers[state])
+        for pipeline in status.pipelines:
+            tasks = Counter(task.state for task in pipeline.tasks)
+            for state in get_args(TaskState):
+                metrics.gauge(catalog.TASKS, pipeline=pipeline.name, state=state).set(tasks[state])
+        for worker, place in pool.places():
+            self._rise(catalog.WORKER_RESTARTS, place.crashes.total, worker=worker)
+            self._rise(catalog.WORKER_STALLS, place.stalls, worker=worker)
+
+    def rebalanced(self, pipeline: str, total: int) -> None:
+        """The pipeline's group has given out partitions `total` times."""
+        self._rise(catalog.REBALANCES, total, pipeline=pipeline)
+
+    def _rise(self, metric: catalog.Metric, total: float, **labels: object) -> None:
+        counter = self._metrics.counter(metric, **labels)
+        counter.value = max(counter.value, total)

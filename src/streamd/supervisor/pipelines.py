@@ -1,0 +1,253 @@
+"""One pipeline on this node: checked, joined to its group, and which of its tasks are this node's to run."""
+
+from __future__ import annotations
+
+import asyncio
+import random
+from collections.abc import Awaitable, Callable, Iterable
+from typing import Any, TypeVar
+
+import structlog
+
+from streamd.clock import Clock
+from streamd.component.context import PipelineContext
+from streamd.config.pipeline import ComponentConfig
+from streamd.observability.status import ErrorStatus
+from streamd.plan.graph import PartPlan, PipelinePlan
+from streamd.record import TaskId
+from streamd.runtime.backoff import Failures, RestartPolicy, fault_of, next_delay
+from streamd.runtime.control import Fault, Load, Member
+from streamd.supervisor.membership import Group, GroupFactory, Ownership, group_of, group_topic, partitions_of
+
+log = structlog.get_logger(__name__)
+
+T = TypeVar("T")
+PREPARE_TIMEOUT = 60.0  # seconds for one attempt to check one component
+LEAVE_TIMEOUT = 5.0
+
+
+class ManagedPipeline:
+    """Desired state of one pipeline. `run` prepares it and holds its membership; the control loop reads the rest.
+
+    `partitions`: how many each source has, None until it is known. `owned`: the tasks that are this node's. `over`:
+    those of them that were read to their end. `failure`: why it is stopped for good. `unreachable`: a sentence for
+    each component whose server cannot be reached now, since `waiting_since` (monotonic seconds).
+    """
+
+    def __init__(
+        self,
+        plan: PipelinePlan,
+        version: int,
+        context: PipelineContext,
+        on_change: Callable[[], None],
+        policy: RestartPolicy,
+        group: GroupFactory = group_of,
+    ) -> None:
+        self.plan = plan
+        self.name = plan.name
+        self.version = version
+        self.partitions: dict[str, int] | None = None
+        self.owned: frozenset[TaskId] = frozenset()
+        self.over: set[TaskId] = set()
+        self.member: Member | None = None
+        self.joined = False
+        self.rebalances = 0
+        self.failure: Fault | None = None
+        self.error: ErrorStatus | None = None
+        self.unreachable: dict[str, str] = {}
+        self.waiting_since: float | None = None
+        self.task_restarts = 0
+        self._progress: dict[TaskId, float] = {}
+        self.released = False
+        self._context = context
+        self._make_group = group
+        self._on_change = on_change
+        self._policy = policy
+        self._release = asyncio.Event()
+
+    @property
+    def clock(self) -> Clock:
+        return self._context.clock
+
+    @property
+    def ready(self) -> bool:
+        """Whether it is known what to run here, and it may be run."""
+        return self.partitions is not None and self.joined and self.failure is None
+
+    @property
+    def desired(self) -> frozenset[TaskId]:
+        """The tasks that should run here now."""
+        return self.owned - self.over if self.ready else frozenset()
+
+    @property
+    def drained(self) -> bool:
+        """Whether all it had to do here is done: every input was bounded and is at its end."""
+        return self.ready and bool(self.owned) and not self.desired
+
+    def load(self) -> Load:
+        """The order that makes the pipeline known to a worker."""
+        config = self.plan.config
+        file = None if config.file is None else str(config.file)
+        return Load(self.name, self.version, file, config.text, self.partitions or {})
+
+    def fail(self, fault: Fault) -> None:
+        """Stop it for good. Its tasks are drained by the control loop. The first reason counts."""
+        self.note(fault)
+        if self.failure is None:
+            self.failure = fault
+            log.error("Pipeline failed", pipeline=self.name, error=fault.error, message=fault.message)
+            self._on_change()
+
+    def note(self, fault: Fault) -> None:
+        """Remember an error for status, whether it passes or not."""
+        self.error = ErrorStatus(fault.error, fault.message, self.clock.now_ms())
+
+    def progress_of(self, task: TaskId) -> float:
+        """When the task last made progress, or came to this node. Monotonic seconds."""
+        return self._progress.get(task, 0.0)
+
+    def progressed(self, task: TaskId, at: float) -> None:
+        """The task made progress, in whatever process."""
+        if at > self._progress.get(task, at):
+            self._progress[task] = at
+
+    def release(self) -> None:
+        """Nothing of it runs any more: leave the group and close. `run` then returns."""
+        self._release.set()
+
+    async def run(self) -> None:
+        """Prepare, join, hold the membership until released or failed. Never raises but for a cancel."""
+        sources: dict[str, Any] = {}
+        group: Group | None = None
+        try:
+            try:
+                sources = {s.id: self._make(s) for part in self.plan.parts for s in part.sources}
+                self.partitions = await self._prepare(sources)
+                group = self._make_group(self.plan, self._context)
+                await self._join(group)
+                await self._hold(group)
+            except Exception as error:
+                if fault_of(error).kind == "unexpected":
+                    log.exception("Pipeline cannot be prepared", pipeline=self.name)
+                self.fail(fault_of(error))
+            await self._release.wait()
+        finally:
+            await self._close(group, sources.values())
+
+    def _make(self, component: ComponentConfig) -> Any:
+        return component.spec.factory(component.settings, self._context)
+
+    async def _prepare(self, sources: dict[str, Any]) -> dict[str, int]:
+        """Check all sources and sinks, as long as it takes; returns the sources' partitions."""
+        for component in (c for part in self.plan.parts for c in part.all_sinks):
+            sink = self._make(component)
+            try:
+                await self._until_reachable(component, sink.prepare)
+            finally:
+                await sink.close()
+        partitions: dict[str, int] = {}
+        for component in (c for part in self.plan.parts for c in part.sources):
+            source = sources[component.id]
+            await self._until_reachable(component, source.prepare)
+            partitions[component.id] = await self._until_reachable(component, source.partitions)
+        return partitions
+
+    async def _join(self, group: Group | None) -> None:
+        if group is None:
+            self._own({self._task(part, p) for part in self.plan.parts for p in range(self._tasks(part))})
+        else:
+            await self._until_reachable(None, lambda: group.join(self._owned_now, self._lost))
+
+    async def _hold(self, group: Group | None) -> None:
+        """Return when released; raise what ends the membership for good before that."""
+        waiting = [asyncio.ensure_future(self._release.wait())]
+        if group is not None:
+            waiting.append(asyncio.ensure_future(group.wait()))  # type: ignore[arg-type]
+        try:
+            done, _ = await asyncio.wait(waiting, return_when=asyncio.FIRST_COMPLETED)
+            for ended in done:
+                ended.result()
+        finally:
+            for future in waiting:
+                future.cancel()
+
+    def _owned_now(self, ownership: Ownership) -> None:
+        """A generation begins. Tasks that stay go on in it."""
+        assert self.partitions is not None
+        for part in self.plan.parts:
+            for source in part.sources:
+                count = ownership.counts.get(group_topic(source) or "", 0)
+                self.partitions[source.id] = max(self.partitions[source.id], count)
+        self.member = ownership.member
+        self.rebalances += 1
+        self._own(
+            {
+                self._task(part, partition)
+                for part in self.plan.parts
+                for partition in partitions_of(part, ownership.partitions, self._tasks(part))
+            }
+        )
+
+    def _lost(self) -> None:
+        """Evicted: what runs can not commit, and is to end. The next generation starts it anew."""
+        log.warning("Pipeline lost its place in its group", pipeline=self.name)
+        self.owned = frozenset()
+        self.joined = False
+        self._on_change()
+
+    def _own(self, tasks: set[TaskId]) -> None:
+        now = self.clock.monotonic()
+        self._progress = {task: self._progress.get(task, now) for task in tasks}
+        self.over &= tasks
+        self.owned = frozenset(tasks)
+        self.joined = True
+        self._on_change()
+
+    def _tasks(self, part: PartPlan) -> int:
+        """How many tasks the part has: one for each partition of the source that has most."""
+        assert self.partitions is not None
+        return max(self.partitions[source.id] for source in part.sources)
+
+    def _task(self, part: PartPlan, partition: int) -> TaskId:
+        return TaskId(self._context.app, self.name, part.index, partition)
+
+    async def _until_reachable(self, component: ComponentConfig | None, act: Callable[[], Awaitable[T]]) -> T:
+        """Act, again and again with back-off while that fails with a transient error. Raises any other."""
+        failures = Failures()
+        name = f"group of {self.name}" if component is None else f"{component.kind} {component.id}"
+        while True:
+            try:
+                async with asyncio.timeout(PREPARE_TIMEOUT):
+                    result = await act()
+            except Exception as error:
+                fault = fault_of(error)
+                if fault.kind not in ("transient", "fenced"):
+                    raise
+            else:
+                self.unreachable.pop(name, None)
+                self.waiting_since = None if not self.unreachable else self.waiting_since
+                return result
+            failures = failures.and_one(fault.kind)
+            self.unreachable[name] = f"{name}: {fault.message}"
+            self.waiting_since = self.waiting_since or self.clock.monotonic()
+            self.note(fault)
+            delay = next_delay(self._policy, failures, random.random())
+            log.warning(
+                "Pipeline waits for a server",
+                pipeline=self.name, component=name, error=fault.error, message=fault.message,
+                delay_seconds=round(delay, 1),
+            )  # fmt: skip
+            self._on_change()
+            await asyncio.sleep(delay)
+
+    async def _close(self, group: Group | None, sources: Iterable[Any]) -> None:
+        closing = [source.close() for source in sources]
+        if group is not None:
+            closing.insert(0, group.leave())
+        try:
+            async with asyncio.timeout(LEAVE_TIMEOUT):
+                await asyncio.gather(*closing, return_exceptions=True)
+        except TimeoutError:
+            log.warning("Pipeline was not closed in time", pipeline=self.name)
+        self.released = True
+        self._on_change()
