@@ -128,8 +128,8 @@ class KafkaSourceConfig(Model):
     )
     on_position_lost: Literal["fail", "earliest", "latest"] = Field(
         "fail",
-        description="What to do when the records to go on from were deleted by retention: stop, or go on at the earliest "
-        "or latest record; what lies between is lost.",
+        description="What to do when retention has deleted the records to go on from: stop, or go on at the earliest "
+        "or latest record, without what lies between.",
         examples=["earliest"],
     )
     tombstones: Literal["error", "forward", "drop"] = Field(

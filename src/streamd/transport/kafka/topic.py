@@ -56,8 +56,8 @@ def cluster_of(context: PipelineContext, component: str) -> KafkaSettings:
     settings = context.kafka
     if not isinstance(settings, KafkaSettings):
         raise ConfigError(
-            f"{component} of pipeline {context.pipeline} needs a cluster: name one as `kafka: {{bootstrap: host:port}}` "
-            "in the pipeline or in streamd.yaml"
+            f"{component} of pipeline {context.pipeline} needs a cluster: name one as "
+            "`kafka: {bootstrap: host:port}` in the pipeline or in streamd.yaml"
         )
     return settings
 

@@ -1,0 +1,92 @@
+"""Placing partitions on members: together, in proportion, and with few moves."""
+
+from __future__ import annotations
+
+from types import SimpleNamespace
+from typing import Any
+
+import msgspec
+from aiokafka.coordinator.protocol import ConsumerProtocolMemberAssignment, ConsumerProtocolMemberMetadata
+
+from streamd.transport.kafka.assignor import Claim, TogetherAssignor, place, topic_counts
+
+
+def cluster(**counts: int) -> Any:
+    return SimpleNamespace(partitions_for_topic=lambda topic: set(range(counts[topic])) if topic in counts else None)
+
+
+def join(assignor: TogetherAssignor, *topics: str) -> Any:
+    encoded = assignor.metadata(topics).encode()
+    return ConsumerProtocolMemberMetadata.decode(encoded)
+
+
+def partitions(assignment: Any) -> dict[str, list[int]]:
+    decoded = ConsumerProtocolMemberAssignment.decode(assignment.encode())
+    return dict(decoded.assignment)
+
+
+def test_nobody_gets_nothing() -> None:
+    assert place(4, {}) == {}
+    assert place(0, {"a": Claim()}) == {"a": []}
+
+
+def test_shares_follow_capacity() -> None:
+    placed = place(12, {"big": Claim(capacity=4), "small": Claim(capacity=2)})
+    assert {member: len(found) for member, found in placed.items()} == {"big": 8, "small": 4}
+
+
+def test_a_late_claim_loses() -> None:
+    claims = {"zombie": Claim(3, frozenset({0, 1})), "owner": Claim(7, frozenset({0, 1}))}
+    placed = place(4, claims)
+    assert placed["owner"] == [0, 1]
+    assert placed["zombie"] == [2, 3]
+
+
+def test_a_restarted_node_gets_back_what_lies_on_its_disk_if_it_is_free() -> None:
+    returning = Claim(-1, frozenset({4, 5}))
+    placed = place(6, {"stayed": Claim(9, frozenset({0, 1, 2})), "returning": returning})
+    assert placed["returning"] == [3, 4, 5]
+    taken = place(6, {"stayed": Claim(9, frozenset({3, 4, 5})), "returning": returning})
+    assert taken["stayed"] == [3, 4, 5]
+
+
+def test_partition_p_of_every_topic_goes_to_one_member() -> None:
+    one, two = TogetherAssignor(), TogetherAssignor()
+    members = {"one": join(one, "orders", "payments"), "two": join(two, "payments", "orders")}
+    assigned = one.assign(cluster(orders=5, payments=3), members)
+    owners: dict[int, set[str]] = {}
+    for member, assignment in assigned.items():
+        for numbers in partitions(assignment).values():
+            for number in numbers:
+                owners.setdefault(number, set()).add(member)
+    assert {number: len(members) for number, members in owners.items()} == dict.fromkeys(range(5), 1)
+    assert topic_counts(assigned["one"].user_data) == {"orders": 5, "payments": 3}
+
+
+def test_what_a_member_had_survives_the_next_join() -> None:
+    one, two = TogetherAssignor(), TogetherAssignor()
+    one.joined(4, [1, 3, 5])
+    assigned = two.assign(cluster(orders=6), {"b": join(one, "orders"), "a": join(two, "orders")})
+    assert partitions(assigned["b"]) == {"orders": [1, 3, 5]}
+    assert partitions(assigned["a"]) == {"orders": [0, 2, 4]}
+
+
+def test_a_topic_goes_only_to_members_that_read_it() -> None:
+    old, new = TogetherAssignor(), TogetherAssignor()
+    members = {"old": join(old, "orders"), "new": join(new, "orders", "users")}
+    assigned = old.assign(cluster(orders=2, users=2), members)
+    assert "users" not in partitions(assigned["old"])
+    assert partitions(assigned["new"])["users"] == [0, 1]
+    assert len(partitions(assigned["old"])["orders"]) == 1
+
+
+def test_foreign_user_data_costs_moves_only() -> None:
+    for data in (None, b"", b"\x00\x01", b"[]", msgspec.json.encode({"g": "x"})):
+        stranger = ConsumerProtocolMemberMetadata(0, ["orders"], data)
+        assert partitions(TogetherAssignor().assign(cluster(orders=2), {"m": stranger})["m"]) == {"orders": [0, 1]}
+        assert topic_counts(data) == {}
+
+
+def test_a_topic_that_is_gone_has_no_partitions() -> None:
+    assigned = TogetherAssignor().assign(cluster(), {"m": join(TogetherAssignor(), "orders")})
+    assert partitions(assigned["m"]) == {}
