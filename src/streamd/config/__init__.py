@@ -1,1 +1,4 @@
-"""YAML with positions to checked models, with every problem found at once. Pure but for reading files."""
+"""YAML with positions → models → checked configuration, or diagnostics. Reads files and nothing else.
+
+`load` is the way in: `load_service`, `load_pipelines`, `load_pipeline_text`.
+"""

@@ -47,7 +47,7 @@ class ErrorPolicy:
 
 @dataclass(frozen=True, slots=True)
 class ErrorThreshold:
-    """Stop the pipeline when more than `rate` (0 to 1) of at least `min_records` records within `window` seconds fail."""
+    """Stop the pipeline when more than `rate` (0 to 1) of a `window` (seconds, at least `min_records`) fail."""
 
     rate: float
     window: float = 60.0

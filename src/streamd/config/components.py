@@ -1,0 +1,214 @@
+"""One component as written in YAML → its name, wiring and checked settings.
+
+Two steps, because ids must be known before settings are checked: `read_shape` takes the mapping apart, `read_settings`
+asks the registry for the component's model and checks against it.
+"""
+
+from __future__ import annotations
+
+import re
+from dataclasses import dataclass
+
+from streamd.component.fields import nested_component
+from streamd.component.model import Model
+from streamd.component.registry import Registry
+from streamd.component.spec import ComponentSpec, Kind
+from streamd.config.diagnostics import did_you_mean, nearest, one_of
+from streamd.config.nodes import Document, Mapping, Node, Scalar, Sequence
+from streamd.config.pipeline import ComponentConfig, Place
+from streamd.config.validate import Check, describe
+from streamd.errors import ConfigError
+
+ID = re.compile(r"[A-Za-z_][A-Za-z0-9_-]*")
+_ID_HINT = "letters, digits, `_` and `-`, not starting with a digit"
+_RESERVED: dict[Kind, tuple[str, ...]] = {
+    "source": ("id", "on_error"),
+    "stage": ("id", "from", "on_error"),
+    "sink": ("id", "from", "on_error"),
+}
+
+
+@dataclass(slots=True, eq=False)
+class Shape:
+    """A component taken apart. `body` is the node of its settings, None for a bare name; `at` is its name's node.
+
+    `explicit_id` and `inputs` are as written, None where they are not; `id` is set once all are known.
+    """
+
+    kind: Kind
+    name: str
+    at: Node
+    body: Node | None
+    explicit_id: tuple[str, Node] | None = None
+    inputs: list[tuple[str, Node]] | None = None
+    on_error: Node | None = None
+    id: str = ""
+    spec: ComponentSpec | None = None
+    settings: Model | None = None
+
+    @property
+    def subject(self) -> str:
+        """How messages speak of it."""
+        return f"{self.kind} `{self.name}`"
+
+
+class ComponentReader:
+    """Reads the components of one document."""
+
+    def __init__(self, document: Document, registry: Registry) -> None:
+        self.document = document
+        self.registry = registry
+
+    def read_shape(self, kind: Kind, node: Node, at: Node, beside: tuple[str, ...] | None = None) -> Shape | None:
+        """Take a component apart; None when it is not one. `at` is where to point for the whole.
+
+        `beside` are the keys that may stand beside the component's, where they are not those of its kind.
+        """
+        if isinstance(node, Scalar) and isinstance(node.value, str):
+            return Shape(kind, node.value, node, None)
+        if not isinstance(node, Mapping) or not node.entries:
+            self.document.report(
+                "wrong-type",
+                f"a {kind} must be a mapping of its name to its settings, got {describe(node)}",
+                node if node.end > node.start and isinstance(node, Scalar) else at,
+                expected=f"one of the {kind}s {', '.join(self.registry.names(kind))}",
+            )
+            return None
+        reserved = _RESERVED[kind] if beside is None else beside
+        name = self._component_key(kind, node, at, reserved)
+        if name is None:
+            return None
+        shape = Shape(kind, name, node.key(name), node.get(name))
+        if "id" in reserved:
+            shape.explicit_id = self._id(node)
+            shape.on_error = node.get("on_error")
+        if "from" in reserved:
+            shape.inputs = self._inputs(node)
+        return shape
+
+    def _component_key(self, kind: Kind, node: Mapping, at: Node, reserved: tuple[str, ...]) -> str | None:
+        """The one key that names the component; every other key that is not reserved is reported."""
+        others = [key for key in node.entries if key not in reserved]
+        if not others:
+            expected = f"one of the {kind}s {', '.join(self.registry.names(kind))}"
+            self.document.report("missing-key", f"the {kind}'s own key is missing", at, expected)
+            return None
+        names = self.registry.names(kind)
+        known = [key for key in others if key in names]
+        if len(known) > 1:
+            message = f"{len(known)} {kind}s in one mapping: {', '.join(known)}"
+            self.document.report("several-components", message, node.key(known[1]), help="give each its own list item")
+        chosen = known[0] if known else self._probable(kind, node, others, reserved)
+        for key in others:
+            if key != chosen and key not in known:
+                self._report_beside(kind, node, key, chosen, reserved)
+        return chosen
+
+    def _probable(self, kind: Kind, node: Mapping, others: list[str], reserved: tuple[str, ...]) -> str:
+        """Of keys that are no component, the one that was meant to be: misspelt, or holding settings."""
+        misspelt = [key for key in others if nearest(key, reserved) is None] or others
+        suggested = [key for key in misspelt if self.registry.suggest(kind, key) is not None]
+        mappings = [key for key in misspelt if isinstance(node.get(key), Mapping)]
+        return (suggested or mappings or misspelt)[0]
+
+    def _report_beside(self, kind: Kind, node: Mapping, key: str, chosen: str, reserved: tuple[str, ...]) -> None:
+        spec = self._spec(kind, chosen)
+        help_text = did_you_mean(key, reserved)
+        if spec is not None and key in {info.alias or name for name, info in spec.config.model_fields.items()}:
+            help_text = f"`{key}` is a setting of `{chosen}`: indent it below `{chosen}:`"
+        elif kind == "source" and key == "from":
+            help_text = "a source has no input"
+        self.document.report(
+            "unknown-key", f"unknown key `{key}` beside {kind} `{chosen}`", node.key(key), one_of(reserved), help_text
+        )
+
+    def _id(self, node: Mapping) -> tuple[str, Node] | None:
+        value = node.get("id")
+        if value is None:
+            return None
+        if isinstance(value, Scalar) and ID.fullmatch(value.text):
+            return value.text, value
+        at = value if isinstance(value, Scalar) and value.end > value.start else node.key("id")
+        self.document.report("wrong-value", f"`id` must be {_ID_HINT}, got {describe(value)}", at)
+        return None
+
+    def _inputs(self, node: Mapping) -> list[tuple[str, Node]] | None:
+        value = node.get("from")
+        if value is None:
+            return None
+        items = value.items if isinstance(value, Sequence) else [value]
+        inputs: list[tuple[str, Node]] = [(item.text, item) for item in items if isinstance(item, Scalar) and item.text]
+        if len(inputs) != len(items) or not inputs:
+            message = f"`from` must be the id of a source or stage, or a list of ids, got {describe(value)}"
+            self.document.report("wrong-type", message, node.key("from"))
+        return inputs
+
+    def read_settings(self, shape: Shape) -> None:
+        """Set the shape's `spec` and `settings`; both stay None where there are problems."""
+        spec = self._spec(shape.kind, shape.name, shape)
+        if spec is None:
+            return
+        shape.spec = spec
+        body = shape.body if shape.body is not None else Mapping(shape.at.start, shape.at.end)
+        empty = isinstance(body, Scalar) and body.value is None and not body.text
+        bare = not isinstance(body, Mapping) and not empty
+        check = Check(
+            self.document,
+            spec.config,
+            body,
+            shape.subject,
+            shape.at,
+            shorthand=spec.shorthand if bare or spec.shorthand_always else None,
+            given=self._nested(shape, spec, body),
+        )
+        shape.settings = check.run()
+
+    def _spec(self, kind: Kind, name: str, shape: Shape | None = None) -> ComponentSpec | None:
+        """The component; when there is none, that is reported at the shape, if one is given."""
+        try:
+            spec = self.registry.get(kind, name)
+        except ConfigError as error:
+            if shape is not None:
+                self.document.report("unusable-component", str(error), shape.at)
+            return None
+        if spec is None and shape is not None:
+            near = self.registry.suggest(kind, name)
+            elsewhere = [f"a {other}" for other in self.registry.kinds_of(name)]
+            help_text = f"did you mean `{near}`?" if near is not None else ""
+            if elsewhere:
+                help_text = f"`{name}` is {' and '.join(elsewhere)}, not a {kind}"
+            expected = one_of(self.registry.names(kind))
+            self.document.report("unknown-component", f"unknown {kind} `{name}`", shape.at, expected, help_text)
+        return spec
+
+    def _nested(self, shape: Shape, spec: ComponentSpec, body: Node) -> dict[str, object]:
+        """{field: resolved component} of the settings that are components themselves (`late: {kafka: …}`)."""
+        resolved: dict[str, object] = {}
+        if not isinstance(body, Mapping):
+            return resolved
+        for name, info in spec.config.model_fields.items():
+            key = info.alias or name
+            mark = nested_component(info.annotation) or next(filter(None, map(nested_component, info.metadata)), None)
+            if mark is None or body.get(key) is None:
+                continue
+            at, node = body.entries[key]
+            inner = self.read_shape(mark.kind, node, at, beside=())
+            config = None
+            if inner is not None:
+                inner.id = f"{shape.id}_{key}"
+                self.read_settings(inner)
+                config = component_config(self.document, inner)
+            resolved[key] = _Unresolved if config is None else config
+        return resolved
+
+
+class _Unresolved:
+    """Stands for a nested component whose problems are already reported."""
+
+
+def component_config(document: Document, shape: Shape, inputs: tuple[str, ...] = ()) -> ComponentConfig | None:
+    """The finished value of a shape whose settings were read; None when there were problems."""
+    if shape.spec is None or shape.settings is None:
+        return None
+    place: Place = document.source.place(shape.at.start)
+    return ComponentConfig(shape.id, shape.kind, shape.name, shape.settings, shape.spec, place, inputs)

@@ -1,0 +1,171 @@
+"""How the components of a pipeline are wired: ids, inputs, cycles, ends that lead nowhere."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass, field
+
+from streamd.config.components import Shape
+from streamd.config.diagnostics import did_you_mean, one_of
+from streamd.config.nodes import Document
+
+_DEFAULT_ID = {"source": "source", "sink": "sink"}
+
+
+def assign_ids(document: Document, shapes: Sequence[Shape]) -> None:
+    """Give every component an id: its own, or `source`, `sink` or the stage's name, numbered where taken.
+
+    An id that is used twice is reported.
+    """
+    taken: dict[str, Shape] = {}
+    for shape in shapes:
+        if shape.explicit_id is None:
+            continue
+        shape.id, node = shape.explicit_id
+        if shape.id in taken:
+            first = taken[shape.id].explicit_id
+            line = document.source.place(first[1].start).line if first is not None else 0
+            message = f"id `{shape.id}` is used twice; it is first defined at line {line}"
+            document.report("duplicate-id", message, node, help="ids name one source, stage or sink of the pipeline")
+        else:
+            taken[shape.id] = shape
+    for shape in shapes:
+        if shape.explicit_id is None:
+            shape.id = free_id(_DEFAULT_ID.get(shape.kind, shape.name), taken)
+            taken[shape.id] = shape
+
+
+def free_id(wanted: str, taken: Iterable[str]) -> str:
+    """`wanted`, or the first of wanted_2, wanted_3, … that is not taken."""
+    used = set(taken)
+    number = 1
+    name = wanted
+    while name in used:
+        number += 1
+        name = f"{wanted}_{number}"
+    return name
+
+
+@dataclass(slots=True)
+class Wiring:
+    """Resolves and checks the inputs of all stages and sinks. Ids are unique; outputs only known of checked stages."""
+
+    document: Document
+    sources: Sequence[Shape]
+    stages: Sequence[Shape]
+    sinks: Sequence[Shape]
+    # {id of a stage or sink: ids, or stage.output, that it reads}
+    inputs: dict[str, tuple[str, ...]] = field(default_factory=dict)
+
+    def resolve(self) -> dict[str, tuple[str, ...]]:
+        """The inputs of every stage and sink; everything wrong with them is reported."""
+        before = len(self.document.problems)
+        sources = tuple(source.id for source in self.sources)
+        previous: Shape | None = None
+        for stage in self.stages:
+            self.inputs[stage.id] = self._read(stage, previous, sources)
+            previous = stage
+        for sink in self.sinks:
+            self.inputs[sink.id] = self._read(sink, previous, sources)
+        self._report_cycles()
+        if len(self.document.problems) == before:
+            self._report_unused()
+        return self.inputs
+
+    def _read(self, shape: Shape, previous: Shape | None, sources: tuple[str, ...]) -> tuple[str, ...]:
+        if shape.inputs is not None:
+            return tuple(dict.fromkeys(name for name, _ in shape.inputs if self._check_input(shape, name)))
+        if previous is None:
+            return sources
+        outputs = _outputs(previous)
+        if outputs:
+            message = f"{shape.subject} does not say which output of stage `{previous.id}` it reads"
+            expected = one_of([f"from: {previous.id}.{output}" for output in outputs])
+            self.document.report("missing-output", message, shape.at, expected)
+        return (previous.id,)
+
+    def _check_input(self, shape: Shape, name: str) -> bool:
+        node = next(node for given, node in shape.inputs or [] if given == name)
+        known = {other.id: other for other in (*self.sources, *self.stages)}
+        id_, dot, output = name.partition(".")
+        found = known.get(id_)
+        if found is None:
+            everything = [full for other in known.values() for full in _full_names(other)]
+            help_text = did_you_mean(name, everything)
+            if id_ in {sink.id for sink in self.sinks}:
+                help_text = f"`{id_}` is a sink; nothing can be read from it"
+            message = f"`from` names `{name}`, and there is no source or stage with that id"
+            self.document.report("unknown-input", message, node, one_of(everything), help_text)
+            return False
+        outputs = _outputs(found)
+        if outputs is None or (output in outputs if dot else not outputs):
+            return True
+        if not outputs:
+            message, expected = f"stage `{id_}` has no named outputs", f"from: {id_}"
+        elif dot:
+            message, expected = f"stage `{id_}` has no output `{output}`", one_of(_full_names(found))
+        else:
+            message, expected = f"stage `{id_}` has several outputs: name one", one_of(_full_names(found))
+        self.document.report("unknown-output", message, node, expected, did_you_mean(name, _full_names(found)))
+        return False
+
+    def _report_cycles(self) -> None:
+        stages = {stage.id: stage for stage in self.stages}
+        done: set[str] = set()
+        for start in stages:
+            path: list[str] = []
+            todo = [(start, iter(self._stages_before(start)))]
+            while todo:
+                name, before = todo[-1]
+                if name not in path:
+                    path.append(name)
+                follower = next(before, None)
+                if follower is None:
+                    done.add(name)
+                    path.pop()
+                    todo.pop()
+                elif follower in path:
+                    self._report_cycle(stages, path[path.index(follower) :])
+                elif follower not in done:
+                    todo.append((follower, iter(self._stages_before(follower))))
+            done.add(start)
+
+    def _stages_before(self, id_: str) -> list[str]:
+        stages = {stage.id for stage in self.stages}
+        return [] if id_ not in stages else [n for i in self.inputs[id_] if (n := i.partition(".")[0]) in stages]
+
+    def _report_cycle(self, stages: dict[str, Shape], cycle: list[str]) -> None:
+        shape = stages[cycle[0]]
+        flow = " → ".join(reversed([*cycle, cycle[0]]))
+        message = f"stage `{shape.id}` reads itself" if len(cycle) == 1 else f"stages form a cycle: {flow}"
+        at = shape.inputs[0][1] if shape.inputs else shape.at
+        self.document.report("cycle", message, at, help="records flow from sources to sinks, never back")
+
+    def _report_unused(self) -> None:
+        read = {name for names in self.inputs.values() for name in names}
+        for shape in (*self.sources, *self.stages):
+            outputs = _outputs(shape)
+            if outputs is None:
+                continue
+            for name in _full_names(shape):
+                if name not in read:
+                    self._report_unread(shape, name, outputs)
+
+    def _report_unread(self, shape: Shape, name: str, outputs: tuple[str, ...]) -> None:
+        what = f"output `{name}` of {shape.subject}" if outputs else f"{shape.kind} `{name}`"
+        help_text = f"add `from: {name}` where it should be read, remove it, or end it in the sink `discard`"
+        self.document.report("unused", f"nothing reads {what}, so its records would be lost", shape.at, help=help_text)
+
+
+def _outputs(shape: Shape) -> tuple[str, ...] | None:
+    """The named outputs, () for a plain one; None when the settings have problems and nobody can say."""
+    if shape.kind == "source":
+        return ()
+    if shape.spec is None or shape.settings is None:
+        return None
+    return shape.spec.outputs(shape.settings)
+
+
+def _full_names(shape: Shape) -> list[str]:
+    outputs = _outputs(shape)
+    return [f"{shape.id}.{output}" for output in outputs] if outputs else [shape.id]

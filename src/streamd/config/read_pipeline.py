@@ -1,0 +1,234 @@
+"""The parsed document of a pipeline file → a `PipelineConfig`, with all problems noted in the document."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import replace
+from pathlib import Path
+from typing import Any, Literal
+
+from pydantic import Field
+
+from streamd.component.fields import Duration
+from streamd.component.model import Model
+from streamd.component.registry import Registry
+from streamd.component.spec import Kind
+from streamd.config.components import ID, ComponentReader, Shape, component_config
+from streamd.config.graph import Wiring, assign_ids, free_id
+from streamd.config.nodes import Document, Mapping, Node, Scalar, Sequence
+from streamd.config.pipeline import ComponentConfig, ErrorPolicy, ErrorThreshold, PipelineConfig
+from streamd.config.policy import ErrorThresholdSettings, PolicyDraft, PolicyReader
+from streamd.config.validate import Check, describe
+
+# (document, node, its key's node) → the checked `kafka:` section
+KafkaReader = Callable[[Document, Node, Node], Any]
+
+# Keys of a pipeline file whose values are components or policies, read by hand; all others are in PipelineSettings.
+STRUCTURE = ("source", "sources", "stages", "sink", "sinks", "on_error", "kafka")
+
+
+class BatchSettings(Model):
+    """How many records are handled at once."""
+
+    max_records: int = Field(2000, ge=1, le=100_000, description="Most records in one batch.", examples=[2000])
+
+
+class PipelineSettings(Model):
+    """What a pipeline file says besides its components."""
+
+    name: str = Field(
+        pattern=r"^[A-Za-z0-9][A-Za-z0-9_-]{0,99}$",
+        description="Name of the pipeline: letters, digits, `_` and `-`. Part of its consumer group and of stored "
+        "positions: under another name it starts anew.",
+        examples=["big-orders"],
+    )
+    description: str = Field("", description="What it is for, for people.", examples=["Orders above 50 euro"])
+    delivery: Literal["exactly_once", "at_least_once"] = Field(
+        "exactly_once", description="What is promised where source and sink allow it.", examples=["exactly_once"]
+    )
+    commit_interval: Duration = Field(
+        0.2, gt=0, description="Longest time between two commits under load.", examples=["200ms"]
+    )
+    batch: BatchSettings = Field(
+        BatchSettings.model_validate({}), description="Batches.", examples=[{"max_records": 500}]
+    )
+    error_threshold: ErrorThresholdSettings | None = Field(
+        None, description="Stop the pipeline when too many records fail.", examples=[{"rate": 0.05, "window": "1m"}]
+    )
+
+
+class PipelineReader:
+    """Reads one document. `kafka` checks the `kafka:` section."""
+
+    def __init__(self, document: Document, registry: Registry, kafka: KafkaReader) -> None:
+        self.document = document
+        self.components = ComponentReader(document, registry)
+        self.policies = PolicyReader(document, self.components)
+        self._kafka = kafka
+        # False once a component could not even be told apart: then the graph is not worth checking.
+        self._complete = True
+
+    def read(self, file: Path, service_kafka: Any) -> PipelineConfig | None:
+        """The pipeline, or None when there are problems; `service_kafka` holds where it has no `kafka:` of its own."""
+        document, root = self.document, self.document.root
+        if not isinstance(root, Mapping):
+            if root is not None:
+                message = f"a pipeline must be a mapping of keys to values, got {describe(root)}"
+                document.report("wrong-type", message, (root.start, root.start + 1))
+            return None
+        settings = self._settings(root)
+        sources = self._group(root, "source", "sources")
+        stages = self._stages(root)
+        sinks = self._group(root, "sink", "sinks")
+        shapes = [*sources, *stages, *sinks]
+        assign_ids(document, shapes)
+        for shape in shapes:
+            self.components.read_settings(shape)
+        inputs = Wiring(document, sources, stages, sinks).resolve() if self._complete else {}
+        policies = {
+            shape.id: self.policies.read(shape.on_error, shape.at) for shape in shapes if shape.on_error is not None
+        }
+        general = (
+            self.policies.read(root.entries["on_error"][1], root.key("on_error")) if root.get("on_error") else None
+        )
+        dead_letters, ids = self._dead_letters(general, policies, shapes)
+        kafka = service_kafka
+        if (section := root.get("kafka")) is not None:
+            kafka = self._kafka(document, section, root.key("kafka"))
+        if document.problems or settings is None:
+            return None
+
+        def built(group: list[Shape]) -> tuple[ComponentConfig, ...]:
+            configs = []
+            for shape in group:
+                config = component_config(document, shape, inputs.get(shape.id, ()))
+                if config is not None:
+                    configs.append(replace(config, on_error=_policy(policies.get(shape.id), ids.get(shape.id))))
+            return tuple(configs)
+
+        name_node = root.get("name")
+        return PipelineConfig(
+            name=settings.name,
+            sources=built(sources),
+            stages=built(stages),
+            sinks=built(sinks),
+            dead_letters=dead_letters,
+            file=file,
+            text=document.source.text,
+            description=settings.description,
+            on_error=_policy(general, ids.get("")) or ErrorPolicy(),
+            error_threshold=_threshold(settings.error_threshold),
+            delivery=settings.delivery,
+            commit_interval=settings.commit_interval,
+            max_batch_records=settings.batch.max_records,
+            kafka=kafka,
+            place=document.source.place(name_node.start if name_node is not None else root.start),
+        )
+
+    def _settings(self, root: Mapping) -> PipelineSettings | None:
+        rest = {key: entry for key, entry in root.entries.items() if key not in STRUCTURE}
+        node = Mapping(root.start, root.end, rest)
+        top = Scalar(root.start, root.start + 1, "", None, None)
+        return Check(self.document, PipelineSettings, node, "the pipeline", top, also_known=STRUCTURE).run()
+
+    def _group(self, root: Mapping, one: Literal["source", "sink"], many: str) -> list[Shape]:
+        """The sources or sinks, written as one, or as several in a list or a mapping of ids."""
+        single, several = root.get(one), root.get(many)
+        if single is not None and several is not None:
+            message = f"`{one}` and `{many}` are both given"
+            self._incomplete("several-keys", message, root.key(many), f"put all of them below `{many}:`")
+        elif single is None and several is None:
+            top = (root.start, root.start + 1)
+            help_text = f"add `{one}:`, or `{many}:` for several"
+            self._incomplete("missing-key", f"the pipeline has no {one}", top, help_text)
+        elif single is not None:
+            return self._shapes(one, [(root.key(one), single)])
+        elif isinstance(several, Sequence) and several.items:
+            return self._shapes(one, [(item, item) for item in several.items])
+        elif isinstance(several, Mapping) and several.entries:
+            return self._by_id(one, many, several)
+        elif several is not None:
+            message = f"`{many}` must be a list of {many}, or a mapping of ids to {many}, got {_got(several)}"
+            self._incomplete("wrong-type", message, root.key(many))
+        return []
+
+    def _by_id(self, kind: Kind, many: str, several: Mapping) -> list[Shape]:
+        names = self.components.registry.names(kind)
+        shapes = []
+        for id_, (key, node) in several.entries.items():
+            inner = node.entries if isinstance(node, Mapping) else {}
+            if id_ in names and not any(name in names for name in inner) and not isinstance(node, Scalar):
+                message = f"`{many}` maps ids to {many}, and `{id_}` is a {kind}, not an id"
+                help_text = f"write `{kind}:` for one {kind}, or `- {id_}: …` for a list"
+                self._incomplete("wrong-type", message, key, help_text)
+                continue
+            if not ID.fullmatch(id_):
+                message = f"`{id_}` is not an id: use letters, digits, `_` and `-`, not starting with a digit"
+                self._incomplete("wrong-value", message, key)
+                continue
+            for shape in self._shapes(kind, [(key, node)]):
+                if shape.explicit_id is not None:
+                    message = f"the id is given twice, as `{id_}` and as `{shape.explicit_id[0]}`"
+                    self.document.report("duplicate-id", message, shape.explicit_id[1], help="remove `id:`")
+                shape.explicit_id = (id_, key)
+                shapes.append(shape)
+        return shapes
+
+    def _stages(self, root: Mapping) -> list[Shape]:
+        stages = root.get("stages")
+        if stages is None or (isinstance(stages, Scalar) and stages.value is None):
+            return []
+        if not isinstance(stages, Sequence):
+            message = f"`stages` must be a list, got {_got(stages)}"
+            self._incomplete("wrong-type", message, root.key("stages"), "start each stage with `- `")
+            return []
+        return self._shapes("stage", [(item, item) for item in stages.items])
+
+    def _shapes(self, kind: Kind, written: list[tuple[Node, Node]]) -> list[Shape]:
+        shapes = []
+        for at, node in written:
+            point = at if isinstance(at, Scalar) else Scalar(at.start, at.start + 1, "", None, None)
+            shape = self.components.read_shape(kind, node, point)
+            if shape is None:
+                self._complete = False
+            else:
+                shapes.append(shape)
+        return shapes
+
+    def _dead_letters(
+        self, general: PolicyDraft | None, policies: dict[str, PolicyDraft | None], shapes: list[Shape]
+    ) -> tuple[tuple[ComponentConfig, ...], dict[str, str]]:
+        """The dead-letter sinks, and {component id ("" for the pipeline): id of its dead-letter sink}."""
+        taken = {shape.id for shape in shapes}
+        configs: list[ComponentConfig] = []
+        ids: dict[str, str] = {}
+        for owner, draft in {"": general, **policies}.items():
+            if draft is None or draft.dead_letter is None:
+                continue
+            sink = draft.dead_letter
+            sink.id = ids[owner] = free_id(f"{owner}_dead_letter" if owner else "dead_letter", taken)
+            taken.add(sink.id)
+            self.components.read_settings(sink)
+            config = component_config(self.document, sink)
+            if config is not None:
+                configs.append(config)
+        return tuple(configs), ids
+
+    def _incomplete(self, code: str, message: str, at: Node | tuple[int, int], help_text: str = "") -> None:
+        """Report something that leaves the graph without some of its components, so that it is not worth checking."""
+        self._complete = False
+        self.document.report(code, message, at, help=help_text)
+
+
+def _got(node: Node) -> str:
+    if isinstance(node, Sequence | Mapping) and not (node.items if isinstance(node, Sequence) else node.entries):
+        return "an empty one"
+    return describe(node)
+
+
+def _policy(draft: PolicyDraft | None, dead_letter: str | None) -> ErrorPolicy | None:
+    return None if draft is None else replace(draft.policy, dead_letter=dead_letter)
+
+
+def _threshold(settings: ErrorThresholdSettings | None) -> ErrorThreshold | None:
+    return None if settings is None else ErrorThreshold(settings.rate, settings.window, settings.min_records)

@@ -1,0 +1,228 @@
+"""A node and the model of its settings → the settings, or a diagnostic for everything that is wrong with them."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping as MappingType
+from dataclasses import dataclass, field
+from typing import Any, Generic, TypeVar
+
+from pydantic import BaseModel, SecretStr, ValidationError
+
+from streamd.config.diagnostics import did_you_mean, nearest, one_of
+from streamd.config.findings import Finding, Location, findings, known_fields, models_in
+from streamd.config.nodes import Document, Mapping, Node, Scalar, Sequence
+from streamd.config.scalars import character_index
+from streamd.config.source_file import is_secret_name
+
+M = TypeVar("M", bound=BaseModel)
+
+
+def plain_value(node: Node) -> Any:
+    """What a node means, as dicts, lists and scalars."""
+    if isinstance(node, Scalar):
+        return node.value
+    if isinstance(node, Sequence):
+        return [plain_value(item) for item in node.items]
+    return {key: plain_value(value) for key, (_, value) in node.entries.items()}
+
+
+def describe(node: Node) -> str:
+    """What stands there, for "got …"; never a value that must be hidden."""
+    if isinstance(node, Sequence):
+        return "a list"
+    if isinstance(node, Mapping):
+        return "a mapping"
+    if node.substituted:
+        return f"the value of {_references(node)}"
+    if node.hidden:
+        return "a value that is not shown"
+    if isinstance(node.value, bool):
+        return str(node.value).lower()
+    if node.value is None:
+        return "nothing"
+    if isinstance(node.value, int | float):
+        return f"the number {node.text}"
+    shown = node.text if len(node.text) <= 60 else node.text[:57] + "…"
+    return f"the text {shown!r}"
+
+
+def _references(node: Scalar) -> str:
+    return ", ".join(f"${{{name}}}" for name in node.substituted)
+
+
+@dataclass(slots=True)
+class Check(Generic[M]):
+    """One validation: a model, the node of its settings, and how to speak of it.
+
+    `subject` names it in messages (source `kafka`); `anchor` is the key that problems of the whole point at.
+    `shorthand` is the field that the node as a whole stands for, where it does. `given` are fields whose values are
+    already known and not taken from the node; `also_known` are keys that others read from the same mapping.
+    """
+
+    document: Document
+    model: type[M]
+    node: Node
+    subject: str
+    anchor: Node
+    shorthand: str | None = None
+    given: MappingType[str, Any] = field(default_factory=dict)
+    also_known: tuple[str, ...] = ()
+
+    def run(self) -> M | None:
+        """The settings; None when there are problems, which are then in the document."""
+        self._hide_secrets()
+        if self.shorthand is None and isinstance(self.node, Scalar) and self.node.value is None:
+            self.node = Mapping(self.node.start, self.node.end)
+        try:
+            return self.model.model_validate(self._value())
+        except ValidationError as error:
+            found = findings(error, self._locate)
+        if self._retype(found):
+            try:
+                return self.model.model_validate(self._value())
+            except ValidationError as error:
+                found = findings(error, self._locate)
+        for finding in found:
+            self._report(finding)
+        return None
+
+    def _value(self) -> Any:
+        value = plain_value(self.node)
+        if self.shorthand is not None:
+            value = {self.shorthand: value}
+        if isinstance(value, dict):
+            value.update(self.given)
+        return value
+
+    def _hide_secrets(self) -> None:
+        if isinstance(self.node, Mapping):
+            _hide_secret_fields(self.document, self.model, self.node)
+        elif self.shorthand is not None and _is_secret(self.model.model_fields[self.shorthand].annotation):
+            self.document.hide(self.node)
+
+    def _retype(self, found: list[Finding]) -> bool:
+        """Give texts where a text is wanted and a substituted value looks like another type (a password of digits)."""
+        changed = False
+        for finding in found:
+            node = finding.node
+            if isinstance(node, Scalar) and node.substituted and not isinstance(node.value, str):
+                node.value = node.text
+                changed = True
+        return changed
+
+    def _locate(self, location: Location) -> tuple[Node, Node, Location]:
+        """(node, its key's node, the keys that led there) of a pydantic location.
+
+        What pydantic puts in beside keys (names of union members and of validators) leads nowhere and is skipped.
+        """
+        node, key = self.node, self.anchor
+        path: list[int | str] = []
+        for element in location:
+            if not path and element == self.shorthand:
+                pass
+            elif isinstance(node, Mapping) and isinstance(element, str) and element in node.entries:
+                key, node = node.entries[element]
+            elif isinstance(node, Sequence) and isinstance(element, int) and element < len(node.items):
+                key = node = node.items[element]
+            elif element == "[key]":
+                node = key
+                continue
+            else:
+                continue
+            path.append(element)
+        return node, key, tuple(path)
+
+    def _report(self, finding: Finding) -> None:
+        if id(finding.node) in self.document.broken or (finding.path and finding.path[0] in self.given):
+            return
+        if finding.code == "unknown-key":
+            self._report_unknown(finding)
+        elif finding.code == "missing-key":
+            self._report_missing(finding)
+        elif finding.error is not None:
+            report_expression(self.document, finding.node, finding.error, self._name(finding.path))
+        else:
+            self._report_value(finding)
+
+    def _report_unknown(self, finding: Finding) -> None:
+        *path, name = finding.path
+        known = [*known_fields(self.model, tuple(path)), *(() if path else self.also_known)]
+        near = nearest(str(name), known)
+        if near is not None and is_secret_name(near):
+            self.document.hide(finding.node)
+        message = f"unknown key `{name}` in {self._name(tuple(path))}"
+        expected = one_of(sorted(known)) if known else "no settings"
+        self.document.report("unknown-key", message, finding.key, expected, did_you_mean(str(name), known))
+
+    def _report_missing(self, finding: Finding) -> None:
+        name = self._name((*finding.path, finding.name))
+        info = known_fields(self.model, finding.path).get(finding.name)
+        expected = (info.description or "") if info is not None else ""
+        if info is not None and info.examples:
+            expected = f"{expected} Example: `{finding.name}: {info.examples[0]}`".strip()
+        self.document.report("missing-key", f"{name} is missing", finding.key, expected)
+
+    def _report_value(self, finding: Finding) -> None:
+        name, node = self._name(finding.path), finding.node
+        hidden = isinstance(node, Scalar) and node.hidden
+        help_text = ""
+        if finding.wanted:
+            message = f"{name} must be {finding.wanted}, got {describe(node)}"
+        elif hidden:
+            message = f"{name}: {describe(node)} does not fit"
+        else:
+            message = f"{name}: {self._redacted(finding.text)}"
+        if isinstance(node, Scalar) and not hidden and node.value is not None:
+            if finding.wanted == "text":
+                help_text = f'put it in quotes: "{node.text}"'
+            elif finding.choices:
+                help_text = did_you_mean(node.text, finding.choices)
+        at = node if isinstance(node, Scalar) and finding.path and node.end > node.start else finding.key
+        self.document.report(finding.code, message, at, help=help_text)
+
+    def _name(self, path: Location) -> str:
+        shown = path[1:] if path and path[0] == self.shorthand else path
+        return f"`{'.'.join(map(str, shown))}` of {self.subject}" if shown else self.subject
+
+    def _redacted(self, text: str) -> str:
+        for secret in sorted(self.document.hidden, key=len, reverse=True):
+            if len(secret) >= 4 or secret == text:
+                text = text.replace(secret, "***")
+        return text
+
+
+def report_expression(document: Document, node: Node, error: Any, name: str) -> None:
+    """Note an ExpressionError at the character of the YAML scalar where it is."""
+    if not isinstance(node, Scalar):
+        document.report("bad-expression", f"{name}: {error.message}", node, help=error.hint or "")
+        return
+    if node.substituted:
+        # Places in the file are those of the text before substitution, and the message may quote what was put in.
+        message = f"{name} is not a valid expression after substitution of {_references(node)}"
+        document.report("bad-expression", message if node.hidden else f"{message}: {error.message}", node)
+        return
+    raw = document.source.text[node.start : node.end]
+    start = node.start + character_index(raw, node.text, node.style, error.offset)
+    last = error.offset + max(error.length, 1) - 1
+    end = node.start + character_index(raw, node.text, node.style, min(last, max(len(node.text) - 1, 0))) + 1
+    message = f"{name}: {error.message}"
+    document.report("bad-expression", message, (start, max(end, start + 1)), help=error.hint or "")
+
+
+def _is_secret(annotation: Any) -> bool:
+    arguments = getattr(annotation, "__args__", ())
+    return annotation is SecretStr or any(_is_secret(argument) for argument in arguments)
+
+
+def _hide_secret_fields(document: Document, model: type[BaseModel], node: Mapping) -> None:
+    for name, info in model.model_fields.items():
+        value = node.get(info.alias or name)
+        if value is None:
+            continue
+        if _is_secret(info.annotation):
+            document.hide(value)
+        for inner in models_in(info.annotation):
+            children = value.items if isinstance(value, Sequence) else [value]
+            for child in children:
+                if isinstance(child, Mapping):
+                    _hide_secret_fields(document, inner, child)
