@@ -70,9 +70,11 @@ def _quotas(count: int, claims: Mapping[str, Claim], had: Mapping[str, int]) -> 
     total = sum(max(1, claim.capacity) for claim in claims.values())
     weight = {member: max(1, claim.capacity) for member, claim in claims.items()}
     quota = {member: count * weight[member] // total for member in claims}
+    rest = {member: count * weight[member] % total for member in claims}
     left = count - sum(quota.values())
+    # Who has more than its share keeps one of them rather than moving it; a share without a rest is never exceeded.
     by_need = sorted(
-        claims, key=lambda member: (had[member] <= quota[member], -(count * weight[member] % total), member)
+        claims, key=lambda member: (rest[member] == 0, had[member] <= quota[member], -rest[member], member)
     )
     for member in by_need[:left]:
         quota[member] += 1
