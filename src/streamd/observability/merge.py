@@ -94,14 +94,9 @@ class MergedMetrics:
             totals[values[place]] = totals.get(values[place], 0.0) + value
         return totals
 
-    def buckets(self, metric: Metric, /, **labels: object) -> list[int]:
-        """A histogram's counts, not cumulative, +Inf last, over all series that have these labels."""
-        match = _matcher(metric, labels) or []
-        sums = [0] * (len(metric.buckets) + 1)
-        for values, merged in self._merged(metric).items():
-            if _matches(values, match):
-                sums = [a + b for a, b in zip(sums, merged.counts, strict=True)]
-        return sums
+    def buckets(self, metric: Metric, /) -> dict[Labels, list[int]]:
+        """Label values → counts of a histogram, one for each bucket, not cumulative, +Inf last."""
+        return {labels: merged.counts for labels, merged in self._merged(metric).items()}
 
     def collect(self) -> list[PrometheusFamily]:
         """All families that have a series, as prometheus_client takes them: copies, safe to render in a thread."""
