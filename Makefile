@@ -24,7 +24,8 @@ setup: .venv/.dev ## Make .venv with the project and the developers' tools
 .PHONY: run
 run: .venv/.project ## Run the quickstart pipeline over the bundled sample events, without any server
 	@rm -rf .streamd/quickstart
-	$(BIN)/streamd run config/pipelines/quickstart.yaml --config config/quickstart.yaml --until-idle
+	STREAMD_STATE_DIR=.streamd/quickstart STREAMD_HTTP_ENABLED=false \
+		$(BIN)/streamd run config/pipelines/quickstart.yaml --config config/streamd.yaml --until-idle
 
 .PHONY: test
 test: services lint ## Run every check and every test, with a real Kafka broker
