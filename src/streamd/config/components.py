@@ -14,9 +14,9 @@ from streamd.component.model import Model
 from streamd.component.registry import Registry
 from streamd.component.spec import ComponentSpec, Kind
 from streamd.config.diagnostics import did_you_mean, nearest, one_of
-from streamd.config.nodes import Document, Mapping, Node, Scalar, Sequence
+from streamd.config.model_check import Check, describe
 from streamd.config.pipeline import ComponentConfig, Place
-from streamd.config.validate import Check, describe
+from streamd.config.yaml_nodes import Document, Mapping, Node, Scalar, Sequence
 from streamd.errors import ConfigError
 
 ID = re.compile(r"[A-Za-z_][A-Za-z0-9_-]*")

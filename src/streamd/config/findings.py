@@ -14,7 +14,7 @@ from pydantic import BaseModel, ValidationError
 from pydantic.fields import FieldInfo
 
 from streamd.config.diagnostics import one_of
-from streamd.config.nodes import Node
+from streamd.config.yaml_nodes import Node
 
 Location: TypeAlias = tuple[int | str, ...]
 # location → (node, key's node, the keys that led there)

@@ -10,8 +10,8 @@ import re
 from collections.abc import Mapping as MappingType
 from pathlib import Path
 
-from streamd.config.nodes import Document, Mapping, Node, Scalar, Sequence
 from streamd.config.scalars import character_index, resolve_plain
+from streamd.config.yaml_nodes import Document, Mapping, Node, Scalar, Sequence
 
 _REFERENCE = re.compile(r"\$\$\{|\$\{(?P<body>[^{}]*)\}|\$\{")
 _NAME = re.compile(r"[A-Za-z_][A-Za-z0-9_]*")

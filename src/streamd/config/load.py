@@ -13,12 +13,12 @@ from streamd.component.model import Model
 from streamd.component.registry import Registry
 from streamd.config.diagnostics import Diagnostic, config_error
 from streamd.config.interpolate import interpolate
-from streamd.config.nodes import Document, Mapping, Node, Scalar, parse_document
+from streamd.config.model_check import Check, describe
 from streamd.config.pipeline import PipelineConfig, Place
 from streamd.config.read_pipeline import PipelineReader
 from streamd.config.service import ServiceConfig
 from streamd.config.source_file import SourceFile
-from streamd.config.validate import Check, describe
+from streamd.config.yaml_nodes import Document, Mapping, Node, Scalar, parse_document
 from streamd.errors import ConfigError
 
 MAX_FILE_BYTES = 4 * 1024 * 1024

@@ -11,9 +11,9 @@ from streamd.component.fields import Duration
 from streamd.component.model import Model
 from streamd.config.components import ComponentReader, Shape
 from streamd.config.diagnostics import did_you_mean, one_of
-from streamd.config.nodes import Document, Mapping, Node, Scalar
+from streamd.config.model_check import Check, describe
 from streamd.config.pipeline import ErrorAction, ErrorPolicy, FinalAction
-from streamd.config.validate import Check, describe
+from streamd.config.yaml_nodes import Document, Mapping, Node, Scalar
 
 _ACTIONS = ("fail", "skip", "retry", "dead_letter")
 _FINAL_ACTIONS = ("fail", "skip", "dead_letter")

@@ -14,11 +14,11 @@ from streamd.component.model import Model
 from streamd.component.registry import Registry
 from streamd.component.spec import Kind
 from streamd.config.components import ID, ComponentReader, Shape, component_config
-from streamd.config.graph import Wiring, assign_ids, free_id
-from streamd.config.nodes import Document, Mapping, Node, Scalar, Sequence
+from streamd.config.model_check import Check, describe
 from streamd.config.pipeline import ComponentConfig, ErrorPolicy, ErrorThreshold, PipelineConfig
 from streamd.config.policy import ErrorThresholdSettings, PolicyDraft, PolicyReader
-from streamd.config.validate import Check, describe
+from streamd.config.wiring import Wiring, assign_ids, free_id
+from streamd.config.yaml_nodes import Document, Mapping, Node, Scalar, Sequence
 
 # (document, node, its key's node) → the checked `kafka:` section
 KafkaReader = Callable[[Document, Node, Node], Any]

@@ -7,7 +7,7 @@ from dataclasses import dataclass, field
 
 from streamd.config.components import Shape
 from streamd.config.diagnostics import did_you_mean, one_of
-from streamd.config.nodes import Document
+from streamd.config.yaml_nodes import Document
 
 _DEFAULT_ID = {"source": "source", "sink": "sink"}
 
