@@ -2,13 +2,11 @@
 
 from __future__ import annotations
 
-import platform
 from dataclasses import dataclass
 from typing import Protocol
 
 from aiohttp import web
 
-from streamd import __version__
 from streamd.clock import Clock
 from streamd.observability import catalog
 from streamd.observability.health import live, ready
@@ -52,9 +50,7 @@ class ApiContext:
 
     @classmethod
     def of(cls, source: StatusSource, clock: Clock) -> ApiContext:
-        own = MetricSet()
-        own.gauge(catalog.BUILD_INFO, version=__version__, python=platform.python_version()).set(1)
-        return cls(source, clock, Rates(source.metrics, RATED, clock), own)
+        return cls(source, clock, Rates(source.metrics, RATED, clock), MetricSet())
 
     def sample(self) -> None:
         """Note what rates are made of. Called once a second."""

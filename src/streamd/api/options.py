@@ -8,6 +8,7 @@ import ssl
 from dataclasses import dataclass, field
 from pathlib import Path
 
+from streamd.config.service import HttpConfig
 from streamd.errors import ConfigError, FatalError
 
 
@@ -27,6 +28,19 @@ class ApiOptions:
     key: Path | None = None
     allow_anonymous: bool = False
     protect_health: bool = False
+
+    @classmethod
+    def of(cls, http: HttpConfig) -> ApiOptions:
+        """From the service's configuration."""
+        return cls(
+            host=http.host,
+            port=http.port,
+            token=http.token.get_secret_value() if http.token is not None else None,
+            certificate=http.tls.cert if http.tls is not None else None,
+            key=http.tls.key if http.tls is not None else None,
+            allow_anonymous=http.allow_anonymous,
+            protect_health=http.protect_health,
+        )
 
     def check(self) -> tuple[str, ...]:
         """Warnings to log. Raises ConfigError for what would open the node to everyone by mistake."""

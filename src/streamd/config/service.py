@@ -29,6 +29,14 @@ class HttpConfig(Model):
         description="Bearer token that every request but the health checks must show.",
         examples=["${file:/run/secrets/streamd_token}"],
     )
+    allow_anonymous: bool = Field(
+        False,
+        description="Listen on an address that other machines can reach without a token. Refused otherwise.",
+        examples=[True],
+    )
+    protect_health: bool = Field(
+        False, description="Whether the health checks must show the token as well.", examples=[True]
+    )
     tls: TlsConfig | None = Field(None, description="Speak HTTPS.", examples=[{"cert": "tls.crt", "key": "tls.key"}])
 
 
