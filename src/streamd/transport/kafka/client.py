@@ -11,7 +11,7 @@ from typing import Any, Final
 import aiokafka.errors as kafka_errors
 from aiokafka import __version__ as aiokafka_version
 from aiokafka.client import CoordinationType
-from aiokafka.protocol.admin import DescribeConfigsRequest
+from aiokafka.protocol.admin import CreateTopicsRequest, DescribeConfigsRequest
 from aiokafka.protocol.coordination import FindCoordinatorRequest
 from aiokafka.protocol.offset import OffsetRequest
 from aiokafka.structs import TopicPartition
@@ -25,6 +25,7 @@ log = logging.getLogger("streamd.kafka")
 NEEDED_AIOKAFKA: Final = "0.14.0"
 EARLIEST: Final = -2
 LATEST: Final = -1
+_TOPIC_ALREADY_EXISTS: Final = 36
 _TOPIC: Final = 2  # kind of resource in DescribeConfigs
 
 _DENIED = (
@@ -54,7 +55,8 @@ class KafkaClient:
         servers = arguments["bootstrap_servers"]
         self._address = servers if isinstance(servers, str) else ", ".join(servers)
         self._coordinators: dict[tuple[int, str], int] = {}
-        self._refreshing: asyncio.Task[None] | None = None
+        self._starting = asyncio.Lock()
+        self._started = False
         self.record_limits: dict[str, int] = {}
         """{topic: largest batch in bytes that it takes}, for topics that refused one."""
 
@@ -64,7 +66,16 @@ class KafkaClient:
         return self._address
 
     async def start(self, deadline: float = 10.0) -> None:
-        """Connect, trying again with back-off for `deadline` seconds. Raises UnavailableError, AccessDeniedError."""
+        """Connect, trying again with back-off for `deadline` seconds; no-op once connected.
+
+        Raises UnavailableError, AccessDeniedError.
+        """
+        async with self._starting:
+            if not self._started:
+                await self._connect(deadline)
+                self._started = True
+
+    async def _connect(self, deadline: float) -> None:
         until = time.monotonic() + deadline
         wait = 0.1
         while True:
@@ -72,8 +83,6 @@ class KafkaClient:
                 async with asyncio.timeout(max(until - time.monotonic(), 0.05)):
                     await self._connections.bootstrap_once()
                 return
-            except AccessDeniedError:
-                raise
             except (OSError, TimeoutError, kafka_errors.KafkaError) as error:
                 if isinstance(error, _DENIED):
                     raise AccessDeniedError(f"Kafka at {self._address} refused the login: {_text(error)}") from error
@@ -180,6 +189,51 @@ class KafkaClient:
                 await asyncio.sleep(wait)
                 wait = min(wait * 2, 0.5)
 
+    async def any_node(self, deadline: float) -> int:
+        """Some node of the cluster. Raises UnavailableError."""
+        if self._connections.get_random_node() is None:
+            await self.refresh(deadline)
+        node = self._connections.get_random_node()
+        if node is None:
+            raise NotSentError(f"Kafka at {self._address}: no node is known")
+        return int(node)
+
+    async def ask_any(self, request: Any, group: Hashable, deadline: float, doing: str) -> Any:
+        """The answer of whatever node, to a request that is harmless to repeat and has one `error_code`.
+
+        Raises UnavailableError after `deadline` seconds, and errors by code.
+        """
+        until = time.monotonic() + deadline
+        wait = 0.02
+        while True:
+            problem: StreamdError
+            try:
+                left = max(until - time.monotonic(), 0.05)
+                answer = await self.send(await self.any_node(left), request, group, left)
+                if not answer.error_code:
+                    return answer
+                problem = error_of(answer.error_code, doing)
+                if not meaning(answer.error_code).retriable:
+                    raise problem
+            except UnavailableError as error:
+                problem = error
+            if time.monotonic() + wait > until:
+                raise problem
+            await asyncio.sleep(wait)
+            wait = min(wait * 2, 0.5)
+
+    async def create_compacted_topic(self, topic: str, deadline: float) -> None:
+        """Make a topic of one partition that keeps the last record of each key; fine when it is there already."""
+        cluster = self._connections.cluster
+        node = cluster.controller.nodeId if cluster.controller else await self.any_node(deadline)
+        request = CreateTopicsRequest(
+            [(topic, 1, -1, [], [("cleanup.policy", "compact")])], int(deadline * 1000), False
+        )
+        answer = await self.send(node, request, METADATA, deadline)
+        _, code, detail = answer.topic_errors[0]
+        if code not in (0, _TOPIC_ALREADY_EXISTS):
+            raise error_of(code, f"make the topic {topic}", detail)
+
     async def coordinator(self, kind: CoordinationType, key: str, timeout: float) -> int:
         """The node that coordinates a group or a transactional id; remembered until `forget_coordinator`.
 
@@ -188,9 +242,7 @@ class KafkaClient:
         known = self._coordinators.get((kind, key))
         if known is not None:
             return known
-        node = self._connections.get_random_node()
-        if node is None:
-            raise NotSentError(f"Kafka at {self._address}: no node is known")
+        node = await self.any_node(timeout)
         response = await self.send(node, FindCoordinatorRequest(key, kind), METADATA, timeout)
         if response.error_code:
             if meaning(response.error_code).retriable:

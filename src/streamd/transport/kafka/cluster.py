@@ -31,6 +31,7 @@ class Connections(AIOKafkaClient):  # type: ignore[misc]
 
     def __init__(self, **arguments: Any) -> None:
         super().__init__(**arguments)
+        self._sync_task: asyncio.Task[None] | None = None
         self._arguments = {
             "client_id": self._client_id,
             "request_timeout_ms": self._request_timeout_ms,

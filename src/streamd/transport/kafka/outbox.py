@@ -18,7 +18,7 @@ from typing import Any, Final
 
 from aiokafka.record.default_records import DefaultRecordBatchBuilder
 
-from streamd.errors import LoadError, StreamdError, TransientError, UnavailableError
+from streamd.errors import FatalError, LoadError, StreamdError, TransientError, UnavailableError
 from streamd.record import Headers, Row
 from streamd.transport.kafka.client import KafkaClient
 from streamd.transport.kafka.error_codes import (
@@ -36,18 +36,22 @@ CODECS: Final = {"none": 0, "gzip": 1, "snappy": 2, "lz4": 3, "zstd": 4}
 _MAGIC: Final = 2
 _NO_HEADERS: Final[list[Any]] = []
 _KNOWN_KEYS: Final = 65536
+_REQUEST_BYTES: Final = 8 << 20
 _FIRST_WAIT, _LONGEST_WAIT = 0.02, 0.5
 _ANSWER_WITHIN: Final = 10.0
 
 
 @dataclass(frozen=True, slots=True)
 class OutboxOptions:
-    """`batch_bytes`: when a batch is full. `max_request_bytes`: the largest record and request. `delivery`: seconds."""
+    """`batch_bytes`: when a batch is full. `max_record_bytes`: the largest record, before compression.
+
+    `compression` is one of `CODECS`. `delivery`: seconds for which a batch is tried again.
+    """
 
     batch_bytes: int = 512 << 10
-    max_request_bytes: int = 8 << 20
+    max_record_bytes: int = 1 << 20
     compression: str = "none"
-    delivery: float = 30.0
+    delivery: float = 10.0
 
 
 @dataclass(frozen=True, slots=True)
@@ -100,12 +104,10 @@ class Outbox:
         options: OutboxOptions,
         join: Callable[[Sequence[Lane]], Awaitable[None]],
     ) -> None:
-        if options.compression not in CODECS:
-            raise ValueError(f"compression is one of {', '.join(CODECS)}, got {options.compression!r}")
         self._client = client
         self._group = connection_group
         self._options = options
-        self._codec = CODECS[options.compression]
+        self._codecs: dict[str, int] = {}
         self._join = join
         self._producer = Producer(-1, -1, None)
         self._lanes: dict[str, dict[int, Lane]] = {}
@@ -117,6 +119,10 @@ class Outbox:
         self._moved = asyncio.Event()
         self._failure: StreamdError | None = None
         self._tasks: set[asyncio.Task[None]] = set()
+
+    def compress(self, topic: str, compression: str) -> None:
+        """How new batches for a topic are compressed, one of `CODECS`, where it is not as the options say."""
+        self._codecs[topic] = CODECS[compression]
 
     def start(self, producer: Producer) -> None:
         """Begin to send as `producer`."""
@@ -174,7 +180,8 @@ class Outbox:
     @property
     def backlog(self) -> int:
         """Bytes appended and not yet acknowledged."""
-        return self._waiting_bytes + sum(lane.builder.size() for lane in self._open)
+        opened: int = sum(lane.builder.size() for lane in self._open)
+        return self._waiting_bytes + opened
 
     async def drain(self, most: int) -> None:
         """Return when at most about `most` bytes are unacknowledged. Raises what made a batch fail."""
@@ -243,24 +250,24 @@ class Outbox:
         if lane.count:
             self._seal(lane)
         options = self._options
-        limit = min(self._client.record_limits.get(lane.topic, options.max_request_bytes), options.max_request_bytes)
-        builder = self._builder(min(options.batch_bytes, limit), self._codec)
+        limit = min(self._client.record_limits.get(lane.topic, options.max_record_bytes), options.max_record_bytes)
+        codec = self._codecs.get(lane.topic)
+        if codec is None:
+            codec = self._codecs[lane.topic] = CODECS[options.compression]
+        builder = self._builder(min(options.batch_bytes, limit), codec)
         if builder.append(0, timestamp, key, value, headers) is None:
             raise LoadError(f"a record for {lane} cannot be encoded")
         size = builder.size()
-        if size > limit and not self._fits_compressed(limit, timestamp, key, value, headers):
+        if size > limit and not (codec and self._fits(limit, codec, timestamp, key, value, headers)):
             raise LoadError(
                 f"a record for {lane} is too large: {size} bytes with its batch header, {limit} are allowed"
             )
         lane.builder, lane.add, lane.count = builder, builder.append, 1
         self._open[lane] = None
 
-    def _fits_compressed(
-        self, limit: int, timestamp: int, key: bytes | None, value: bytes | None, headers: Any
-    ) -> bool:
-        if not self._codec:
-            return False
-        trial = self._builder(limit, self._codec)
+    def _fits(self, limit: int, codec: int, timestamp: int, key: bytes | None, value: Any, headers: Any) -> bool:
+        """Whether a record alone is within the limit once it is compressed."""
+        trial = self._builder(limit, codec)
         trial.append(0, timestamp, key, value, headers)
         return len(trial.build()) <= limit
 
@@ -307,9 +314,12 @@ class Outbox:
                     self._dispatch(strangers)
         except StreamdError as error:
             self._fail(error)
+        except Exception as error:
+            log.exception("the sender of a transaction failed")
+            self._fail(FatalError(f"the sender of a transaction failed: {error!r}"))
 
     def _dispatch(self, lanes: Sequence[Lane]) -> None:
-        """Send the next batch of every lane that is ready, one request for each leader (more when it gets too large)."""
+        """Send the next batch of every lane that is ready: one request for each leader, more when it gets too large."""
         now = time.monotonic()
         requests: dict[int, list[Lane]] = {}
         for lane in lanes:
@@ -325,7 +335,7 @@ class Outbox:
             size = 0
             for lane in ready:
                 batch = lane.batch or self._encode(lane)
-                if chosen and size + len(batch[0]) > self._options.max_request_bytes:
+                if chosen and size + len(batch[0]) > _REQUEST_BYTES:
                     self._spawn(self._produce(node, chosen))
                     chosen, size = [], 0
                 lane.sending = True

@@ -11,30 +11,23 @@ from __future__ import annotations
 
 import asyncio
 import logging
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
-from typing import Final
+from typing import Any, Final
 
+from streamd.clock import SYSTEM_CLOCK, Clock
 from streamd.component.transaction import Committed
 from streamd.errors import StreamdError
 from streamd.record import Position, TaskId
 from streamd.transport.kafka.client import KafkaClient
-from streamd.transport.kafka.coordinator import GROUP, TRANSACTION, Coordinator
+from streamd.transport.kafka.coordinator import TRANSACTION, Coordinator
 from streamd.transport.kafka.outbox import Lane, Outbox, OutboxOptions, Producer
-from streamd.transport.kafka.positions import PositionBook, SourcePartition
-from streamd.transport.kafka.protocol import (
-    AddOffsetsToTxn,
-    AddPartitionsToTxn,
-    EndTxn,
-    InitProducerId,
-    OffsetFetch,
-    TxnOffsetCommit,
-    codes,
-)
+from streamd.transport.kafka.position_store import GroupPositions, Membership, TopicPositions
+from streamd.transport.kafka.positions import SourcePartition
+from streamd.transport.kafka.protocol import AddOffsetsToTxn, AddPartitionsToTxn, EndTxn, InitProducerId, codes
 
 log = logging.getLogger("streamd.kafka")
 
-NO_GENERATION: Final = -1
 _DRAINED: Final = 2 << 20  # bytes that may be on their way when `drain` returns
 _CLOSE_WITHIN: Final = 2.0
 
@@ -43,26 +36,27 @@ _CLOSE_WITHIN: Final = 2.0
 class TransactionOptions:
     """`timeout`: seconds after which the broker aborts an open transaction. `opening`: seconds that `open` may take.
 
-    `step`: seconds that each request of a commit may take, with all that is tried again.
+    `step`: seconds that each request of a commit may take, with all that is tried again. `create_topics`: whether the
+    topic for positions may be made, for a task without a Kafka source.
     """
 
     outbox: OutboxOptions = field(default_factory=OutboxOptions)
     timeout: float = 10.0
     opening: float = 60.0
     step: float = 10.0
+    create_topics: bool = True
 
-    @classmethod
-    def for_interval(cls, commit_interval: float, **outbox: object) -> TransactionOptions:
-        """The defaults for a commit every `commit_interval` seconds; `outbox` are fields of OutboxOptions."""
-        timeout = max(10.0, 10 * commit_interval)
-        return cls(OutboxOptions(**{"delivery": timeout, **outbox}), timeout)  # type: ignore[arg-type]
+
+def code_of(answer: Any) -> tuple[int]:
+    """The one error code of an answer that has one."""
+    return (answer.error_code,)
 
 
 class KafkaTransaction:
     """`Transaction` (component/transaction.py) of one task.
 
     `sources`: {(source id, partition): topic} of the task's Kafka sources on the same cluster; their positions are
-    offsets of `group`. `append` and `append_rows` are the `Outbox`'s own.
+    offsets of `group`. `append`, `append_rows` and `compress` are the `Outbox`'s own. `on_closed` is called once.
     """
 
     def __init__(
@@ -72,25 +66,31 @@ class KafkaTransaction:
         sources: Mapping[SourcePartition, str],
         group: str,
         options: TransactionOptions | None = None,
+        *,
+        clock: Clock = SYSTEM_CLOCK,
+        on_closed: Callable[[], None] | None = None,
     ) -> None:
         self._client = client
         self._options = options or TransactionOptions()
+        self._clock = clock
+        self._on_closed = on_closed
         self._id = f"streamd.{task}"
         self._connections = (("data", id(self)), ("control", id(self)))
         self._coordinator = Coordinator(client, TRANSACTION, self._id, self._connections[1])
-        self._book = PositionBook(sources)
+        self._group = GroupPositions(client, self._connections[1], group, sources) if sources else None
+        self._topic = TopicPositions(client, task, self._options.create_topics)
         self._producer = Producer(-1, -1, self._id)
         self._outbox = Outbox(client, self._connections[0], self._options.outbox, self._join)
         self._known = False  # the broker has a transaction open for us, or may have
-        self._joining_offsets: asyncio.Task[None] | None = None
-        self.update_membership(group, "", NO_GENERATION)
+        self._joining_group: asyncio.Task[None] | None = None
         self.append = self._outbox.append
         self.append_rows = self._outbox.append_rows
+        self.compress = self._outbox.compress
 
-    def update_membership(self, group: str, member_id: str, generation: int) -> None:
-        """Whose offsets are committed from now on; member "" and generation -1 for a group without members."""
-        self._group, self._member, self._generation = group, member_id, generation
-        self._group_coordinator = Coordinator(self._client, GROUP, group, self._connections[1])
+    def update_membership(self, membership: Membership | None) -> None:
+        """Who commits offsets from now on; without a membership they are committed to a group without members."""
+        if self._group is not None and membership is not None:
+            self._group.update_membership(membership)
 
     @property
     def backlog(self) -> int:
@@ -103,35 +103,22 @@ class KafkaTransaction:
 
     async def open(self) -> Committed:
         """See `Transaction.open`."""
-        request = InitProducerId(self._id, int(self._options.timeout * 1000))
+        await self._client.start(self._options.opening)
         answer = await self._coordinator.ask(
-            request,
-            lambda answer: (answer.error_code,),
+            InitProducerId(self._id, int(self._options.timeout * 1000)),
+            code_of,
             f"open transactional id {self._id}",
             self._options.opening,
             repeatable=True,
         )
         self._producer = Producer(answer.producer_id, answer.producer_epoch, self._id)
-        committed = self._book.load(await self._fetch_offsets())
+        # Only now: what an older instance had under way is settled, and none can commit any more.
+        committed = await (self._group or self._topic).load(self._options.opening)
         self._outbox.start(self._producer)
         return committed
 
-    async def _fetch_offsets(self) -> dict[tuple[str, int], tuple[int, str]]:
-        """{(topic, partition): (offset, or -1, and metadata)}, once no transaction is pending on any of them."""
-        partitions = self._book.partitions
-        if not partitions:
-            return {}
-        answer = await self._group_coordinator.ask(
-            OffsetFetch(self._group, [(topic, numbers, {}) for topic, numbers in partitions.items()], True, {}),
-            lambda answer: {answer.error_code} | {part[4] for topic in answer.topics for part in topic[1]},
-            f"give the offsets of group {self._group}",
-            self._options.opening,
-            repeatable=True,
-        )
-        return {(topic, part[0]): (part[1], part[3] or "") for topic, parts, _ in answer.topics for part in parts}
-
     def begin(self) -> None:
-        """See `Transaction.begin`: the broker hears of the transaction with the first batch or offset."""
+        """See `Transaction.begin`: the broker hears of the transaction with the first batch or position."""
 
     async def drain(self) -> None:
         """See `Transaction.drain`. Full batches go out by themselves; this waits until few are on their way."""
@@ -141,33 +128,14 @@ class KafkaTransaction:
         """See `Transaction.flush`."""
         await self._outbox.flush()
 
-    async def put_positions(self, positions: Mapping[SourcePartition, Position], cursors: Mapping[str, object]) -> None:
+    async def put_positions(self, positions: Mapping[SourcePartition, Position], cursors: Mapping[str, Any]) -> None:
         """See `Transaction.put_positions`."""
-        commit = self._book.offsets(positions, cursors)
-        self._join_offsets()
-        assert self._joining_offsets is not None
-        await self._joining_offsets
-        topics: dict[str, list[tuple[int, int, int, str, dict[int, bytes]]]] = {}
-        for (topic, partition), offset in commit.offsets.items():
-            topics.setdefault(topic, []).append((partition, offset, -1, commit.metadata, {}))
-        request = TxnOffsetCommit(
-            self._id,
-            self._group,
-            self._producer.id,
-            self._producer.epoch,
-            self._generation,
-            self._member,
-            None,
-            [(topic, parts, {}) for topic, parts in topics.items()],
-            {},
-        )
-        await self._group_coordinator.ask(
-            request,
-            codes,
-            f"commit offsets of group {self._group} as member {self._member!r} of generation {self._generation}",
-            self._options.step,
-            repeatable=False,
-        )
+        if self._group is None:
+            self._topic.put(self._outbox, positions, cursors, self._clock.now_ms())
+            await self._outbox.flush()
+        else:
+            await self._join_group(self._group)
+            await self._group.put(self._producer, positions, cursors, self._options.step)
 
     async def commit(self) -> None:
         """See `Transaction.commit`."""
@@ -175,8 +143,8 @@ class KafkaTransaction:
 
     async def abort(self) -> None:
         """See `Transaction.abort`."""
-        if self._joining_offsets is not None:
-            await self._joining_offsets
+        if self._joining_group is not None:
+            await self._joining_group
         await self._outbox.discard()
         await self._end(commit=False)
 
@@ -194,15 +162,18 @@ class KafkaTransaction:
     def abandon(self) -> None:
         """See `Transaction.abandon`."""
         self._outbox.stop()
-        if self._joining_offsets is not None:
-            self._joining_offsets.cancel()
+        if self._joining_group is not None:
+            self._joining_group.cancel()
         for connection in self._connections:
             self._client.release(connection)
+        on_closed, self._on_closed = self._on_closed, None
+        if on_closed is not None:
+            on_closed()
 
     async def _join(self, lanes: Sequence[Lane]) -> None:
         """Make lanes part of the transaction; the group's offsets follow at once, as they will be needed."""
-        if self._joining_offsets is not None:
-            await self._joining_offsets
+        if self._joining_group is not None:
+            await self._joining_group  # the coordinator takes one at a time
         topics: dict[str, list[int]] = {}
         for lane in lanes:
             topics.setdefault(lane.topic, []).append(lane.partition)
@@ -214,19 +185,22 @@ class KafkaTransaction:
             self._options.step,
             repeatable=True,
         )
-        if self._book.partitions:
-            self._join_offsets()
+        if self._group is not None:
+            self._join_group(self._group)
 
-    def _join_offsets(self) -> None:
-        if self._joining_offsets is None:
+    def _join_group(self, group: GroupPositions) -> asyncio.Task[None]:
+        """Make the group's offsets part of the transaction, once."""
+        if self._joining_group is None:
             self._known = True
-            self._joining_offsets = asyncio.create_task(self._add_offsets())
+            self._joining_group = asyncio.create_task(self._add_offsets(group.group))
+            self._joining_group.add_done_callback(_retrieve)
+        return self._joining_group
 
-    async def _add_offsets(self) -> None:
+    async def _add_offsets(self, group: str) -> None:
         await self._coordinator.ask(
-            AddOffsetsToTxn(self._id, self._producer.id, self._producer.epoch, self._group),
-            lambda answer: (answer.error_code,),
-            f"commit offsets of group {self._group} in transaction {self._id}",
+            AddOffsetsToTxn(self._id, self._producer.id, self._producer.epoch, group),
+            code_of,
+            f"commit offsets of group {group} in transaction {self._id}",
             self._options.step,
             repeatable=True,
         )
@@ -235,11 +209,17 @@ class KafkaTransaction:
         if self._known:
             await self._coordinator.ask(
                 EndTxn(self._id, self._producer.id, self._producer.epoch, commit),
-                lambda answer: (answer.error_code,),
+                code_of,
                 f"{'commit' if commit else 'abort'} transaction {self._id}",
                 self._options.step,
                 repeatable=False,
             )
         self._outbox.leave()
-        self._joining_offsets = None
+        self._joining_group = None
         self._known = False
+
+
+def _retrieve(task: asyncio.Task[None]) -> None:
+    """The error is raised where the task is awaited; when the transaction was spent before, nobody asks for it."""
+    if not task.cancelled():
+        task.exception()

@@ -1,0 +1,58 @@
+"""One client for all transactions of one cluster in a process: opened with the first user, closed with the last."""
+
+from __future__ import annotations
+
+import asyncio
+from dataclasses import dataclass
+from typing import Final
+
+from streamd.transport.kafka.client import KafkaClient
+from streamd.transport.kafka.options import Client
+from streamd.transport.kafka.settings import KafkaSettings
+
+_Place = tuple[int, int, Client]
+
+
+@dataclass(slots=True)
+class _Entry:
+    settings: KafkaSettings  # kept alive, as its id is the key
+    client: KafkaClient
+    users: int
+
+
+_ENTRIES: Final[dict[_Place, _Entry]] = {}
+_CLOSING: Final[set[asyncio.Task[None]]] = set()
+
+
+class ClientLease:
+    """The right to use the shared client of `settings` in the running event loop, until it is given back."""
+
+    def __init__(self, settings: KafkaSettings, kind: Client) -> None:
+        """Raises NotFoundError and FatalError when the settings' TLS files cannot be used. Connects nothing yet."""
+        self._place: _Place = (id(asyncio.get_running_loop()), id(settings), kind)
+        entry = _ENTRIES.get(self._place)
+        if entry is None:
+            client = KafkaClient(settings.client_arguments(kind))
+            entry = _ENTRIES[self._place] = _Entry(settings, client, 0)
+        entry.users += 1
+        self._returned = False
+        self.client = entry.client
+
+    def give_back(self) -> None:
+        """The client is not needed any more; the last to say so has it closed in the background. Never raises."""
+        if self._returned:
+            return
+        self._returned = True
+        entry = _ENTRIES[self._place]
+        entry.users -= 1
+        if not entry.users:
+            del _ENTRIES[self._place]
+            task = asyncio.get_running_loop().create_task(entry.client.close())
+            _CLOSING.add(task)
+            task.add_done_callback(_CLOSING.discard)
+
+
+async def closed() -> None:
+    """Return when the clients given back so far are closed."""
+    while _CLOSING:
+        await asyncio.wait(_CLOSING)
