@@ -1,7 +1,7 @@
 """Expressions: a subset of Python's own syntax, checked against an allow-list and compiled into the chain.
 
-text → `parse` (syntax tree) → `check`, `calls` (allow-list: our own `nodes`) → `source`, `loops` (Python for generated code)
-or `interpret` (the reference). `limits` says what keeps one evaluation small; `functions` holds the library.
+text → `parse` (syntax tree) → `check`, `calls` (allow-list: our own `nodes`) → `source`, `loops` (Python for generated
+code) or `interpret` (the reference). `limits` says what keeps one evaluation small; `functions` holds the library.
 """
 
 from __future__ import annotations

@@ -38,7 +38,9 @@ class Calls:
         arguments = self._bind(node, function)
         if function.name in ("has", "get"):
             return self._path_form(node, function, arguments)
-        checked = tuple(self._argument(function, number, value, len(arguments)) for number, value in enumerate(arguments))
+        checked = tuple(
+            self._argument(function, number, value, len(arguments)) for number, value in enumerate(arguments)
+        )
         return Call(function, checked, self._kind(function, checked))
 
     def _function(self, node: ast.Call) -> Function:
@@ -68,7 +70,11 @@ class Calls:
             bound[names.index(given.arg)] = given.value
         least, most = function.arity
         if len(bound) > most:
-            self.refuse(node, f"{function.name} takes at most {_arguments(most)}, not {len(bound)}", f"right would be {function.signature}")
+            self.refuse(
+                node,
+                f"{function.name} takes at most {_arguments(most)}, not {len(bound)}",
+                f"right would be {function.signature}",
+            )
         for number, parameter in enumerate(function.parameters):
             if parameter.default is REQUIRED and number not in bound:
                 what = f"{function.name} takes at least {_arguments(least)}: {parameter.name!r} is missing"
@@ -96,15 +102,18 @@ class Calls:
             return self.generator(node, lazy=lazy and count == 1)
         value = self.check(node)
         if function.lazy and number == 0 and value.kind in kinds.NO_LOOP and function.name not in ("min", "max"):
-            self.refuse(node, f"{function.name} takes a list, not a {kinds.WORDS[value.kind]}")
+            self.refuse(node, f"{function.name} takes a list, not a {kinds.word(value)}")
         return value
 
     def _literal_argument(self, function: Function, name: str, node: ast.expr) -> Node:
         """An argument that is made ready now."""
-        if isinstance(node, ast.Constant) and node.value is None or isinstance(node, ast.Name) and node.id == "null":
+        optional = any(parameter == (name, None) for parameter in function.parameters)
+        if optional and (isinstance(node, ast.Constant | ast.Name)) and self.check(node) == Literal(None, "null"):
             return Literal(None, "null")
         if not (isinstance(node, ast.Constant) and isinstance(node.value, str)):
-            self.refuse(node, f"the {name} of {function.name} has to be written out as a text: it cannot come from a field")
+            self.refuse(
+                node, f"the {name} of {function.name} has to be written out as a text: it cannot come from a field"
+            )
         try:
             value = function.literals[name](node.value)
         except ValueError as error:
@@ -137,7 +146,9 @@ class Calls:
     def _path(self, node: ast.expr) -> tuple[Node, tuple[Node, ...]]:
         """A path's start, and the keys that lead on from there."""
         steps: list[ast.Attribute | ast.Subscript] = []
-        while isinstance(node, ast.Attribute | ast.Subscript) and not isinstance(getattr(node, "slice", None), ast.Slice):
+        while isinstance(node, ast.Attribute | ast.Subscript) and not isinstance(
+            getattr(node, "slice", None), ast.Slice
+        ):
             steps.append(node)
             node = node.value
         base = self.check(node)

@@ -1,4 +1,4 @@
-"""The allow-list: turns Python's syntax tree into our own nodes. What is not turned here does not exist in expressions."""
+"""The allow-list: turns Python's syntax tree into our own nodes. What is not turned does not exist in expressions."""
 
 from __future__ import annotations
 
@@ -67,7 +67,9 @@ _METADATA_KINDS: dict[str, Kind] = {
     "_offset": "int",
     "_headers": "object",
 }
-_SPEC = re.compile(r"(?:.?[<>=^])?[-+ ]?z?#?0?(?P<width>\d*)[,_]?(?:\.(?P<precision>\d+))?[bcdeEfFgGnosxX%]?", re.DOTALL)
+_SPEC = re.compile(
+    r"(?:.?[<>=^])?[-+ ]?z?#?0?(?P<width>\d*)[,_]?(?:\.(?P<precision>\d+))?[bcdeEfFgGnosxX%]?", re.DOTALL
+)
 
 
 class Checker(Calls):
@@ -164,14 +166,16 @@ class Checker(Calls):
                 self.refuse(node, "an index is one value", "write a[0][1] for an item of an item")
             return key
         if node.attr.startswith("__"):
-            self.refuse(node, f"the name {node.attr!r} is not allowed", f'for a field of that name write ["{node.attr}"]')
+            self.refuse(
+                node, f"the name {node.attr!r} is not allowed", f'for a field of that name write ["{node.attr}"]'
+            )
         return Literal(node.attr, "text")
 
     def _select(self, node: ast.expr, value: Node, key: Node) -> Node:
         if isinstance(value, Document) and isinstance(key, Literal) and isinstance(key.value, str):
             return Field(key.value)
         if value.kind in kinds.NO_ITEMS:
-            self.refuse(node, f"a {kinds.WORDS[value.kind]} has no items or fields")
+            self.refuse(node, f"a {kinds.word(value)} has no items or fields")
         return Item(value, key)
 
     def _unary(self, node: ast.UnaryOp) -> Node:
@@ -181,6 +185,9 @@ class Checker(Calls):
         if isinstance(node.op, ast.Not):
             return Unary("not", operand, "bool")
         operator = "-" if isinstance(node.op, ast.USub) else "+"
+        wrong = kinds.mismatch("-", operand, operand)
+        if wrong is not None:
+            self.refuse(node, wrong)
         if isinstance(operand, Literal) and type(operand.value) in (int, float):
             number = operand.value
             assert isinstance(number, int | float)
@@ -193,6 +200,10 @@ class Checker(Calls):
             sign, hint = BINARY_HINTS[type(node.op)]
             self.refuse(node, f"{sign} is not an operator here", hint)
         left, right = self.check(node.left), self.check(node.right)
+        wrong = kinds.mismatch(operator, left, right)
+        if wrong is not None:
+            texts = "text" in (left.kind, right.kind) and operator in "+%"
+            self.refuse(node, wrong, 'use an f-string: f"{a}{b}"' if texts else None)
         return Binary(operator, left, right, kinds.of_binary(operator, left, right))
 
     def _compare(self, node: ast.Compare) -> Node:
@@ -266,7 +277,7 @@ class Checker(Calls):
             if number == 0:  # its variables do not hold in the first iterable, as in Python
                 self.variables.append(scope)
             if iterable.kind in kinds.NO_LOOP:
-                self.refuse(generator.iter, f"cannot loop over a {kinds.WORDS[iterable.kind]}")
+                self.refuse(generator.iter, f"cannot loop over a {kinds.word(iterable)}")
             targets, unpack = self._targets(generator.target, scope)
             conditions = tuple(self.check(condition) for condition in generator.ifs)
             sources.append(Each(targets, unpack, iterable, conditions))

@@ -24,7 +24,7 @@ class ExpressionError(ConfigError, ValueError):
 
 
 def failure(error: Exception, names: frozenset[str] = frozenset()) -> RecordError:
-    """What an exception out of generated code means for the record: a RecordError whose message holds no record contents.
+    """What an exception out of generated code means for the record; the message holds no record contents.
 
     `names` are names that stand in the expression's text (`Expression.names`): only such a name is told when it is
     missing, since any other key came out of the record. The original text goes to `detail`. Cause and traceback are the

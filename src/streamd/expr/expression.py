@@ -31,9 +31,9 @@ class Resolver(Protocol):
     """
 
     def field(self, name: str) -> str:
-        """The top-level field's value. Raises MissingFieldError, KeyError or AttributeError at run time when it is absent.
+        """The field's value. Raises MissingFieldError, KeyError or AttributeError at run time when it is absent.
 
-        `name` is any text: `_value["x-y"]` reads a field whose name is no identifier.
+        `name` is a top-level one, and any text: `_value["x-y"]` reads a field whose name is no identifier.
         """
 
     def field_or(self, name: str, default: str) -> str:
@@ -43,13 +43,16 @@ class Resolver(Protocol):
         """Whether the field is there; a null is."""
 
     def metadata(self, name: str) -> str:
-        """One of `_key` (str or None), `_timestamp` (int, ms), `_topic`, `_partition`, `_offset`, `_headers` (dict of str)."""
+        """`_key` (str or None), `_timestamp` (int, ms), `_topic`, `_partition`, `_offset`, `_headers` (of str)."""
 
     def document(self) -> str:
         """The whole document, a dict."""
 
     def constant(self, hint: str, value: object) -> str:
-        """Bind an object (a function, a checked pattern, a sentinel) in the generated namespace; returns its name there."""
+        """Bind an object (a function, a checked pattern) in the generated namespace; returns its name there.
+
+        The same hint may come with different objects.
+        """
 
 
 @dataclass(slots=True)
@@ -68,8 +71,9 @@ class Scope:
 class Expression:
     """An expression that has been read and checked. Immutable; equal, hashed and pickled by its text.
 
-    `fields`: top-level fields it may read; `required` ⊆ `fields`: those that every evaluation reads, which are not behind
-    `and`, `or`, `if`, in a comprehension's body, or only inside `has()` and `get()`. `metadata`: of `_key` … `_headers`.
+    `fields`: top-level fields it may read; `required` ⊆ `fields`: those that every evaluation reads, which are not
+    behind `and`, `or`, `if`, in a comprehension's body, or only inside `has()` and `get()`. `metadata`: of `_key` …
+    `_headers`.
     `whole_document`: uses `_value` other than for a single field. `constant`: reads no record, clock or randomness.
     `names`: field names and keys that stand in the text, which error messages may therefore tell.
     `static_type`: the type of every value it can have, where that can be told.

@@ -1,4 +1,4 @@
-"""What an expression means, by walking its nodes one at a time. Slow; the source that `source` writes is tested against it."""
+"""What an expression means, by walking its nodes one at a time. Slow: what `source` writes is tested against it."""
 
 from __future__ import annotations
 

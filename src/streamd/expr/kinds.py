@@ -8,7 +8,12 @@ from streamd.expr.nodes import NUMERIC, Kind, Node
 
 NO_ITEMS: frozenset[Kind] = frozenset({"int", "float", "number", "bool", "null"})
 NO_LOOP: frozenset[Kind] = NO_ITEMS
-WORDS: Mapping[Kind, str] = {"int": "number", "float": "number", "number": "number", "bool": "bool", "null": "null"}
+WORDS: Mapping[Kind, str] = {"int": "number", "float": "number"}
+_WITHOUT: Mapping[str, frozenset[Kind]] = {
+    "+": frozenset({"object", "null"}),
+    "*": frozenset({"object", "null"}),
+}
+_NOT_NUMERIC: frozenset[Kind] = frozenset({"text", "list", "object", "null"})
 
 
 def of_value(value: object) -> Kind | None:
@@ -25,6 +30,28 @@ def common(nodes: Sequence[Node]) -> Kind:
     if len(kinds) == 1:
         return kinds.pop()
     return "number" if kinds <= {"int", "float", "number"} else "any"
+
+
+def word(node: Node) -> str:
+    """The kind as users say it."""
+    return WORDS.get(node.kind, node.kind)
+
+
+def mismatch(operator: str, left: Node, right: Node) -> str | None:
+    """Why an operator can never have a value for these operands."""
+    for node in (left, right):
+        if node.kind in _WITHOUT.get(operator, _NOT_NUMERIC):
+            return f"{operator} does not work on {_with_article(word(node))}"
+    kinds = {left.kind, right.kind}
+    if operator == "+" and "any" not in kinds and len(kinds - NUMERIC) + bool(kinds & NUMERIC) > 1:
+        return f"{_with_article(word(left))} and {_with_article(word(right))} cannot be added"
+    if operator == "*" and kinds <= {"text", "list"}:
+        return f"{_with_article(word(left))} cannot be multiplied with {_with_article(word(right))}"
+    return None
+
+
+def _with_article(name: str) -> str:
+    return name if name == "null" else f"an {name}" if name[0] in "aeiou" else f"a {name}"
 
 
 def number_or_any(node: Node) -> Kind:

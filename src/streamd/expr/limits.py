@@ -1,8 +1,8 @@
 """Bounds on what one evaluation may cost, whatever the record holds. Generated code and interpreter share them.
 
-An expression without a loop costs at most its own length times the record's size, once the few operations that multiply
-sizes are guarded (`times`, `power`, and functions that build text). Loops multiply sizes again: they run under a `Budget`
-unless their body is too simple to need one.
+An expression without a loop costs at most its own length times the record's size, once the few operations that
+multiply sizes are guarded (`times`, `power`, and functions that build text). Loops multiply sizes again: they run under
+a `Budget` unless their body is too simple to need one.
 """
 
 from __future__ import annotations
@@ -20,8 +20,8 @@ BUDGET = 1_000_000  # steps of the loops of one evaluation: about 0.1 s
 SHIFT = 6  # reading 64 items or characters costs as much as one step
 
 _SIZED = (str, list, tuple, dict)
-_CONTAINERS = frozenset({list, tuple, dict})
-_REPEATED = frozenset({str, list, tuple})
+_CONTAINERS: frozenset[type] = frozenset({list, tuple, dict})
+_REPEATED: frozenset[type] = frozenset({str, list, tuple})
 
 
 def times(left: Any, right: Any) -> Any:
@@ -41,11 +41,12 @@ def _check_repeat(value: Any, count: Any) -> None:
 
 def plus(left: Any, right: Any) -> Any:
     """`left + right`; for places where a loop could double a text or list again and again."""
-    if left.__class__ in _REPEATED and right.__class__ is left.__class__:
-        limit = MAX_TEXT if isinstance(left, str) else MAX_ITEMS
-        if len(left) + len(right) > limit:
-            raise TransformError(f"adding up makes a {type_name(left)} longer than {limit:,}")
-    return left + right
+    total = left + right
+    if total.__class__ in _REPEATED:
+        limit = MAX_TEXT if isinstance(total, str) else MAX_ITEMS
+        if len(total) > limit:
+            raise TransformError(f"adding up makes a {type_name(total)} longer than {limit:,}")
+    return total
 
 
 def power(base: Any, exponent: Any) -> Any:

@@ -30,7 +30,10 @@ _BUDGET = "$budget"
 
 
 class Loops:
-    """The half of the writer that knows comprehensions. Inside one with a budget, whatever reads or builds much pays for it."""
+    """The half of the writer that knows comprehensions.
+
+    Inside one that has a budget, whatever reads or builds much pays for it.
+    """
 
     def __init__(self) -> None:
         self.taken: set[str] = set()  # names that the resolver uses

@@ -1,4 +1,4 @@
-"""What a checked expression is made of. Only these nodes exist: what has no node here cannot be said in an expression."""
+"""What a checked expression is made of. What has no node here cannot be said in an expression."""
 
 from __future__ import annotations
 

@@ -25,6 +25,8 @@ def parse(text: str) -> Expression:
         raise ExpressionError(f"an expression is a text, not a {type(text).__name__}", 0, 0)
     if len(text) > MAX_LENGTH:
         raise ExpressionError(f"the expression has {len(text):,} characters, at most {MAX_LENGTH:,} are allowed", 0, 1)
+    if "\0" in text:
+        raise ExpressionError("the expression has a character that no text can have", text.index("\0"), 1)
     if not text.strip():
         raise ExpressionError("the expression is empty", 0, 0, "write a value, such as a field's name")
     if slips.depth(text) > MAX_BRACKETS:
@@ -82,7 +84,11 @@ def _refuse(text: str, error: SyntaxError) -> NoReturn:
         raise ExpressionError(found.message, found.offset, found.length, found.hint) from None
     place = Place(text)
     line = error.lineno or 2
-    offset = min(place.at(line, 0) + max((error.offset or 1) - 1, 0), len(text)) if line - 2 < len(place.lines) else len(text)
+    offset = (
+        min(place.at(line, 0) + max((error.offset or 1) - 1, 0), len(text))
+        if line - 2 < len(place.lines)
+        else len(text)
+    )
     end = error.end_offset or 0
     length = end - (error.offset or 0) if error.end_lineno == error.lineno and end > (error.offset or 0) else 1
     message = error.msg or ""

@@ -9,7 +9,8 @@ from typing import NamedTuple
 # Text literals, so that nothing inside of them is taken for a slip; an unfinished one reaches to the end.
 _TOKEN = re.compile(
     r"""
-    (?P<text>[rRfFbBuU]{0,2}(?:'''.*?(?:'''|\Z)|\"\"\".*?(?:\"\"\"|\Z)|'(?:\\.|[^'\\\n])*(?:'|\Z)?|"(?:\\.|[^"\\\n])*(?:"|\Z)?))
+    (?P<text>[rRfFbBuU]{0,2}(?:'''.*?(?:'''|\Z)|\"\"\".*?(?:\"\"\"|\Z)
+        |'(?:\\.|[^'\\\n])*(?:'|\Z)?|"(?:\\.|[^"\\\n])*(?:"|\Z)?))
     |(?P<comment>\#[^\n]*)
     |(?P<name>[^\W\d]\w*)
     |(?P<number>\d[\w.]*)
@@ -123,7 +124,9 @@ def slip(text: str) -> Slip | None:
         if token.kind == "operator" and token.text in _OPERATORS:
             if token.text == "=" and _is_argument(found, number):
                 continue
-            return Slip(f"{token.text!r} is not an operator here", token.offset, len(token.text), _OPERATORS[token.text])
+            return Slip(
+                f"{token.text!r} is not an operator here", token.offset, len(token.text), _OPERATORS[token.text]
+            )
         if token.kind != "name":
             continue
         if token.text in _WORDS and before and before.kind != "operator":

@@ -83,7 +83,9 @@ class _Writer(Loops):
     def __init__(self, resolver: Resolver, root: Node) -> None:
         super().__init__()
         self.resolver = resolver
-        additions = sum(isinstance(part, Binary) and part.operator == "+" and not _adds_numbers(part) for part in walk(root))
+        additions = sum(
+            isinstance(part, Binary) and part.operator == "+" and not _adds_numbers(part) for part in walk(root)
+        )
         self.many_additions = additions > MAX_ADDITIONS
 
     def write(self, node: Node) -> ast.expr:
@@ -110,7 +112,9 @@ class _Writer(Loops):
                 return ast.BoolOp(ast.And() if operator == "and" else ast.Or(), [self.write(value) for value in values])
             case Compare(first, rest):
                 operators = [_COMPARE[operator]() for operator, _ in rest]
-                return ast.Compare(self.write(first), operators, [self._operand(operator, value) for operator, value in rest])
+                return ast.Compare(
+                    self.write(first), operators, [self._operand(operator, value) for operator, value in rest]
+                )
             case Choice(test, yes, no):
                 return ast.IfExp(self.write(test), self.write(yes), self.write(no))
             case Display(shape, items):
@@ -205,12 +209,12 @@ class _Writer(Loops):
             return ast.Compare(arguments[1], [ast.In()], [self.paid(arguments[0])])
         literals = tuple(argument.value if isinstance(argument, Literal) else argument for argument in node.arguments)
         if function.builtin is not None and function.plain(literals):
-            assert getattr(builtins, function.builtin) is not None
             called: ast.expr = load(function.builtin)
             while arguments and len(arguments) > 1 and literals[-1] is None:  # a default filled in
                 arguments, literals = arguments[:-1], literals[:-1]
         else:
-            called = self.bound(function.name, function.callable)
+            shadows = hasattr(builtins, function.name)  # generated code keeps its builtins
+            called = self.bound(function.name + "_" if shadows else function.name, function.callable)
         return self.paid_call(function, called, arguments)
 
     def _has(self, node: Has) -> ast.expr:

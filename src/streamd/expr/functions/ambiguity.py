@@ -14,6 +14,11 @@ from re import _constants as codes  # type: ignore[attr-defined]
 from re import _parser as reader  # type: ignore[attr-defined]
 from typing import Any, TypeAlias
 
+
+class TooSlowError(ValueError):
+    """The pattern could take exponential time on some text."""
+
+
 Characters: TypeAlias = frozenset[int]
 
 # Every ASCII character, and one (128) that stands for all others.
@@ -26,7 +31,7 @@ _SINGLE = (codes.LITERAL, codes.NOT_LITERAL, codes.ANY, codes.IN)
 
 
 def growth(pattern: str) -> int:
-    """The power of the text's length that the time grows with: 1 is linear. Raises re.error for a refused pattern."""
+    """The power of the text's length that the time grows with: 1 is linear. Raises TooSlowError."""
     tree = reader.parse(pattern)
     # A flag inside the pattern may hold for a part of it only; taking it for the whole errs on the safe side.
     scan = _Scan(bool(tree.state.flags & re.IGNORECASE) or re.search(r"\(\?\w*i", pattern) is not None)
@@ -67,12 +72,12 @@ class _Scan:
             self._branch(value[1], follow, looping)
         elif code in _LOOKS:
             if looping:
-                raise re.error("looking ahead or behind inside a repeat can take too long")
+                raise TooSlowError("looking ahead or behind inside a repeat can take too long")
             self.repeats += 1
             self.ambiguities += 1
             self.sequence(list(value[1]), frozenset(), looping=False)
         else:
-            raise re.error("references to groups are not supported, they can take too long")
+            raise TooSlowError("references to groups are not supported, they can take too long")
 
     def _repeat(self, value: Any, follow: Characters, looping: bool) -> None:
         least, most, body = value
@@ -82,7 +87,7 @@ class _Scan:
         simple = len(body) == 1 and body[0][0] in _SINGLE
         if again and not simple:
             if empty and most != least:
-                raise re.error("a repeat of something that can be empty can take too long")
+                raise TooSlowError("a repeat of something that can be empty can take too long")
             self.sequence(body, start | follow, looping=True)
         else:
             self.sequence(body, start | follow if again else follow, looping=looping)
@@ -103,13 +108,15 @@ class _Scan:
 
     def _ambiguous(self, what: str, looping: bool, *, counts: bool) -> None:
         if looping:
-            raise re.error(f"{what} inside a repeat can match the same characters in several ways, and could take too long")
+            raise TooSlowError(
+                f"{what} inside a repeat can match the same characters in several ways, and could take too long"
+            )
         if counts:
             self.ambiguities += 1
         else:
             self.choices += 1
             if self.choices > _MAX_CHOICES:
-                raise re.error("too many parts can match the same characters, and could take too long")
+                raise TooSlowError("too many parts can match the same characters, and could take too long")
 
     def _first(self, items: Sequence[Any]) -> tuple[Characters, bool]:
         """Characters that a sequence can start with, and whether it can be empty."""

@@ -12,12 +12,36 @@ from streamd.expr.paths import get_path, has_path
 
 COLLECTION = Catalogue("collection")
 
-COLLECTION.add("len(value)", "How many items a list has, fields an object, characters a text.", len,
-    ("len([1, 2])", 2), ('len("abc")', 3), result="int", builtin="len", cheap=True)  # fmt: skip
-COLLECTION.add("any(values)", "Whether at least one item is true.", any,
-    ("any(x > 2 for x in [1, 2, 3])", True), ("any([])", False), result="bool", builtin="any", lazy=True)  # fmt: skip
-COLLECTION.add("all(values)", "Whether every item is true.", all,
-    ("all(x > 2 for x in [1, 2, 3])", False), ("all([])", True), result="bool", builtin="all", lazy=True)  # fmt: skip
+COLLECTION.add(
+    "len(value)",
+    "How many items a list has, fields an object, characters a text.",
+    len,
+    ("len([1, 2])", 2),
+    ('len("abc")', 3),
+    result="int",
+    builtin="len",
+    cheap=True,
+)
+COLLECTION.add(
+    "any(values)",
+    "Whether at least one item is true.",
+    any,
+    ("any(x > 2 for x in [1, 2, 3])", True),
+    ("any([])", False),
+    result="bool",
+    builtin="any",
+    lazy=True,
+)
+COLLECTION.add(
+    "all(values)",
+    "Whether every item is true.",
+    all,
+    ("all(x > 2 for x in [1, 2, 3])", False),
+    ("all([])", True),
+    result="bool",
+    builtin="all",
+    lazy=True,
+)
 COLLECTION.add(
     "has(path)",
     "Whether the record has the field at the path; a null is there. `has(a.b[0])` is false where any level is missing.",
@@ -114,7 +138,9 @@ def merge(*objects: Any) -> dict[Any, Any]:
     return merged
 
 
-@COLLECTION.function("pick(object, *names)", ('pick({"a": 1, "b": 2, "c": 3}, "a", "c")', {"a": 1, "c": 3}), result="object")
+@COLLECTION.function(
+    "pick(object, *names)", ('pick({"a": 1, "b": 2, "c": 3}, "a", "c")', {"a": 1, "c": 3}), result="object"
+)
 def pick(value: Any, *names: Any) -> dict[Any, Any]:
     """The object with only the named fields; one that it does not have is left out."""
     return {name: value[name] for name in names if name in _object(value, "pick")}
@@ -126,7 +152,9 @@ def omit(value: Any, *names: Any) -> dict[Any, Any]:
     return {name: item for name, item in _object(value, "omit").items() if name not in names}
 
 
-@COLLECTION.function("sorted(items)", ("sorted([3, 1, 2])", [1, 2, 3]), ('sorted(["b", "a"])', ["a", "b"]), result="list")
+@COLLECTION.function(
+    "sorted(items)", ("sorted([3, 1, 2])", [1, 2, 3]), ('sorted(["b", "a"])', ["a", "b"]), result="list"
+)
 def sort(items: Any) -> list[Any]:
     """The items from the least to the greatest; `reverse(sorted(items))` is the other way round."""
     return sorted(_list(items, "sorted"))
@@ -158,7 +186,9 @@ def max_by(items: Any, name: Any) -> Any:
     return max(items, key=lambda item: item[name])
 
 
-@COLLECTION.function("unique(items)", ("unique([1, 2, 1])", [1, 2]), ('unique([{"a": 1}, {"a": 1}])', [{"a": 1}]), result="list")
+@COLLECTION.function(
+    "unique(items)", ("unique([1, 2, 1])", [1, 2]), ('unique([{"a": 1}, {"a": 1}])', [{"a": 1}]), result="list"
+)
 def unique(items: Any) -> list[Any]:
     """The items without repetitions, in the order of their first appearance."""
     _list(items, "unique")

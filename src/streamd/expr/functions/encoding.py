@@ -44,7 +44,7 @@ def md5(text: Any) -> str:
 
 @ENCODING.function("hmac_sha256(text, key)", ('substring(hmac_sha256("a", "k"), 0, 8)', "8c4ba4c9"), result="text")
 def hmac_sha256(text: Any, key: Any) -> str:
-    """The HMAC-SHA-256 of the text with a key, as 64 hex digits: replaces a personal value by a name that cannot be guessed."""
+    """The HMAC-SHA-256 of the text with a key, as 64 hex digits: a stand-in for a personal value."""
     return hmac.new(_bytes(key), _bytes(text), hashlib.sha256).hexdigest()
 
 

@@ -32,32 +32,75 @@ def _few_digits(arguments: tuple[Any, ...]) -> bool:
     cheap=True,
 )
 def rounded(number: Any, digits: Any = None) -> Any:
-    """The number rounded to so many digits after the point, or to a whole number. Halves go to the even side, as in Python."""
+    """The number rounded to so many digits after the point, or to a whole number. Halves go to the even side."""
     if digits is not None and not (isinstance(digits, int) and abs(digits) <= MAX_DIGITS):
         raise TransformError(f"round: digits are a whole number from -{MAX_DIGITS} to {MAX_DIGITS}")
     return round(number, digits)
 
 
-NUMBER.add("abs(number)", "The number without its sign.", abs, ("abs(-3)", 3),
-    result="number", builtin="abs", cheap=True)  # fmt: skip
-NUMBER.add("floor(number)", "The largest whole number that is not above the number.", math.floor, ("floor(2.7)", 2), ("floor(-2.1)", -3),
-    result="int", cheap=True)  # fmt: skip
-NUMBER.add("ceil(number)", "The smallest whole number that is not below the number.", math.ceil, ("ceil(2.1)", 3),
-    result="int", cheap=True)  # fmt: skip
-NUMBER.add("trunc(number)", "The number without its fraction.", math.trunc, ("trunc(-2.7)", -2),
-    result="int", cheap=True)  # fmt: skip
+NUMBER.add(
+    "abs(number)", "The number without its sign.", abs, ("abs(-3)", 3), result="number", builtin="abs", cheap=True
+)
+NUMBER.add(
+    "floor(number)",
+    "The largest whole number that is not above the number.",
+    math.floor,
+    ("floor(2.7)", 2),
+    ("floor(-2.1)", -3),
+    result="int",
+    cheap=True,
+)
+NUMBER.add(
+    "ceil(number)",
+    "The smallest whole number that is not below the number.",
+    math.ceil,
+    ("ceil(2.1)", 3),
+    result="int",
+    cheap=True,
+)
+NUMBER.add(
+    "trunc(number)", "The number without its fraction.", math.trunc, ("trunc(-2.7)", -2), result="int", cheap=True
+)
 NUMBER.add("sqrt(number)", "The square root.", math.sqrt, ("sqrt(9)", 3.0), result="float", cheap=True)
 NUMBER.add("exp(number)", "e to the power of the number.", math.exp, ("exp(0)", 1.0), result="float", cheap=True)
 NUMBER.add("log10(number)", "The logarithm to base 10.", math.log10, ("log10(1000)", 3.0), result="float", cheap=True)
 NUMBER.add("log2(number)", "The logarithm to base 2.", math.log2, ("log2(8)", 3.0), result="float", cheap=True)
-NUMBER.add("power(base, exponent)", "The base to the power of the exponent, the same as `base ** exponent`.", power,
-    ("power(2, 10)", 1024), ("power(4, 0.5)", 2.0), cheap=True)  # fmt: skip
-NUMBER.add("min(values, *more)", "The least of several values, or of the items of a list.", min,
-    ("min(3, 1, 2)", 1), ("min([3, 1, 2])", 1), builtin="min", lazy=True)  # fmt: skip
-NUMBER.add("max(values, *more)", "The greatest of several values, or of the items of a list.", max,
-    ("max(3, 1, 2)", 3), ("max(item.price for item in [{\"price\": 2}, {\"price\": 5}])", 5), builtin="max", lazy=True)  # fmt: skip
-NUMBER.add("sum(values)", "The sum of the numbers in a list.", sum,
-    ("sum([1, 2, 3])", 6), ("sum(x * 2 for x in [1, 2])", 6), result="number", builtin="sum", lazy=True)  # fmt: skip
+NUMBER.add(
+    "power(base, exponent)",
+    "The base to the power of the exponent, the same as `base ** exponent`.",
+    power,
+    ("power(2, 10)", 1024),
+    ("power(4, 0.5)", 2.0),
+    cheap=True,
+)
+NUMBER.add(
+    "min(values, *more)",
+    "The least of several values, or of the items of a list.",
+    min,
+    ("min(3, 1, 2)", 1),
+    ("min([3, 1, 2])", 1),
+    builtin="min",
+    lazy=True,
+)
+NUMBER.add(
+    "max(values, *more)",
+    "The greatest of several values, or of the items of a list.",
+    max,
+    ("max(3, 1, 2)", 3),
+    ('max(item.price for item in [{"price": 2}, {"price": 5}])', 5),
+    builtin="max",
+    lazy=True,
+)
+NUMBER.add(
+    "sum(values)",
+    "The sum of the numbers in a list.",
+    sum,
+    ("sum([1, 2, 3])", 6),
+    ("sum(x * 2 for x in [1, 2])", 6),
+    result="number",
+    builtin="sum",
+    lazy=True,
+)
 
 
 @NUMBER.function("log(number, base=null)", ("log(1)", 0.0), ("log(100, 10)", 2.0), result="float", cheap=True)
@@ -79,13 +122,13 @@ def mean(values: Any) -> float:
 @NUMBER.function("clamp(number, low, high)", ("clamp(15, 0, 10)", 10), ("clamp(5, 0, 10)", 5), cheap=True)
 def clamp(number: Any, low: Any, high: Any) -> Any:
     """The number, moved to `low` or `high` where it lies outside of them."""
-    return low if number < low else high if number > high else number
+    return low if number < low else min(number, high)
 
 
 @NUMBER.function("sign(number)", ("sign(-2.5)", -1), ("sign(0)", 0), result="int", cheap=True)
 def sign(number: Any) -> int:
     """-1, 0 or 1."""
-    return (number > 0) - (number < 0)
+    return int(number > 0) - int(number < 0)
 
 
 @NUMBER.function("bucket(number, size)", ("bucket(17, 5)", 15), ("bucket(0.75, 0.5)", 0.5), result="number", cheap=True)

@@ -8,6 +8,7 @@ follows from that.
 from __future__ import annotations
 
 import re
+import warnings
 from dataclasses import dataclass
 from typing import Any
 
@@ -46,9 +47,11 @@ def read_pattern(text: str) -> Pattern:
     if len(text) > MAX_PATTERN:
         raise ValueError(f"the pattern has more than {MAX_PATTERN} characters")
     try:
-        regex = re.compile(text)
-        power = growth(text)
-    except (re.error, OverflowError, RecursionError, FutureWarning, DeprecationWarning) as error:
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore")
+            regex = re.compile(text)
+            power = growth(text)
+    except (re.error, OverflowError, RecursionError) as error:
         raise ValueError(f"not a regular expression: {error}") from None
     if power not in MAX_LENGTHS:
         raise ValueError(
@@ -81,7 +84,10 @@ def matches(text: Any, pattern: Any) -> bool:
     **_TRAITS,
 )
 def extract(text: Any, pattern: Any, group: Any) -> Any:
-    """What the regular expression finds: the group with this number or name; else its first group, else all; null where it finds nothing."""
+    """What the regular expression finds: the group with this number or name, by default the first; null for nothing.
+
+    Without any group in the pattern it is all that was found.
+    """
     found = pattern.regex.search(pattern.on(text))
     if found is None:
         return None
@@ -115,7 +121,9 @@ def replace_pattern(text: Any, pattern: Any, new: Any) -> str:
     return replaced
 
 
-@PATTERN.function("split_pattern(text, pattern)", ('split_pattern("a, b;c", "[,;] *")', ["a", "b", "c"]), result="list", **_TRAITS)
+@PATTERN.function(
+    "split_pattern(text, pattern)", ('split_pattern("a, b;c", "[,;] *")', ["a", "b", "c"]), result="list", **_TRAITS
+)
 def split_pattern(text: Any, pattern: Any) -> list[Any]:
     """The parts of the text between what the regular expression finds."""
     if pattern.regex.groups:

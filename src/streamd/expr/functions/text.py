@@ -1,4 +1,4 @@
-"""Functions of text. Those that are methods of `str` are taken as they are: no call in between, and only text is accepted."""
+"""Functions of text. Methods of `str` are taken as they are: no call in between, and only text is accepted."""
 
 from __future__ import annotations
 
@@ -20,9 +20,7 @@ TEXT.add(
     ('capitalize("anna MARIA")', "Anna maria"),
     result="text",
 )
-TEXT.add(
-    "title(text)", "Each word with a capital.", str.title, ('title("anna maria")', "Anna Maria"), result="text"
-)
+TEXT.add("title(text)", "Each word with a capital.", str.title, ('title("anna maria")', "Anna Maria"), result="text")
 TEXT.add(
     "trim(text, characters=null)",
     "The text without white space, or the given characters, at both ends.",
@@ -76,7 +74,7 @@ TEXT.add(
 )
 TEXT.add(
     "contains(text, part)",
-    "Whether the part is in the text; also: whether an item is in a list, a key in an object. The same as `part in text`.",
+    "Whether the part is in the text (an item in a list, a key in an object). The same as `part in text`.",
     operator.contains,
     ('contains("abcd", "bc")', True),
     ("contains([1, 2], 3)", False),
@@ -92,9 +90,12 @@ TEXT.add(
     result="list",
 )
 TEXT.add(
-    "lines(text)", "The lines of the text, without their ends.", str.splitlines,
-    ('lines("a\\nb")', ["a", "b"]), result="list",
-)  # fmt: skip
+    "lines(text)",
+    "The lines of the text, without their ends.",
+    str.splitlines,
+    ('lines("a\\nb")', ["a", "b"]),
+    result="list",
+)
 TEXT.add(
     "index_of(text, part, start=0)",
     "Where the part first is in the text, from 0 on; -1 where it is not.",
@@ -110,13 +111,26 @@ TEXT.add(
     ('count("banana", "an")', 2),
     result="int",
 )
-TEXT.add("is_digits(text)", "Whether the text is digits only, and not empty.", str.isdigit,
-    ('is_digits("042")', True), ('is_digits("4.2")', False), result="bool")  # fmt: skip
-TEXT.add("is_letters(text)", "Whether the text is letters only, and not empty.", str.isalpha,
-    ('is_letters("Ärger")', True), result="bool")  # fmt: skip
+TEXT.add(
+    "is_digits(text)",
+    "Whether the text is digits only, and not empty.",
+    str.isdigit,
+    ('is_digits("042")', True),
+    ('is_digits("4.2")', False),
+    result="bool",
+)
+TEXT.add(
+    "is_letters(text)",
+    "Whether the text is letters only, and not empty.",
+    str.isalpha,
+    ('is_letters("Ärger")', True),
+    result="bool",
+)
 
 
-@TEXT.function("join(parts, separator=\"\")", ('join(["a", "b"], ", ")', "a, b"), ('join(["a", "b"])', "ab"), result="text")
+@TEXT.function(
+    'join(parts, separator="")', ('join(["a", "b"], ", ")', "a, b"), ('join(["a", "b"])', "ab"), result="text"
+)
 def join(parts: Any, separator: Any) -> str:
     """The texts of a list as one text, with the separator between them."""
     if not isinstance(parts, list | tuple):
@@ -165,7 +179,7 @@ def reverse(text: Any) -> Any:
     result="text",
 )
 def substring(text: Any, start: Any, length: Any) -> str:
-    """`length` characters from `start` (from 0 on; negative: from the end), or all that follow. Shorter where the text ends."""
+    """At most `length` characters from `start` (from 0 on; negative: from the end), or all that follow."""
     if not isinstance(text, str):
         raise TypeError(f"substring takes a text, not a {type_name(text)}")
     tail = text[start:]
@@ -177,7 +191,10 @@ def substring(text: Any, start: Any, length: Any) -> str:
 
 
 @TEXT.function(
-    "pad_start(text, width, fill=\" \")", ('pad_start("7", 3, "0")', "007"), ('pad_start("1234", 3)', "1234"), result="text"
+    'pad_start(text, width, fill=" ")',
+    ('pad_start("7", 3, "0")', "007"),
+    ('pad_start("1234", 3)', "1234"),
+    result="text",
 )
 def pad_start(text: Any, width: Any, fill: Any) -> str:
     """The text, filled up at its start to `width` characters."""
@@ -185,17 +202,17 @@ def pad_start(text: Any, width: Any, fill: Any) -> str:
     return str.rjust(text, width, fill)
 
 
-@TEXT.function("pad_end(text, width, fill=\" \")", ('pad_end("ab", 4, ".")', "ab.."), result="text")
+@TEXT.function('pad_end(text, width, fill=" ")', ('pad_end("ab", 4, ".")', "ab.."), result="text")
 def pad_end(text: Any, width: Any, fill: Any) -> str:
     """The text, filled up at its end to `width` characters."""
     check_text(width)
     return str.ljust(text, width, fill)
 
 
-@TEXT.function("mask(text, keep=4, fill=\"*\")", ('mask("4111111111111111")', "************1111"), result="text")
+@TEXT.function('mask(text, keep=4, fill="*")', ('mask("4111111111111111")', "************1111"), result="text")
 def mask(text: Any, keep: Any, fill: Any) -> str:
     """The text with all characters but the last `keep` hidden."""
     if not isinstance(text, str) or not isinstance(fill, str) or len(fill) != 1:
         raise TypeError("mask takes a text, how many characters to keep, and one character to fill with")
-    hidden = max(0, len(text) - max(0, keep))
-    return fill * hidden + text[hidden:]
+    hidden: int = max(0, len(text) - max(0, keep))
+    return str(fill * hidden + text[hidden:])

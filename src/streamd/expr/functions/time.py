@@ -1,4 +1,4 @@
-"""Functions of time. A moment is an int: milliseconds since 1970-01-01T00:00:00Z. All calendars and clocks are UTC's."""
+"""Functions of time. A moment is an int: milliseconds since 1970-01-01T00:00:00Z. Calendar and clock are UTC's."""
 
 from __future__ import annotations
 
@@ -56,7 +56,7 @@ def _positive_duration(text: str) -> int:
 
 
 def _format(text: str) -> str:
-    """A strftime format with only directives of fixed width, so that no record or locale makes it large or different."""
+    """A strftime format with only plain directives: C's own take widths, which could make the text huge."""
     rest = re.sub(f"%[{_DIRECTIVES}]", "", text)
     if "%" in rest:
         wrong = rest[rest.index("%") : rest.index("%") + 2]
@@ -96,7 +96,7 @@ def timestamp(year: Any, month: Any, day: Any, hour: Any, minute: Any, second: A
     literals={"format": _format},
 )
 def parse_time(text: Any, form: Any) -> int:
-    """The moment that a text says: ISO 8601, or in the given format (%Y %m %d %H %M %S %f %z %b …). Without a zone it is UTC."""
+    """The moment that a text says: ISO 8601, or in the given format such as `%d.%m.%Y %H:%M:%S`. Without a zone UTC."""
     if not isinstance(text, str):
         raise TypeError(f"parse_time takes a text, not a {type_name(text)}")
     try:
@@ -187,7 +187,7 @@ def second(time: Any) -> int:
     cheap=True,
 )
 def truncate_time(time: Any, unit: Any) -> int:
-    """The moment moved back to the start of its `second`, `minute`, `hour`, `day`, `week` (Monday), or of a span such as `10s`."""
+    """The moment moved back to the start of its second, minute, hour, day or week (Monday), or of its `10s`, `15m`, …"""
     if unit == _UNITS["w"]:
         return int((time - _WEEK_START) // unit * unit + _WEEK_START)
     return int(time // unit * unit)

@@ -19,7 +19,9 @@ _FALSE = frozenset({"false", "no", "off", "0"})
 MAX_DIGITS = 1000  # of a number written as text
 
 
-@TYPE.function("str(value)", ("str(12)", "12"), ("str(1.5)", "1.5"), ("str(null)", "None"), result="text", builtin="str")
+@TYPE.function(
+    "str(value)", ("str(12)", "12"), ("str(1.5)", "1.5"), ("str(null)", "None"), result="text", builtin="str"
+)
 def to_str(value: Any) -> str:
     """The value as Python writes it: `True`, `None`, `[1, 2]`; `json_text` writes it as JSON."""
     return str(value)
@@ -64,10 +66,19 @@ def to_float(value: Any) -> float:
 
 
 @TYPE.function(
-    "bool(value)", ('bool("yes")', True), ('bool("False")', False), ("bool(0)", False), ("bool(2)", True), result="bool", cheap=True
+    "bool(value)",
+    ('bool("yes")', True),
+    ('bool("False")', False),
+    ("bool(0)", False),
+    ("bool(2)", True),
+    result="bool",
+    cheap=True,
 )
 def to_bool(value: Any) -> bool:
-    """The truth that a value says: of texts true/yes/on/1 and false/no/off/0 in any case (others are errors); a number is true unless 0."""
+    """The truth that a value says: true/yes/on/1 or false/no/off/0 in any case, other texts are errors; 0 is false.
+
+    Other than in Python, where every text but the empty one is true.
+    """
     if isinstance(value, str):
         word = value[:16].strip().lower()
         if word in _TRUE or word in _FALSE:
@@ -114,11 +125,25 @@ def is_object(value: Any) -> bool:
     return isinstance(value, dict)
 
 
-TYPE.add("type_of(value)", "The value's type: text, number, bool, list, object or null.", type_name,
-    ("type_of(1.5)", "number"), ('type_of("a")', "text"), ("type_of(null)", "null"), result="text", cheap=True)  # fmt: skip
+TYPE.add(
+    "type_of(value)",
+    "The value's type: text, number, bool, list, object or null.",
+    type_name,
+    ("type_of(1.5)", "number"),
+    ('type_of("a")', "text"),
+    ("type_of(null)", "null"),
+    result="text",
+    cheap=True,
+)
 
 
-@TYPE.function("coalesce(value, *more)", ("coalesce(null, null, 3)", 3), ("coalesce(0, 3)", 0), ("coalesce(null)", None), cheap=True)
+@TYPE.function(
+    "coalesce(value, *more)",
+    ("coalesce(null, null, 3)", 3),
+    ("coalesce(0, 3)", 0),
+    ("coalesce(null)", None),
+    cheap=True,
+)
 def coalesce(*values: Any) -> Any:
     """The first value that is not null; null where all are."""
     for value in values:
@@ -152,7 +177,7 @@ def json_text(value: Any) -> str:
 
 @TYPE.function("uuid()", ("len(uuid())", 36), result="text", deterministic=False, cheap=True)
 def uuid() -> str:
-    """A random UUID (version 4). Another one when a record is processed again after a crash; `uuid_of` stays the same."""
+    """A random UUID (version 4). Another one when a record is processed again; `uuid_of` stays the same."""
     return str(ids.uuid4())
 
 
