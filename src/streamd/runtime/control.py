@@ -12,7 +12,7 @@ import asyncio
 import socket
 import struct
 from collections.abc import Callable
-from typing import Any, Generic, Literal, TypeAlias, TypeVar
+from typing import Any, Generic, Literal, TypeAlias, TypeVar, cast
 
 import msgspec
 
@@ -222,8 +222,7 @@ class Channel(asyncio.Protocol, Generic[M]):
             self._transport.close()
 
     def connection_made(self, transport: asyncio.BaseTransport) -> None:
-        assert isinstance(transport, asyncio.Transport)
-        self._transport = transport
+        self._transport = cast("asyncio.Transport", transport)  # uvloop's own class, not a subclass
 
     def data_received(self, data: bytes) -> None:
         received = self._received

@@ -8,14 +8,14 @@ from typing import Any
 
 from streamd.component.context import PipelineContext
 from streamd.component.registry import Registry
-from streamd.config import load_pipeline_text
+from streamd.config.load import load_pipeline_text
 from streamd.config.pipeline import PipelineConfig
 from streamd.config.service import ServiceConfig
 from streamd.errors import FatalError
 from streamd.observability.logs import configure_logging
 from streamd.observability.metrics import MetricSet, Snapshot
 from streamd.observability.process import LoopLag, measure_process
-from streamd.plan import build_plan
+from streamd.plan.graph import build_plan
 from streamd.runtime.assembly import Assembly
 from streamd.runtime.backoff import RestartPolicy
 from streamd.runtime.control import Assign, Load, Member, Start
@@ -32,7 +32,8 @@ def pipeline_context(config: PipelineConfig, service: ServiceConfig) -> Pipeline
 
 def restart_policy(service: ServiceConfig) -> RestartPolicy:
     """How tasks, workers and pipelines are tried again."""
-    return RestartPolicy(initial=service.restart.initial, maximum=service.restart.max)
+    restart = service.restart
+    return RestartPolicy(initial=restart.initial, maximum=restart.max, calm=restart.reset_after)
 
 
 class EngineHost:

@@ -11,7 +11,6 @@ from streamd.observability import catalog
 from streamd.observability.metrics import MetricSet
 from streamd.observability.process import measure_process
 from streamd.observability.status import NodeStatus, PipelineState, TaskState, WorkerState
-from streamd.supervisor.workers import WorkerPool
 
 
 class NodeGauges:
@@ -22,8 +21,8 @@ class NodeGauges:
         measure_process(metrics, "supervisor")
         metrics.gauge(catalog.BUILD_INFO, version=__version__, python=platform.python_version()).set(1)
 
-    def update(self, status: NodeStatus, pool: WorkerPool) -> None:
-        """Set what is a state now; count what happened since the last time."""
+    def update(self, status: NodeStatus) -> None:
+        """Set what is a state now."""
         metrics = self._metrics
         metrics.gauge(catalog.START_TIME).set(status.started_at / 1000)
         pipelines = Counter(pipeline.state for pipeline in status.pipelines)
@@ -36,14 +35,8 @@ class NodeGauges:
             tasks = Counter(task.state for task in pipeline.tasks)
             for state in get_args(TaskState):
                 metrics.gauge(catalog.TASKS, pipeline=pipeline.name, state=state).set(tasks[state])
-        for worker, place in pool.places():
-            self._rise(catalog.WORKER_RESTARTS, place.crashes.total, worker=worker)
-            self._rise(catalog.WORKER_STALLS, place.stalls, worker=worker)
 
     def rebalanced(self, pipeline: str, total: int) -> None:
         """The pipeline's group has given out partitions `total` times."""
-        self._rise(catalog.REBALANCES, total, pipeline=pipeline)
-
-    def _rise(self, metric: catalog.Metric, total: float, **labels: object) -> None:
-        counter = self._metrics.counter(metric, **labels)
+        counter = self._metrics.counter(catalog.REBALANCES, pipeline=pipeline)
         counter.value = max(counter.value, total)

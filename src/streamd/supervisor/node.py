@@ -62,8 +62,8 @@ class Supervisor:
         self.last_reconcile = clock.monotonic()
         self.stopping = False
         self.incomplete = False
-        self.pool = WorkerPool(start, options, self, clock, command)
         self._own_metrics = MetricSet()
+        self.pool = WorkerPool(start, options, self, self._own_metrics, clock, command)
         self._gauges = NodeGauges(self._own_metrics)
         self._idle = IdleWatch(options.idle_confirmation)
         self._on_progress = on_progress
@@ -142,6 +142,7 @@ class Supervisor:
                             run.cancel()
         finally:
             self._group = None
+            self._every_second()
         return self._exit_code()
 
     async def _go_round(self) -> None:
@@ -190,7 +191,7 @@ class Supervisor:
                 self._revoke_by[task] = now + deadline + DISOBEDIENCE
         for task, worker in steps.assign:
             assign = Assign(task, next(self._incarnations), desired[task], self.pipelines[task.pipeline].member)
-            if self.pool.send(worker, assign):
+            if self.pool.assign(worker, assign):
                 self.placed[task] = Placement(worker, assign.incarnation, assign.version)
                 self._home[task] = worker
 
@@ -251,7 +252,7 @@ class Supervisor:
             pipeline.fail(Fault("fatal", "UnavailableError", f"Given up after {limit:g} s without progress: {last}"))
 
     def _every_second(self) -> None:
-        self._gauges.update(self.status(), self.pool)
+        self._gauges.update(self.status())
         for pipeline in self.pipelines.values():
             self._gauges.rebalanced(pipeline.name, pipeline.rebalances)
         self.metrics.update("supervisor", self._own_metrics.snapshot())
@@ -282,7 +283,11 @@ class Supervisor:
 
     def pipeline_loaded(self, loaded: Loaded) -> None:
         pipeline = self.pipelines.get(loaded.pipeline)
-        if loaded.fault is not None and pipeline is not None and pipeline.version == loaded.version:
+        if loaded.fault is None or pipeline is None or pipeline.version != loaded.version:
+            return
+        if loaded.fault.kind == "transient":
+            pipeline.note(loaded.fault)
+        else:
             pipeline.fail(loaded.fault)
 
     def reported(

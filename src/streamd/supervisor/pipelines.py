@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import random
-from collections.abc import Awaitable, Callable, Iterable
+from collections.abc import Awaitable, Callable
 from typing import Any, TypeVar
 
 import structlog
@@ -64,6 +64,8 @@ class ManagedPipeline:
         self._on_change = on_change
         self._policy = policy
         self._release = asyncio.Event()
+        self._sources: dict[str, Any] = {}
+        self._group: Group | None = None
 
     @property
     def clock(self) -> Clock:
@@ -117,27 +119,36 @@ class ManagedPipeline:
 
     async def run(self) -> None:
         """Prepare, join, hold the membership until released or failed. Never raises but for a cancel."""
-        sources: dict[str, Any] = {}
-        group: Group | None = None
+        work = asyncio.create_task(self._work(), name=f"membership of {self.name}")
+        released = asyncio.create_task(self._release.wait())
         try:
-            try:
-                sources = {s.id: self._make(s) for part in self.plan.parts for s in part.sources}
-                self.partitions = await self._prepare(sources)
-                group = self._make_group(self.plan, self._context)
-                await self._join(group)
-                await self._hold(group)
-            except Exception as error:
+            await asyncio.wait((work, released), return_when=asyncio.FIRST_COMPLETED)
+            if not self._release.is_set() and (error := work.exception()) is not None:
                 if fault_of(error).kind == "unexpected":
-                    log.exception("Pipeline cannot be prepared", pipeline=self.name)
+                    log.error("Pipeline cannot be prepared", pipeline=self.name, exc_info=error)
                 self.fail(fault_of(error))
-            await self._release.wait()
+            await released
         finally:
-            await self._close(group, sources.values())
+            released.cancel()
+            work.cancel()
+            await asyncio.gather(work, return_exceptions=True)
+            await self._close()
+
+    async def _work(self) -> None:
+        """Prepare, join, and stay a member. Returns only for a pipeline without a group; raises what ends it."""
+        self._sources = {s.id: self._make(s) for part in self.plan.parts for s in part.sources}
+        self.partitions = await self._prepare()
+        group = self._group = self._make_group(self.plan, self._context)
+        if group is None:
+            self._own({self._task(part, p) for part in self.plan.parts for p in range(self._tasks(part))})
+        else:
+            await self._until_reachable(None, lambda: group.join(self._owned_now, self._lost))
+            await group.wait()
 
     def _make(self, component: ComponentConfig) -> Any:
         return component.spec.factory(component.settings, self._context)
 
-    async def _prepare(self, sources: dict[str, Any]) -> dict[str, int]:
+    async def _prepare(self) -> dict[str, int]:
         """Check all sources and sinks, as long as it takes; returns the sources' partitions."""
         for component in (c for part in self.plan.parts for c in part.all_sinks):
             sink = self._make(component)
@@ -147,29 +158,10 @@ class ManagedPipeline:
                 await sink.close()
         partitions: dict[str, int] = {}
         for component in (c for part in self.plan.parts for c in part.sources):
-            source = sources[component.id]
+            source = self._sources[component.id]
             await self._until_reachable(component, source.prepare)
             partitions[component.id] = await self._until_reachable(component, source.partitions)
         return partitions
-
-    async def _join(self, group: Group | None) -> None:
-        if group is None:
-            self._own({self._task(part, p) for part in self.plan.parts for p in range(self._tasks(part))})
-        else:
-            await self._until_reachable(None, lambda: group.join(self._owned_now, self._lost))
-
-    async def _hold(self, group: Group | None) -> None:
-        """Return when released; raise what ends the membership for good before that."""
-        waiting = [asyncio.ensure_future(self._release.wait())]
-        if group is not None:
-            waiting.append(asyncio.ensure_future(group.wait()))  # type: ignore[arg-type]
-        try:
-            done, _ = await asyncio.wait(waiting, return_when=asyncio.FIRST_COMPLETED)
-            for ended in done:
-                ended.result()
-        finally:
-            for future in waiting:
-                future.cancel()
 
     def _owned_now(self, ownership: Ownership) -> None:
         """A generation begins. Tasks that stay go on in it."""
@@ -240,10 +232,10 @@ class ManagedPipeline:
             self._on_change()
             await asyncio.sleep(delay)
 
-    async def _close(self, group: Group | None, sources: Iterable[Any]) -> None:
-        closing = [source.close() for source in sources]
-        if group is not None:
-            closing.insert(0, group.leave())
+    async def _close(self) -> None:
+        closing = [source.close() for source in self._sources.values()]
+        if self._group is not None:
+            closing.insert(0, self._group.leave())
         try:
             async with asyncio.timeout(LEAVE_TIMEOUT):
                 await asyncio.gather(*closing, return_exceptions=True)

@@ -14,10 +14,12 @@ from typing import Protocol
 import structlog
 
 from streamd.clock import Clock
-from streamd.observability.metrics import Snapshot
+from streamd.observability import catalog
+from streamd.observability.metrics import MetricSet, Snapshot
 from streamd.observability.status import WorkerState
 from streamd.record import TaskId
 from streamd.runtime.control import (
+    Assign,
     Hello,
     Load,
     Loaded,
@@ -38,6 +40,7 @@ from streamd.supervisor.watchdog import judge
 log = structlog.get_logger(__name__)
 
 UNREAD_LIMIT = 64 * 1024 * 1024  # bytes of orders a worker may leave unread
+LOAD_AGAIN = 1.0  # seconds until a pipeline is loaded again that met an error that may pass
 EXIT_GRACE = 2.0  # seconds from the end of its tasks to the end of a worker's process
 
 
@@ -56,13 +59,14 @@ class Listener(Protocol):
 
 @dataclass(eq=False)
 class Process:
-    """A worker process as the pool knows it. `reports`: the newest of each task; `sent`: what it knows of pipelines."""
+    """A worker process as the pool knows it. `reports`: the newest of each task; `sent`, `loaded`: pipelines."""
 
     child: Child
     heard_at: float | None = None
     progress_at: float = 0.0
     reports: dict[TaskId, TaskReport] = field(default_factory=dict)
     sent: dict[str, Load] = field(default_factory=dict)
+    loaded: dict[str, int] = field(default_factory=dict)
     stopping_since: float | None = None
     started_at: int = 0
     records_in: int = 0
@@ -78,7 +82,6 @@ class Place:
 
     process: Process | None = None
     crashes: Crashes = field(default_factory=Crashes)
-    stalls: int = 0
     not_before: float = 0.0
     spawning: bool = False
 
@@ -87,11 +90,18 @@ class WorkerPool:
     """Keeps the places filled. `step` is called by the control loop, several times a second and on each change."""
 
     def __init__(
-        self, start: Start, options: Options, listener: Listener, clock: Clock, command: Sequence[str] = WORKER_COMMAND
+        self,
+        start: Start,
+        options: Options,
+        listener: Listener,
+        metrics: MetricSet,
+        clock: Clock,
+        command: Sequence[str] = WORKER_COMMAND,
     ) -> None:
         self._start = start
         self._options = options
         self._listener = listener
+        self._metrics = metrics
         self._clock = clock
         self._command = command
         self._chance: Callable[[], float] = random.random
@@ -154,6 +164,12 @@ class WorkerPool:
         process.child.send(order)
         return True
 
+    def assign(self, worker: int, assign: Assign) -> bool:
+        """Have a worker run a task. False when it takes no orders now, or does not know the pipeline yet."""
+        process = self._places[worker].process if worker < len(self._places) else None
+        known = process is not None and process.loaded.get(assign.task.pipeline) == assign.version
+        return known and self.send(worker, assign)
+
     def kill(self, worker: int, reason: str) -> None:
         """Kill a worker; it is replaced as after a crash."""
         process = self._places[worker].process
@@ -178,7 +194,7 @@ class WorkerPool:
         self._shrink(wanted, busy, now)
         for worker, place in self.places():
             if place.process is not None:
-                self._watch(worker, place, place.process, now)
+                self._watch(worker, place.process, now)
             elif worker < wanted and not place.spawning and now >= place.not_before and not self._closing:
                 self._fill(place)
         self._keep_spare(wanted, now)
@@ -219,7 +235,7 @@ class WorkerPool:
         elif now - process.stopping_since > EXIT_GRACE:
             process.child.kill("It did not end when told to.")
 
-    def _watch(self, worker: int, place: Place, process: Process, now: float) -> None:
+    def _watch(self, worker: int, process: Process, now: float) -> None:
         if process.child.killed_for is not None or process.stopping_since is not None:
             return
         if process.child.buffered > UNREAD_LIMIT:
@@ -227,7 +243,8 @@ class WorkerPool:
             return
         verdict = judge(now, process.child.spawned_at, process.heard_at, process.reports.values(), self._options)
         if verdict is not None:
-            place.stalls += verdict.stalled
+            if verdict.stalled:
+                self._metrics.counter(catalog.WORKER_STALLS, worker=worker).add()
             log.error("Worker will be killed", worker=worker, pid=process.child.pid, reason=verdict.reason)
             process.child.kill(verdict.reason)
 
@@ -275,8 +292,10 @@ class WorkerPool:
         """One spare process, started once all workers run, so that it does not take the machine from them."""
         place = self._spare
         if wanted == 0 or not self._options.spare or self._closing:
-            if place.process is not None:
-                self._stop(place.process, now)
+            if place.process is not None and place.process.stopping_since is None:
+                # It has done nothing yet that could be finished.
+                place.process.stopping_since = now
+                place.process.child.kill("It is not needed any more.")
             return
         if place.process is not None:
             verdict = judge(now, place.process.child.spawned_at, place.process.heard_at, (), self._options)
@@ -310,7 +329,7 @@ class WorkerPool:
             case Hello():
                 log.debug("Worker started", worker=worker, pid=news.pid, seconds=round(news.seconds, 3))
             case Loaded():
-                self._listener.pipeline_loaded(news)
+                self._loaded(process, news)
             case Progress():
                 self._progress(process, news)
             case TaskEnded():
@@ -319,6 +338,14 @@ class WorkerPool:
                 self._listener.task_ended(worker, news)
         if first or not isinstance(news, Progress) or news.metrics is None:
             self._listener.wake()  # the periodic reports change no state
+
+    def _loaded(self, process: Process, news: Loaded) -> None:
+        if news.fault is None:
+            process.loaded[news.pipeline] = news.version
+        elif news.fault.kind == "transient":
+            # Told again by the control loop, which introduces every pipeline on each round.
+            asyncio.get_running_loop().call_later(LOAD_AGAIN, process.sent.pop, news.pipeline, None)
+        self._listener.pipeline_loaded(news)
 
     def _progress(self, process: Process, news: Progress) -> None:
         before, seconds = process.reports, news.sent_at - process.progress_at
@@ -348,6 +375,7 @@ class WorkerPool:
                 delay_seconds=round(place.not_before - now, 3),
             )  # fmt: skip
         if worker >= 0:
+            self._metrics.counter(catalog.WORKER_RESTARTS, worker=worker).add(process.stopping_since is None)
             self._listener.worker_gone(worker)
         self._listener.wake()
 
