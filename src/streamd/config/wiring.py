@@ -144,17 +144,11 @@ class Wiring:
     def _report_unused(self) -> None:
         read = {name for names in self.inputs.values() for name in names}
         for shape in (*self.sources, *self.stages):
-            outputs = _outputs(shape)
-            if outputs is None:
-                continue
-            for name in _full_names(shape):
-                if name not in read:
-                    self._report_unread(shape, name, outputs)
-
-    def _report_unread(self, shape: Shape, name: str, outputs: tuple[str, ...]) -> None:
-        what = f"output `{name}` of {shape.subject}" if outputs else f"{shape.kind} `{name}`"
-        help_text = f"add `from: {name}` where it should be read, remove it, or end it in the sink `discard`"
-        self.document.report("unused", f"nothing reads {what}, so its records would be lost", shape.at, help=help_text)
+            # An output that nobody reads drops its records, which is what `route` offers; a whole stage is a mistake.
+            if _outputs(shape) is not None and not read.intersection(_full_names(shape)):
+                help_text = f"add `from: {_full_names(shape)[0]}` where it should be read, or remove it"
+                message = f"nothing reads {shape.kind} `{shape.id}`, so its records would be lost"
+                self.document.report("unused", message, shape.at, help=help_text)
 
 
 def _outputs(shape: Shape) -> tuple[str, ...] | None:

@@ -119,7 +119,15 @@ class Document:
         """Note a problem at a node, or at the characters [start, end)."""
         start, end = at if isinstance(at, tuple) else (at.start, at.end)
         place = self.source.place(start)
-        self.problems.append(Diagnostic(code, message, place, expected, help, self.source, start, end))
+        message, expected, help_text = map(self._redacted, (message, expected, help))
+        self.problems.append(Diagnostic(code, message, place, expected, help_text, self.source, start, end))
+
+    def _redacted(self, text: str) -> str:
+        """The text without hidden values. Shorter ones are found in ordinary words, so messages must not quote them."""
+        for hidden in sorted(self.hidden, key=len, reverse=True):
+            if len(hidden) >= 4:
+                text = text.replace(hidden, "***")
+        return text
 
 
 def parse_document(source: SourceFile) -> Document:
@@ -184,10 +192,10 @@ class _Builder:
 
     def _scalar(self, event: Any) -> Scalar:
         self._check_tag(event)
-        plain = event.style is None
-        value = resolve_plain(event.value) if plain and event.tag not in _STRING_TAGS else event.value
+        style = event.style or None
+        value = resolve_plain(event.value) if style is None and event.tag not in _STRING_TAGS else event.value
         start, end = event.start_mark.index, event.end_mark.index
-        return Scalar(start, end, event.value, event.style, value, tagged=event.tag is not None)
+        return Scalar(start, end, event.value, style, value, tagged=event.tag is not None)
 
     def _alias(self, event: Any) -> Node:
         if event.anchor in self.open_anchors.values():
