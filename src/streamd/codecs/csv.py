@@ -14,6 +14,9 @@ from streamd.errors import ExtractError, LoadError
 
 ColumnType = Literal["text", "int", "float", "bool", "json"]
 
+# Python's own limit for a field is 128 KiB, for the whole process; here the source bounds the size of a record.
+csv.field_size_limit(2**31 - 1)
+
 _TRUE = frozenset({"true", "t", "yes", "y", "1"})
 _FALSE = frozenset({"false", "f", "no", "n", "0"})
 
@@ -64,6 +67,16 @@ def _cell(value: Any) -> Any:
         return orjson.dumps(value).decode()
     except (TypeError, ValueError) as error:
         raise LoadError(f"a value cannot be written as CSV: {error}") from None
+
+
+def parse_header(row: bytes, delimiter: str = ",") -> tuple[str, ...]:
+    """The column names in a file's first row; () when it has an empty one, or is not CSV in UTF-8."""
+    try:
+        names = next(csv.reader(io.StringIO(row.decode(), newline=""), delimiter=delimiter), [])
+    except (UnicodeDecodeError, csv.Error):
+        return ()
+    stripped = tuple(name.strip() for name in names)
+    return stripped if all(stripped) else ()
 
 
 class RowReader:

@@ -1,0 +1,196 @@
+"""Reads files: JSON lines, CSV or lines of text, plain or compressed, each file as one partition.
+
+By default a file is read once, and the source has ended at the end of the last one. With `tail: true` it is followed
+while others append to it; it survives rotation by rename and by copy and truncate, and a half-written line waits for
+its end. Relative paths begin at the folder of the pipeline's file. Files are numbered by name when they are first seen;
+one that comes later (a pattern is looked at again at every start) gets the next number.
+
+CSV becomes documents with a field for each column, named by the file's first row or by `columns`; values are text
+unless `types` says otherwise, and an empty value of another type is null. Text becomes {"text": line}.
+
+```yaml
+source:
+  file:
+    path: data/orders-*.csv.gz
+    format: csv
+    types: {amount: float, paid: bool}
+```
+
+Delivery: exactly once with sinks that promise it: the position is a byte in a file that is known again by its inode and
+its beginning. A file that changed before that byte, or is gone, stops the pipeline (see `on_position_lost`).
+"""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Annotated, Any, Literal, Self
+
+from pydantic import BeforeValidator, Field, model_validator
+
+from streamd.codecs.csv import ColumnType
+from streamd.component.context import PipelineContext
+from streamd.component.event_time import EventTimeField
+from streamd.component.fields import ByteSize, Duration
+from streamd.component.model import Model
+from streamd.component.source import Reader
+from streamd.component.spec import source
+from streamd.errors import FatalError, NotFoundError
+from streamd.record import Position
+from streamd.transport.files.bounded import BoundedFile
+from streamd.transport.files.compression import CompressionSetting, compression_of
+from streamd.transport.files.failures import translated
+from streamd.transport.files.follow import FollowedFile
+from streamd.transport.files.lines import LineCutter
+from streamd.transport.files.listing import Listing
+from streamd.transport.files.place import FilePlace
+from streamd.transport.files.reader import FileReader, LineFile, MissingFile, Rows
+
+
+def _paths(value: object) -> object:
+    return (value,) if isinstance(value, str | Path) else value
+
+
+def _format(value: object) -> object:
+    return "json" if value == "ndjson" else value
+
+
+class FileSourceConfig(Model):
+    """Settings of the file source."""
+
+    path: Annotated[tuple[Annotated[str, Field(min_length=1)], ...], BeforeValidator(_paths), Field(min_length=1)] = (
+        Field(
+            description="The file, or several: a path, a pattern (* ? [a-z] **), or a list of them.",
+            examples=["orders.ndjson", ["a.csv", "b.csv"], "logs/**/*.log"],
+        )
+    )
+    format: Annotated[Literal["json", "csv", "text"], BeforeValidator(_format)] = Field(
+        "json", description="What a line is: json (or ndjson), csv, or text.", examples=["csv"]
+    )
+    compression: CompressionSetting = Field(
+        "auto", description="How files are compressed; auto goes by their names' endings.", examples=["gzip"]
+    )
+    tail: bool = Field(False, description="Follow the files instead of ending at their end.", examples=[True])
+    start: Literal["earliest", "latest"] = Field(
+        "earliest",
+        description="With tail: where to begin in a file that has no position yet, at its beginning or its end.",
+        examples=["latest"],
+    )
+    rotate_wait: Duration = Field(
+        1.0,
+        description="With tail: how long a renamed file must be quiet before the new one of its name is read.",
+        examples=["5s"],
+    )
+    on_position_lost: Literal["fail", "restart"] = Field(
+        "fail",
+        description="With tail: what to do when the file to go on in cannot be found again: stop, or go on with the "
+        "file that is there now; what lies between is lost.",
+        examples=["restart"],
+    )
+    max_record_bytes: ByteSize = Field(
+        1024 * 1024, ge=1, description="A longer line is an error record; its bytes are not read.", examples=["4MiB"]
+    )
+    columns: tuple[str, ...] | None = Field(
+        None,
+        min_length=1,
+        description="With csv: the columns' names, for files without a first row that has them.",
+        examples=[["id", "amount"]],
+    )
+    types: dict[str, ColumnType] = Field(
+        default_factory=dict,
+        description="With csv: what columns hold, other than text: int, float, bool or json.",
+        examples=[{"amount": "float"}],
+    )
+    delimiter: str = Field(
+        ",", min_length=1, max_length=1, description="With csv: what stands between values.", examples=[";"]
+    )
+    event_time: EventTimeField | None = Field(
+        None,
+        description="The field with the record's time, or {field, out_of_order, idle, max_future}; without it the time "
+        "of reading.",
+        examples=["ts"],
+    )
+
+    @model_validator(mode="after")
+    def _fits_together(self) -> Self:
+        csv_only = {"columns", "types", "delimiter"} & self.model_fields_set
+        if self.format != "csv" and csv_only:
+            raise ValueError(f"{', '.join(sorted(csv_only))}: only with format: csv, the format is {self.format}")
+        tail_only = {"start", "rotate_wait", "on_position_lost"} & self.model_fields_set
+        if not self.tail and tail_only:
+            raise ValueError(f"{', '.join(sorted(tail_only))}: only with tail: true")
+        if self.tail and self.compression not in ("auto", "none"):
+            raise ValueError("tail: a compressed file cannot be followed, expected compression: none")
+        if self.columns is not None:
+            unknown = [name for name in self.types if name not in self.columns]
+            if unknown or len(set(self.columns)) != len(self.columns):
+                raise ValueError(
+                    f"columns: expected each name once, and those in types; not there: {', '.join(unknown)}"
+                )
+        return self
+
+    @property
+    def decoded(self) -> bool:
+        """Whether records come as documents instead of bytes."""
+        return self.format == "csv"
+
+
+@source("file", config=FileSourceConfig, bounded=lambda config: not config.tail)
+class FileSource:
+    """Files by name or pattern."""
+
+    def __init__(self, config: FileSourceConfig, context: PipelineContext) -> None:
+        self._config = config
+        self._context = context
+        self._listing = Listing(config.path, context.base_dir, context.state_dir, context.pipeline)
+
+    async def prepare(self) -> None:
+        """Find the files, and check that they can be read. A followed file may come later."""
+        for path in self._listing.refresh():
+            if not self._config.tail and path.exists():
+                with translated("read", path), path.open("rb"):
+                    pass
+
+    async def partitions(self) -> int:
+        """How many files there are."""
+        return len(self._listing.refresh())
+
+    async def open(self, partition: int, position: Position | None, task: Any = None) -> Reader:
+        """Read a file on from a byte, or from its start."""
+        place = None if position is None else FilePlace.of(position)
+        path = self._listing.at(partition) if place is None else Path(place.path)
+        place = place or FilePlace(str(path))
+        rows = None
+        if self._config.format == "csv":
+            config = self._config
+            rows = Rows(config.columns, config.types, config.delimiter, config.max_record_bytes)
+        return FileReader(self._file(path, place, position is None), rows, place, self._context.clock)
+
+    async def close(self) -> None:
+        """Nothing is held between readers."""
+
+    def _file(self, path: Path, place: FilePlace, fresh: bool) -> LineFile:
+        config = self._config
+        compression = compression_of(path, config.compression)
+        if config.tail and compression != "none":
+            raise FatalError(f"cannot follow {path}: it is compressed ({compression}); tail reads plain files only")
+        if config.tail:
+            return FollowedFile(
+                path,
+                self._cutter,
+                None if fresh else place,
+                self._context.clock,
+                rotate_wait=config.rotate_wait,
+                restart_when_lost=config.on_position_lost == "restart",
+                from_end=config.start == "latest",
+            )
+        if not path.exists():
+            if place.ended:
+                return MissingFile(path)
+            raise NotFoundError(f"cannot read {path}: it does not exist")
+        return BoundedFile(path, compression, self._cutter(place.offset), place if place.offset else None)
+
+    def _cutter(self, offset: int) -> LineCutter:
+        config = self._config
+        return LineCutter(
+            offset, config.max_record_bytes, quoted=config.format == "csv", keep_blank=config.format == "text"
+        )
