@@ -175,7 +175,7 @@ class KafkaAdmin:
             return True
 
         created = await self._until(doing, attempt, topic=name)
-        await self.wait_for_leaders(name, partitions)
+        await self.wait_for_leaders(name, partitions if created else None)
         return created
 
     async def ensure_topic(

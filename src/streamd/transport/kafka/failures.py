@@ -133,7 +133,8 @@ def _tls(error: ssl.SSLError, settings: KafkaSettings) -> StreamdError:
 
 
 def _detail(error: BaseException) -> str | None:
-    parts = [str(part) for part in error.args if isinstance(part, (str, int))]
-    text = ": ".join(parts) if parts else str(error)
-    # aiokafka puts `[Error N] ClassName` before what the broker said.
-    return text.split("]", 1)[1].strip(" :") if text.startswith("[Error") and "]" in text else text or None
+    if isinstance(error, OSError):
+        return str(error) or None
+    # aiokafka passes connections and requests along with texts; they say nothing, and may hold what must not be shown.
+    text = ": ".join(str(part) for part in error.args if isinstance(part, (str, int)))
+    return text or None

@@ -12,9 +12,10 @@ from typing import Any
 from urllib.parse import quote
 
 import aiohttp
+import aiokafka.conn
 import orjson
 from aiokafka.abc import AbstractTokenProvider
-from aiokafka.errors import KafkaConnectionError
+from aiokafka.errors import AuthenticationFailedError, KafkaConnectionError
 
 from streamd.errors import AccessDeniedError, FatalError, StreamdError, UnavailableError
 from streamd.transport.kafka.settings import OAuthSettings
@@ -22,6 +23,21 @@ from streamd.transport.kafka.settings import OAuthSettings
 # A token is renewed once less than this share of its life is left: a provider that is down for a while is no outage.
 RENEW_SHARE = 0.2
 _MAX_ANSWER = 1 << 20
+
+
+class _CheckedAuthenticator(aiokafka.conn.OAuthAuthenticator):  # type: ignore[misc]
+    """A refused token is answered with a JSON text and no error code (RFC 7628 §3.2.2). aiokafka takes that for a yes,
+    and everything after it fails with errors that say nothing.
+    """
+
+    async def step(self, payload: bytes | None) -> tuple[bytes, bool] | None:
+        if self._token_sent and payload:
+            raise AuthenticationFailedError(f"the token was refused{_error_code(payload, 'status')}")
+        answer: tuple[bytes, bool] | None = await super().step(payload)
+        return answer
+
+
+aiokafka.conn.OAuthAuthenticator = _CheckedAuthenticator
 
 
 class TokenError(KafkaConnectionError):  # type: ignore[misc]
@@ -162,10 +178,10 @@ def _answer(url: str, status: int, body: bytes) -> dict[str, Any]:
     return answer
 
 
-def _error_code(body: bytes) -> str:
-    """The provider's error code (RFC 6749 §5.2), which holds no secret; its free text might."""
+def _error_code(body: bytes, name: str = "error") -> str:
+    """The error code in an answer (RFC 6749 §5.2), which holds no secret; its free text might."""
     try:
-        code = orjson.loads(body).get("error")
+        code = orjson.loads(body).get(name)
     except (orjson.JSONDecodeError, AttributeError):
         return ""
     return f", {code}" if isinstance(code, str) and code.isascii() and len(code) < 64 else ""
