@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from pathlib import Path
-from typing import Any, Literal, Self
+from typing import Annotated, Any, Literal, Self
 
 from pydantic import Field, model_validator
 
@@ -80,8 +80,8 @@ class ServiceConfig(Model):
     state_dir: Path = Field(
         Path(".streamd"), description="Folder of the embedded log and of local state.", examples=["/var/lib/streamd"]
     )
-    workers: Literal["auto"] | int = Field(
-        "auto", ge=1, le=512, description="Worker processes; `auto` is one for each usable core.", examples=["auto"]
+    workers: Literal["auto"] | Annotated[int, Field(ge=1, le=512)] = Field(
+        "auto", description="Worker processes; `auto` is one for each usable core.", examples=["auto"]
     )
     http: HttpConfig = Field(
         HttpConfig.model_validate({}), description="The HTTP server.", examples=[{"host": "0.0.0.0", "port": 8470}]
