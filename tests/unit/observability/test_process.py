@@ -1,0 +1,54 @@
+"""What a process costs."""
+
+from __future__ import annotations
+
+import asyncio
+import os
+import time
+
+from streamd.observability import catalog
+from streamd.observability.metrics import MetricSet
+from streamd.observability.process import LoopLag, measure_process, open_files, resident_bytes
+
+
+def test_cost_is_measured_at_each_snapshot_until_ended():
+    metrics = MetricSet()
+    end = measure_process(metrics, 3)
+    metrics.snapshot()
+    cpu = metrics.counter(catalog.PROCESS_CPU, worker=3).value
+    assert cpu > 0
+    assert metrics.gauge(catalog.PROCESS_MEMORY, worker=3).value > 1_000_000
+    until = time.process_time() + 0.01
+    while time.process_time() < until:
+        pass
+    metrics.snapshot()
+    later = metrics.counter(catalog.PROCESS_CPU, worker=3).value
+    assert later > cpu
+    end()
+    metrics.snapshot()
+    assert metrics.counter(catalog.PROCESS_CPU, worker=3).value == later
+
+
+def test_memory_and_files_follow_what_the_process_has():
+    memory, files = resident_bytes(), open_files()
+    held = bytearray(os.urandom(1024)) * 20_000
+    read, write = os.pipe()
+    assert resident_bytes() > memory + 10_000_000
+    assert open_files() == files + 2
+    os.close(read)
+    os.close(write)
+    del held
+
+
+async def test_a_blocked_loop_is_late():
+    metrics = MetricSet()
+    with LoopLag(interval=0.01).measured(metrics, worker=0):
+        await asyncio.sleep(0)
+        until = time.monotonic() + 0.1
+        while time.monotonic() < until:
+            pass
+        metrics.snapshot()
+        assert metrics.gauge(catalog.LOOP_LAG, worker=0).value >= 0.08
+    before = metrics.gauge(catalog.LOOP_LAG, worker=0).value
+    metrics.snapshot()
+    assert metrics.gauge(catalog.LOOP_LAG, worker=0).value == before
