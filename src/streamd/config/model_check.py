@@ -7,6 +7,7 @@ from dataclasses import dataclass, field
 from typing import Any, Generic, TypeVar
 
 from pydantic import BaseModel, SecretStr, ValidationError
+from pydantic.fields import FieldInfo
 
 from streamd.config.diagnostics import did_you_mean, nearest, one_of
 from streamd.config.findings import Finding, Location, findings, known_fields, models_in
@@ -97,7 +98,7 @@ class Check(Generic[M]):
     def _hide_secrets(self) -> None:
         if isinstance(self.node, Mapping):
             _hide_secret_fields(self.document, self.model, self.node)
-        elif self.shorthand is not None and _is_secret(self.model.model_fields[self.shorthand].annotation):
+        elif self.shorthand is not None and _is_secret(_field(self.model, self.shorthand).annotation):
             self.document.hide(self.node)
 
     def _retype(self, found: list[Finding]) -> bool:
@@ -220,3 +221,9 @@ def _hide_secret_fields(document: Document, model: type[BaseModel], node: Mappin
             for child in children:
                 if isinstance(child, Mapping):
                     _hide_secret_fields(document, inner, child)
+
+
+def _field(model: type[BaseModel], name: str) -> FieldInfo:
+    """The field that YAML calls so: by its alias, where it has one."""
+    fields = model.model_fields
+    return next((field for own, field in fields.items() if name in (own, field.alias)), fields[next(iter(fields))])

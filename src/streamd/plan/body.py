@@ -64,9 +64,8 @@ class Code:
         for name, bound in self.namespace.items():
             if bound is value:
                 return name
-        name = hint if hint not in self.taken else self.fresh(hint)
-        name = self.fresh(name) if not name.isidentifier() or keyword.iskeyword(name) else name
-        self.taken.add(name)
+        own = hint in names.RESERVED and hint in vars(names)
+        name = hint if own else self.fresh(hint)
         self.namespace[name] = value
         return name
 

@@ -16,6 +16,7 @@ Which fields the fast one decodes is found by writing the chain once for the rec
 from __future__ import annotations
 
 import linecache
+import re
 from collections.abc import Callable, Mapping, Sequence
 from copy import deepcopy
 from dataclasses import dataclass, field
@@ -51,6 +52,11 @@ class Chain:
     owners: tuple[str, ...]
     counters: tuple[tuple[str, str], ...]
     decodes: tuple[str, ...] = field(default=())
+
+    @property
+    def words(self) -> frozenset[str]:
+        """Every name that stands in the code: what the user wrote, and so what an error may tell."""
+        return frozenset(re.findall(r"\w+", self.source))
 
     def owner_of(self, error: BaseException) -> str:
         """The id of the component whose line raised the error."""
@@ -102,8 +108,11 @@ class _Fuser:
         for target in self.chain.targets:
             self.target_names[target.id] = self.code.fresh(target.id)
         if typed:
+            taken = set(self.code.taken)
             self._function("chain", use, typed=True)
             if use.struct_fields():
+                # Local names of one function are free in the other; what both call by name is not.
+                self.code.taken = taken | set(self.code.namespace) | {name for name, _, _ in self.code.counters}
                 self._function("chain_plain", use, typed=False)
         else:
             self._function("chain", use, typed=False)

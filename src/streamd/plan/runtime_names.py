@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import builtins
 import keyword
 from collections.abc import Mapping, Sequence
 from datetime import UTC, datetime
@@ -17,41 +18,13 @@ UNSET = msgspec.UNSET
 loads = orjson.loads
 dumps = orjson.dumps
 
-# Names that a generated function uses for itself.
-RESERVED = frozenset(
-    [
-        "records",
-        "partition",
-        "failed",
-        "r",
-        "v",
-        "d",
-        "error",
-        "kept",
-        "counts",
-        "decode",
-        "loads",
-        "dumps",
-        "plain",
-        "chain",
-        "chain_plain",
-        "UNSET",
-        "DecodeError",
-        "need",
-        "key_text",
-        "header_map",
-        "to_key",
-        "with_path",
-        "without_path",
-        "without_fields",
-        "Record",
-        "ExtractError",
-        "True",
-        "False",
-        "None",
-        "limit_ms",
-    ]
-)
+# Names that a generated function uses for itself, and Python's own, which expressions call.
+RESERVED = frozenset(dir(builtins)) | {
+    *("records", "partition", "failed", "r", "v", "d", "error", "kept", "counts", "limit_ms"),
+    *("chain", "chain_plain", "decode", "loads", "dumps", "UNSET", "DecodeError", "Record"),
+    *("need", "key_text", "header_map", "to_key", "with_path", "without_path", "without_fields", "deepcopy"),
+    *("document_of", "not_bytes", "event_time", "too_far_ahead", "now_ms", "dropped"),
+}
 
 
 def attribute(name: str) -> str:

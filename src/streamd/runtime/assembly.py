@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import importlib
 from collections.abc import Sequence
 from typing import Any
 
@@ -17,6 +16,8 @@ from streamd.plan.body import FuseError
 from streamd.plan.fuse import Chain, fuse
 from streamd.plan.graph import PartPlan, PipelinePlan
 from streamd.record import TaskId
+from streamd.transport.embedded.log import log_path
+from streamd.transport.embedded.transaction import EmbeddedTransaction
 
 # A Kafka transaction has at least 10 s before the broker aborts it; a checkpoint that takes longer than a third of
 # that is better given up and done again.
@@ -63,12 +64,13 @@ class Assembly:
     def transaction(self, task: TaskId, membership: Any) -> Transaction:
         """A new transaction object for an attempt at a task. Nothing is sent before its `open`."""
         part = self.plan.parts[task.part]
-        # By name: a pipeline without Kafka must not pay for importing a client of it.
-        module = importlib.import_module(f"streamd.transport.{part.transport}")
-        made: Transaction = module.transaction(
-            task, part.sources, self.context, membership, self.plan.config.delivery, self.plan.config.commit_interval
-        )
-        return made
+        if part.transport == "embedded":
+            return EmbeddedTransaction(log_path(self.context.state_dir, self.context.app), task, self.context.clock)
+        # Imported late: a pipeline without Kafka must not pay for its client.
+        from streamd.transport.kafka.opening import transaction
+
+        config = self.plan.config
+        return transaction(task, part.sources, self.context, membership, config.delivery, config.commit_interval)
 
     async def close(self) -> None:
         for opened in (*self.sources.values(), *self.sinks.values()):

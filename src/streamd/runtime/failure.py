@@ -11,7 +11,8 @@ import orjson
 
 from streamd.codecs import Undecodable
 from streamd.config.pipeline import ComponentConfig, ErrorPolicy, ErrorThreshold, PipelineConfig
-from streamd.errors import ExtractError, FatalError, LoadError, RecordError
+from streamd.errors import ExtractError, FatalError, LoadError, RecordError, TransformError
+from streamd.expr.errors import failure as failure_in_words
 from streamd.plan.fuse import Chain
 from streamd.record import Headers, RawRecord, Row
 
@@ -43,14 +44,20 @@ def failure_of(
 ) -> Failure:
     """What happened to the record, in words that may be shown."""
     phase = error.phase if isinstance(error, RecordError) else PHASES[component.kind]
-    value = record.value
     if phase == "extract" and not isinstance(error, RecordError):
-        error = _extract_error(value, error)
+        error = _extract_error(record.value, error)
     name = type(error).__name__
-    if not isinstance(error, RecordError):
-        name = f"{phase.capitalize()}Error"
-    detail = error.detail if isinstance(error, RecordError) and error.detail else f"{type(error).__name__}: {error}"
-    return Failure(record, component, chain.entry if chain else entry, phase, name, _message(error, chain), detail)
+    if isinstance(error, RecordError):
+        message = str(error)
+        detail = error.detail or message
+    else:
+        detail = f"{name}: {error}"
+        if chain is None:
+            message = f"{name} (its text may hold record contents and is left out)"
+        else:
+            known = failure_in_words(error, chain.words) if isinstance(error, Exception) else TransformError(name)
+            name, message = type(known).__name__, str(known)
+    return Failure(record, component, chain.entry if chain else entry, phase, name, message, detail)
 
 
 def _extract_error(value: Any, error: BaseException) -> ExtractError:
@@ -61,24 +68,6 @@ def _extract_error(value: Any, error: BaseException) -> ExtractError:
     if isinstance(error, json.JSONDecodeError):
         return ExtractError(f"the value is not JSON, from byte {error.pos} on", str(error))
     return ExtractError(f"the value cannot be decoded ({type(error).__name__})", str(error))
-
-
-def _message(error: BaseException, chain: Chain | None) -> str:
-    """The error in words without record contents: our own messages, and those of Python that only name types."""
-    if isinstance(error, RecordError):
-        return str(error)
-    if isinstance(error, KeyError):
-        # A key may come from the record; a name that stands in the generated code was written by the user.
-        key = error.args[0] if error.args else None
-        written = chain is not None and isinstance(key, str) and repr(key) in chain.source
-        return f"field {key!r} is missing" if written else "an object does not have the key that was asked for"
-    if isinstance(error, ZeroDivisionError):
-        return "division by zero"
-    if isinstance(error, IndexError):
-        return "an index is beyond the end of its list"
-    if isinstance(error, TypeError) and chain is not None:
-        return str(error)
-    return f"{type(error).__name__} (its text may hold record contents and is left out)"
 
 
 def dead_letter(

@@ -31,7 +31,7 @@ QUIET_GAP = 0.005
 # How long a read waits when nothing is due: only bounds how late `idle` is noticed.
 IDLE_WAIT = 0.5
 # Bytes taken by writers and not yet written, above which a task stops reading until they are.
-BACKLOG_LIMIT = 16 * 1024 * 1024
+BACKLOG_LIMIT = 4 * 1024 * 1024
 CLOSE_TIMEOUT = 5.0
 
 
