@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+import hashlib
 import platform
 from collections import Counter
 from typing import get_args
 
 from streamd import __version__
+from streamd.config.pipeline import PipelineConfig
 from streamd.observability import catalog
 from streamd.observability.metrics import MetricSet
 from streamd.observability.process import measure_process
@@ -20,6 +22,13 @@ class NodeGauges:
         self._metrics = metrics
         measure_process(metrics, "supervisor")
         metrics.gauge(catalog.BUILD_INFO, version=__version__, python=platform.python_version()).set(1)
+
+    def introduce(self, config: PipelineConfig) -> None:
+        """A pipeline is there, in a new version perhaps."""
+        self._metrics.remove(pipeline=config.name)
+        version = hashlib.sha256(config.text.encode()).hexdigest()[:12]
+        labels = {"pipeline": config.name, "delivery": config.delivery, "config": version}
+        self._metrics.gauge(catalog.PIPELINE_INFO, **labels).set(1)
 
     def update(self, status: NodeStatus) -> None:
         """Set what is a state now."""

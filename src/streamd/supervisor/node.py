@@ -50,6 +50,7 @@ class Supervisor:
         *,
         clock: Clock = SYSTEM_CLOCK,
         command: Sequence[str] = WORKER_COMMAND,
+        metrics: MetricSet | None = None,
         on_progress: Callable[[NodeStatus, MergedMetrics], None] | None = None,
     ) -> None:
         self.app = app
@@ -62,7 +63,7 @@ class Supervisor:
         self.last_reconcile = clock.monotonic()
         self.stopping = False
         self.incomplete = False
-        self._own_metrics = MetricSet()
+        self._own_metrics = metrics or MetricSet()
         self.pool = WorkerPool(start, options, self, self._own_metrics, clock, command)
         self._gauges = NodeGauges(self._own_metrics)
         self._idle = IdleWatch(options.idle_confirmation)
@@ -102,6 +103,7 @@ class Supervisor:
         if before is not None:
             self._retired.append(before)
         self.pipelines[pipeline.name] = pipeline
+        self._gauges.introduce(pipeline.plan.config)
         if self._group is not None:
             self._group.create_task(pipeline.run(), name=f"pipeline {pipeline.name}")
         self.wake()

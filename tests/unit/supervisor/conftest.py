@@ -134,6 +134,10 @@ class Node:
         file = self.folder / str(TaskId("test", pipeline, 0, partition))
         return [int(line) for line in file.read_text().split()] if file.exists() else []
 
+    def misbehaves(self) -> bool:
+        """Whether a task has begun to do what it was told as `then`."""
+        return any(self.folder.glob("*.once"))
+
     def pids(self) -> list[int]:
         """The worker processes, without the spare one."""
         assert self.supervisor is not None

@@ -142,7 +142,7 @@ async def test_drain_is_bounded(node):
     """A task that does not listen is killed with its worker at the deadline, and the exit code says so."""
     node.pipeline(partitions=1, records=30, after=5, then="deaf")
     supervisor = node.start(drain_timeout=2.0, stall_timeout=60.0)
-    await node.until(lambda: len(node.output()) == 5)
+    await node.until(node.misbehaves)
     supervisor.drain()
     assert await node.ended() == 1
 
@@ -150,7 +150,7 @@ async def test_drain_is_bounded(node):
 async def test_kill_ends_at_once(node):
     node.pipeline(partitions=1, records=30, after=5, then="deaf")
     supervisor = node.start(stall_timeout=60.0)
-    await node.until(lambda: len(node.output()) == 5)
+    await node.until(node.misbehaves)
     supervisor.drain()
     supervisor.kill(signal.SIGTERM)
     assert await node.ended() == 128 + signal.SIGTERM
