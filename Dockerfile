@@ -1,7 +1,9 @@
 # streamd in a container: `docker build -t streamd .` (BuildKit not needed).
 #
 #   docker run --rm --read-only --tmpfs /tmp -v streamd-state:/var/lib/streamd -v ./pipelines:/etc/streamd/pipelines:ro \
-#     -p 8470:8470 streamd
+#     -e KAFKA_BOOTSTRAP=kafka:9092 -e STREAMD_HTTP_HOST=0.0.0.0 -e STREAMD_HTTP_TOKEN=… -p 8470:8470 streamd
+#
+# Settings are those of config/streamd.yaml, each by its variable; mount your own over /etc/streamd/streamd.yaml for more.
 #
 # BASE can be any Debian-like image with Python 3.11 or newer as `python3`, with its venv module.
 ARG BASE=python:3.12-slim-bookworm
@@ -32,7 +34,6 @@ ENV PATH=/opt/streamd/bin:$PATH \
     PYTHONUNBUFFERED=1 \
     PYTHONDONTWRITEBYTECODE=1 \
     STREAMD_STATE_DIR=/var/lib/streamd \
-    STREAMD_HTTP_HOST=0.0.0.0 \
     STREAMD_LOG_FORMAT=json
 USER 10001:10001
 WORKDIR /var/lib/streamd
