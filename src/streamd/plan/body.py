@@ -198,7 +198,7 @@ class FusedBody:
         if doc.base is Base.DICT:
             return f"{doc.var}[{name!r}]"
         self.code.use.read[name] = None
-        if name in self.code.use.probed:
+        if name in self.code.use.probed or name in self.code.use.shadowed:
             need = self.constant("need", names.need)
             return f"{need}({doc.var}.{names.attribute(name)}, {name!r})"
         return f"{doc.var}.{names.attribute(name)}"
@@ -250,8 +250,11 @@ class FusedBody:
     # How the document changes its base.
 
     def _shadow(self, name: str) -> None:
+        use = self.code.use
         if self.path.document.base is Base.TYPED:
-            self.code.use.shadowed[name] = None
+            use.shadowed[name] = None
+            # A record that has the field already, as one that was read has, must be parsed whole in the end.
+            use.whole = use.whole or (name in use.read and not self.path.filtered)
 
     def _own_base(self) -> None:
         """Have the whole document as a dict: parse it here when only fields of it were decoded so far."""

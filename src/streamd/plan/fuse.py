@@ -120,7 +120,7 @@ class _Fuser:
 
     def _write(self, name: str, use: FieldUse) -> None:
         """Write the fast function only to see which fields it uses."""
-        self.code = Code(use=FieldUse(probed=dict(use.probed)))
+        self.code = Code(use=FieldUse(probed=dict(use.probed), shadowed=dict(use.shadowed)))
         for target in self.chain.targets:
             self.target_names[target.id] = self.code.fresh(target.id)
         self._function(name, use, typed=True)
