@@ -17,6 +17,7 @@ from aiokafka.protocol.offset import OffsetRequest
 from aiokafka.structs import TopicPartition
 
 from streamd.errors import AccessDeniedError, FatalError, NotFoundError, StreamdError, UnavailableError
+from streamd.transport.kafka.buffers import keep_freed_buffers
 from streamd.transport.kafka.cluster import METADATA, Connections
 from streamd.transport.kafka.error_codes import error_of, meaning
 
@@ -51,6 +52,7 @@ class KafkaClient:
     def __init__(self, arguments: Mapping[str, Any]) -> None:
         if aiokafka_version != NEEDED_AIOKAFKA:
             raise FatalError(f"aiokafka {aiokafka_version} is installed, streamd needs exactly {NEEDED_AIOKAFKA}")
+        keep_freed_buffers()
         self._connections = Connections(**arguments)
         servers = arguments["bootstrap_servers"]
         self._address = servers if isinstance(servers, str) else ", ".join(servers)

@@ -14,12 +14,11 @@ from collections import deque
 from collections.abc import Awaitable, Callable, Coroutine, Hashable, Sequence
 from dataclasses import dataclass
 from operator import length_hint
-from typing import Any, Final
-
-from aiokafka.record.default_records import DefaultRecordBatchBuilder
+from typing import Any, Final, NamedTuple
 
 from streamd.errors import FatalError, LoadError, StreamdError, TransientError, UnavailableError
 from streamd.record import Headers, Row
+from streamd.transport.kafka.batches import CODECS, encode, new_builder
 from streamd.transport.kafka.client import KafkaClient
 from streamd.transport.kafka.error_codes import (
     DUPLICATE_SEQUENCE_NUMBER,
@@ -32,8 +31,6 @@ from streamd.transport.kafka.protocol import Produce
 
 log = logging.getLogger("streamd.kafka")
 
-CODECS: Final = {"none": 0, "gzip": 1, "snappy": 2, "lz4": 3, "zstd": 4}
-_MAGIC: Final = 2
 _NO_HEADERS: Final[list[Any]] = []
 _KNOWN_KEYS: Final = 65536
 _REQUEST_BYTES: Final = 8 << 20
@@ -63,6 +60,15 @@ class Producer:
     transactional_id: str | None
 
 
+class Batch(NamedTuple):
+    """A batch as it is sent. `backlog`: the bytes that it took before compression."""
+
+    parts: tuple[bytes | bytearray, ...]
+    size: int
+    records: int
+    backlog: int
+
+
 class Lane:
     """One output partition."""
 
@@ -78,7 +84,7 @@ class Lane:
         self.add: Callable[..., Any] = _nothing_open  # the builder's append, bound
         self.count = 0  # records in the open builder; 0 means there is none
         self.full: deque[tuple[Any, int]] = deque()  # builders and their counts, waiting
-        self.batch: tuple[bytearray, int, int] | None = None  # under way or to be tried again: bytes, records, backlog
+        self.batch: Batch | None = None  # under way, or to be tried again
         self.sequence = 0  # of the first record in the next batch to be encoded
         self.sending = False
         self.joined = False  # the open transaction knows of this partition
@@ -151,7 +157,7 @@ class Outbox:
         """
         refused: list[tuple[int, Exception]] = []
         known = self._by_key.get(topic)
-        if known is None or known[0] is not partition_of or len(known[1]) > _KNOWN_KEYS:
+        if known is None or known[0] != partition_of or len(known[1]) > _KNOWN_KEYS:
             known = self._by_key[topic] = (partition_of, {})
         lanes = known[1]
         lane_of = lanes.get
@@ -207,7 +213,7 @@ class Outbox:
             lane.full.clear()
             if lane.batch is None:
                 del self._waiting[lane]
-        self._waiting_bytes = sum(lane.batch[2] for lane in self._waiting if lane.batch)
+        self._waiting_bytes = sum(lane.batch.backlog for lane in self._waiting if lane.batch)
         while self._waiting:
             await self._progress()
         self._check()
@@ -254,7 +260,7 @@ class Outbox:
         codec = self._codecs.get(lane.topic)
         if codec is None:
             codec = self._codecs[lane.topic] = CODECS[options.compression]
-        builder = self._builder(min(options.batch_bytes, limit), codec)
+        builder = new_builder(min(options.batch_bytes, limit))
         if builder.append(0, timestamp, key, value, headers) is None:
             raise LoadError(f"a record for {lane} cannot be encoded")
         size = builder.size()
@@ -267,13 +273,9 @@ class Outbox:
 
     def _fits(self, limit: int, codec: int, timestamp: int, key: bytes | None, value: Any, headers: Any) -> bool:
         """Whether a record alone is within the limit once it is compressed."""
-        trial = self._builder(limit, codec)
+        trial = new_builder(limit)
         trial.append(0, timestamp, key, value, headers)
-        return len(trial.build()) <= limit
-
-    def _builder(self, size: int, codec: int) -> Any:
-        transactional = self._producer.transactional_id is not None
-        return DefaultRecordBatchBuilder(_MAGIC, codec, transactional, self._producer.id, self._producer.epoch, 0, size)
+        return sum(map(len, encode(trial, codec, -1, -1, 0, False))) <= limit
 
     def _seal(self, lane: Lane) -> None:
         self._waiting_bytes += lane.builder.size()
@@ -335,27 +337,29 @@ class Outbox:
             size = 0
             for lane in ready:
                 batch = lane.batch or self._encode(lane)
-                if chosen and size + len(batch[0]) > _REQUEST_BYTES:
+                if chosen and size + batch.size > _REQUEST_BYTES:
                     self._spawn(self._produce(node, chosen))
                     chosen, size = [], 0
                 lane.sending = True
                 chosen.append(lane)
-                size += len(batch[0])
+                size += batch.size
             self._spawn(self._produce(node, chosen))
 
-    def _encode(self, lane: Lane) -> tuple[bytearray, int, int]:
+    def _encode(self, lane: Lane) -> Batch:
         builder, count = lane.full.popleft()
         backlog = builder.size()
-        builder.set_producer_state(self._producer.id, self._producer.epoch, lane.sequence)
-        lane.batch = (builder.build(), count, backlog)
+        who = self._producer
+        codec = self._codecs[lane.topic]
+        parts = encode(builder, codec, who.id, who.epoch, lane.sequence, who.transactional_id is not None)
+        lane.batch = Batch(parts, sum(map(len, parts)), count, backlog)
         lane.deadline = lane.deadline or time.monotonic() + self._options.delivery
         return lane.batch
 
     async def _produce(self, node: int, lanes: Sequence[Lane]) -> None:
-        topics: dict[str, list[tuple[int, bytearray]]] = {}
+        topics: dict[str, list[tuple[int, int, tuple[bytes | bytearray, ...]]]] = {}
         for lane in lanes:
             if lane.batch is not None:
-                topics.setdefault(lane.topic, []).append((lane.partition, lane.batch[0]))
+                topics.setdefault(lane.topic, []).append((lane.partition, lane.batch.size, lane.batch.parts))
         timeout = min(max(min(lane.deadline for lane in lanes) - time.monotonic(), 0.1), _ANSWER_WITHIN)
         try:
             request = Produce(self._producer.transactional_id, int(timeout * 1000), topics)
@@ -376,11 +380,10 @@ class Outbox:
     async def _settle(self, lane: Lane, code: int, message: str | None) -> None:
         """A broker has answered for one lane."""
         if code in (0, DUPLICATE_SEQUENCE_NUMBER) and lane.batch is not None:
-            _, count, backlog = lane.batch
-            lane.batch = None
+            sent, lane.batch = lane.batch, None
             lane.attempts, lane.deadline, lane.not_before = 0, 0.0, 0.0
-            lane.sequence = (lane.sequence + count) & 0x7FFFFFFF
-            self._waiting_bytes -= backlog
+            lane.sequence = (lane.sequence + sent.records) & 0x7FFFFFFF
+            self._waiting_bytes -= sent.backlog
             if lane.full:
                 self._wake.set()
             else:
@@ -410,7 +413,7 @@ class Outbox:
 
     async def _too_large(self, lane: Lane) -> StreamdError:
         """Learn the topic's limit, so that the record itself is refused when it comes again."""
-        size = len(lane.batch[0]) if lane.batch else 0
+        size = lane.batch.size if lane.batch else 0
         limit = await self._client.learn_record_limit(lane.topic, size)
         return TransientError(
             f"{lane.topic} takes batches of at most {limit} bytes (max.message.bytes), got one of {size}; "

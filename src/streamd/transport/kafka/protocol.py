@@ -172,7 +172,7 @@ def _text(value: str | None) -> bytes:
 
 
 class Produce(_OneVersion, RequestStruct):  # type: ignore[misc]
-    """Version 8, acks=all. `topics`: {topic: [(partition, encoded batch)…]}."""
+    """Version 8, acks=all. `topics`: {topic: [(partition, bytes, parts of the encoded batch)…]}."""
 
     API_KEY = 0
     API_VERSION = 8
@@ -183,7 +183,10 @@ class Produce(_OneVersion, RequestStruct):  # type: ignore[misc]
     _PARTITION: ClassVar = Struct(">ii")  # partition, bytes of records
 
     def __init__(
-        self, transactional_id: str | None, timeout_ms: int, topics: Mapping[str, Sequence[tuple[int, bytearray]]]
+        self,
+        transactional_id: str | None,
+        timeout_ms: int,
+        topics: Mapping[str, Sequence[tuple[int, int, Sequence[bytes | bytearray]]]],
     ) -> None:
         self._transactional_id = transactional_id
         self._timeout_ms = timeout_ms
@@ -196,8 +199,8 @@ class Produce(_OneVersion, RequestStruct):  # type: ignore[misc]
         ]
         for topic, batches in self._topics.items():
             parts += (_text(topic), len(batches).to_bytes(4, "big"))
-            for partition, batch in batches:
-                parts += (self._PARTITION.pack(partition, len(batch)), batch)
+            for partition, size, batch in batches:
+                parts += (self._PARTITION.pack(partition, size), *batch)
         return b"".join(parts)
 
 

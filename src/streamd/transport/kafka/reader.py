@@ -65,6 +65,9 @@ class PartitionReader:
     async def read(self, max_records: int, timeout: float) -> Sequence[RawRecord]:
         """See `Reader.read`. The records are aiokafka's own objects, not built anew."""
         until = 0.0
+        if self._records is not None:
+            # Others (the sender of this task's output among them) must get their turn when all is there already.
+            await asyncio.sleep(0)
         while True:
             current = self._records
             if current is not None:
