@@ -113,7 +113,7 @@ def test_values_are_cut_to_size():
     assert redact.plain(endless) == [[[["<list>"]]]]
 
 
-CONTENTS = " ".join(["contents", "of", "a", "record"])
+CONTENTS = "contents of a record"
 
 
 def failure() -> TransformError:
