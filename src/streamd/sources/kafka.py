@@ -25,7 +25,8 @@ import structlog
 from pydantic import Field, PlainValidator, WithJsonSchema, field_validator
 
 from streamd.component.context import PipelineContext
-from streamd.component.fields import ByteSize, Duration, ExpressionField
+from streamd.component.event_time import EventTimeField
+from streamd.component.fields import ByteSize
 from streamd.component.model import Model
 from streamd.component.source import Reader
 from streamd.component.spec import source
@@ -83,29 +84,6 @@ Start = Annotated[
 ]
 
 
-class EventTime(Model):
-    """When things happened, as opposed to when they are processed."""
-
-    field: ExpressionField | None = Field(
-        None,
-        description="Where the time is, in ms since the epoch; without it the time of the Kafka record.",
-        examples=["ts"],
-    )
-    out_of_order: Duration = Field(
-        0.0, description="How much later than others a record may come and still be in time.", examples=["5s"]
-    )
-    idle: Duration | None = Field(
-        None,
-        description="A partition that is read to its end and quiet for this long does not hold back windows.",
-        examples=["30s"],
-    )
-    max_future: Duration | None = Field(
-        3600.0,
-        description="A record further ahead in time is an error: one bad clock must not close all windows.",
-        examples=["1h"],
-    )
-
-
 class KafkaSourceConfig(Model):
     """Settings of the kafka source."""
 
@@ -137,7 +115,7 @@ class KafkaSourceConfig(Model):
         description="What a record without value is: an error, passed on to the sinks past all stages, or left out.",
         examples=["forward"],
     )
-    event_time: EventTime | None = Field(
+    event_time: EventTimeField | None = Field(
         None,
         description="The field with the record's time, or {field, out_of_order, idle, max_future}.",
         examples=["ts"],
@@ -156,11 +134,6 @@ class KafkaSourceConfig(Model):
         description="Settings of the reading client by their Kafka names.",
         examples=[{"fetch.min.bytes": 65536}],
     )
-
-    @field_validator("event_time", mode="before")
-    @classmethod
-    def _field_alone(cls, value: object) -> object:
-        return {"field": value} if isinstance(value, str) else value
 
     @field_validator("options", mode="before")
     @classmethod
