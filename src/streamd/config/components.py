@@ -178,7 +178,10 @@ class ComponentReader:
             if elsewhere:
                 help_text = f"`{name}` is {' and '.join(elsewhere)}, not a {kind}"
             expected = one_of(self.registry.names(kind))
-            self.document.report("unknown-component", f"unknown {kind} `{name}`", shape.at, expected, help_text)
+            message = f"unknown {kind} `{name}`"
+            if isinstance(shape.at, Scalar) and shape.at.hidden:
+                message, help_text = f"unknown {kind}: {describe(shape.at)}", ""
+            self.document.report("unknown-component", message, shape.at, expected, help_text)
         return spec
 
     def _nested(self, shape: Shape, spec: ComponentSpec, body: Node) -> dict[str, object]:

@@ -7,7 +7,8 @@ from dataclasses import dataclass, field
 
 from streamd.config.components import Shape
 from streamd.config.diagnostics import did_you_mean, one_of
-from streamd.config.yaml_nodes import Document
+from streamd.config.model_check import describe
+from streamd.config.yaml_nodes import Document, Scalar
 
 _DEFAULT_ID = {"source": "source", "sink": "sink"}
 
@@ -94,7 +95,8 @@ class Wiring:
             help_text = did_you_mean(name, everything)
             if id_ in {sink.id for sink in self.sinks}:
                 help_text = f"`{id_}` is a sink; nothing can be read from it"
-            message = f"`from` names `{name}`, and there is no source or stage with that id"
+            shown = describe(node) if isinstance(node, Scalar) and node.hidden else f"`{name}`"
+            message = f"`from` names {shown}, and there is no source or stage with that id"
             self.document.report("unknown-input", message, node, one_of(everything), help_text)
             return False
         outputs = _outputs(found)

@@ -1,0 +1,5 @@
+"""`python -m streamd`."""
+
+from streamd.cli.main import run
+
+run()

@@ -1,0 +1,117 @@
+"""`streamd components`."""
+
+from __future__ import annotations
+
+import re
+import textwrap
+from collections.abc import Iterator
+from typing import Annotated
+
+import typer
+
+from streamd.cli.settings_table import Setting, settings
+from streamd.component.registry import KINDS, Registry
+from streamd.component.spec import ComponentSpec
+from streamd.config.diagnostics import did_you_mean
+from streamd.config.json_schema import first_line
+from streamd.errors import ConfigError
+from streamd.expr import FUNCTIONS, Function
+
+_WIDTH = 100
+
+
+def command(
+    name: Annotated[
+        str | None, typer.Argument(metavar="[NAME]", help="A source, stage, sink or function.", show_default=False)
+    ] = None,
+) -> None:
+    """Show the docs of sources, stages, sinks and expression functions."""
+    registry = Registry.default()
+    typer.echo("\n".join(_overview(registry) if name is None else _docs(registry, name)))
+
+
+def specs(registry: Registry) -> list[ComponentSpec]:
+    """Every component that can be loaded here, by kind and name."""
+    found = []
+    for kind in KINDS:
+        for name in registry.names(kind):
+            spec = registry.get(kind, name)
+            if spec is not None:
+                found.append(spec)
+    return found
+
+
+def _overview(registry: Registry) -> Iterator[str]:
+    for kind in KINDS:
+        names = registry.names(kind)
+        width = max(map(len, names), default=0)
+        yield _bold(f"{kind}s")
+        for name in names:
+            try:
+                spec = registry.get(kind, name)
+                summary = first_line(spec.doc) if spec is not None else ""
+            except ConfigError as error:
+                summary = f"cannot be used here: {error}"
+            yield f"  {name:<{width}}  {summary}"
+        yield ""
+    categories: dict[str, list[str]] = {}
+    for function in FUNCTIONS.values():
+        categories.setdefault(function.category, []).append(function.name)
+    yield _bold("functions in expressions")
+    width = max(map(len, categories), default=0)
+    for category, names_in in sorted(categories.items()):
+        indent = " " * (width + 4)
+        text = textwrap.fill(" ".join(sorted(names_in)), _WIDTH, initial_indent=indent, subsequent_indent=indent)
+        yield f"  {category:<{width}}  {text.strip()}"
+    yield ""
+    yield "`streamd components NAME` shows one of them whole."
+
+
+def _docs(registry: Registry, name: str) -> Iterator[str]:
+    found = [spec for kind in KINDS if (spec := registry.get(kind, name)) is not None]
+    function = FUNCTIONS.get(name)
+    if not found and function is None:
+        known = [*(known for kind in KINDS for known in registry.names(kind)), *FUNCTIONS]
+        hint = did_you_mean(name, known)
+        raise ConfigError(f"there is no component or function `{name}`" + (f"; {hint}" if hint else ""))
+    for index, spec in enumerate(found):
+        yield from [""] if index else []
+        yield from _component(spec)
+    if function is not None:
+        yield from [""] if found else []
+        yield from _function(function)
+
+
+def _component(spec: ComponentSpec) -> Iterator[str]:
+    yield _bold(f"{spec.kind} {spec.name}")
+    yield ""
+    yield from textwrap.indent(spec.doc.strip(), "  ").split("\n")
+    if spec.kind == "sink":
+        yield from ["", f"  Delivery: {spec.delivery}"] if "Delivery:" not in spec.doc else []
+    rows = list(settings(spec.config))
+    yield ""
+    if spec.shorthand is not None:
+        always = "always" if spec.shorthand_always else "a value that is no mapping"
+        yield f"  What stands behind `{spec.name}:` is `{spec.shorthand}` ({always})."
+    yield "  Settings:" if rows else "  No settings."
+    for row in rows:
+        yield from _setting(row)
+
+
+def _setting(row: Setting) -> Iterator[str]:
+    state = "required" if row.default is None else f"default {row.default}" if row.default else "optional"
+    yield f"    {_bold(row.name)}  ({row.type}; {state})"
+    text = row.description + (f" Example: {row.name.rpartition('.')[2]}: {row.example}" if row.example else "")
+    yield from textwrap.wrap(text, _WIDTH, initial_indent=" " * 8, subsequent_indent=" " * 8)
+
+
+def _function(function: Function) -> Iterator[str]:
+    yield _bold(f"function {function.signature}")
+    yield ""
+    yield from textwrap.wrap(re.sub(r"\s+", " ", function.doc), _WIDTH, initial_indent="  ", subsequent_indent="  ")
+    for text, result in function.examples:
+        yield f"    {text}  →  {result!r}"
+
+
+def _bold(text: str) -> str:
+    return typer.style(text, bold=True)

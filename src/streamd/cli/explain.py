@@ -1,0 +1,24 @@
+"""`streamd explain`."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+from streamd.cli.compile_pipeline import load_and_compile
+from streamd.cli.options import ConfigOption, SetOption, service_settings, variables
+from streamd.plan.explain import explain
+
+
+def command(
+    file: Annotated[Path, typer.Argument(metavar="FILE", help="A pipeline file.", show_default=False)],
+    code: Annotated[bool, typer.Option("--code", help="Show the generated code as well.")] = False,
+    config: ConfigOption = None,
+    set_: SetOption = None,
+) -> None:
+    """Show what a pipeline will do: graph, topics, keys, delivery, code."""
+    env = variables(set_)
+    for index, (_, plan, chains) in enumerate(load_and_compile([file], env, service_settings(config, env))):
+        typer.echo(("\n" if index else "") + explain(plan, chains, code=code), nl=False)

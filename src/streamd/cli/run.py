@@ -1,0 +1,76 @@
+"""`streamd run`."""
+
+from __future__ import annotations
+
+import sys
+from contextlib import ExitStack
+from importlib.metadata import PackageNotFoundError, version
+from typing import Annotated
+
+import typer
+
+from streamd.api.options import ApiOptions
+from streamd.cli.options import ConfigOption, Paths, SetOption, service_settings, variables
+from streamd.cli.progress import show_progress
+from streamd.cli.summary import summary_lines
+from streamd.component.registry import Registry
+from streamd.config.load import load_pipelines
+from streamd.errors import ConfigError
+from streamd.supervisor.run import run_daemon
+
+# transport/kafka speaks this version's client and record internals.
+TESTED_AIOKAFKA = "0.14.0"
+
+
+def command(
+    paths: Paths,
+    config: ConfigOption = None,
+    until_idle: Annotated[
+        bool, typer.Option("--until-idle", help="End when everything that is there is read and committed.")
+    ] = False,
+    workers: Annotated[
+        int | None,
+        typer.Option("--workers", "-w", min=1, max=512, help="Worker processes, instead of what the settings say."),
+    ] = None,
+    set_: SetOption = None,
+) -> None:
+    """Run pipelines until they end, or until told to stop.
+
+    SIGTERM and Ctrl-C end in order: what is in flight is finished and committed. A second one ends at once.
+    """
+    check_environment(optimised=not __debug__, aiokafka=_aiokafka())
+    env = variables(set_)
+    service = service_settings(config, env)
+    ApiOptions.of(service.http).check()
+    if workers is not None:
+        service = service.model_copy(update={"workers": workers})
+    with ExitStack() as stack:
+        on_progress = None
+        if sys.stderr.isatty():
+            pipelines = load_pipelines(paths, Registry.default(), env, service)
+            bounded = [p.name for p in pipelines if until_idle or all(s.spec.bounded(s.settings) for s in p.sources)]
+            on_progress = stack.enter_context(show_progress(bounded)) if bounded else None
+        summary = run_daemon(paths, service, until_idle=until_idle, env=env, on_progress=on_progress)
+    for line in summary_lines(summary):
+        typer.echo(line, err=True)
+    raise typer.Exit(summary.exit_code)
+
+
+def check_environment(optimised: bool, aiokafka: str | None) -> None:
+    """Raises ConfigError for a Python or a Kafka client under which exactly-once is not known to hold."""
+    if optimised:
+        raise ConfigError(
+            "python -O and PYTHONOPTIMIZE remove checks that the Kafka client relies on; run without them"
+        )
+    if aiokafka is not None and aiokafka != TESTED_AIOKAFKA:
+        raise ConfigError(
+            f"aiokafka {aiokafka} is installed and streamd is tested with {TESTED_AIOKAFKA} only, whose internals it "
+            f"uses; install it with: pip install aiokafka=={TESTED_AIOKAFKA}"
+        )
+
+
+def _aiokafka() -> str | None:
+    try:
+        return version("aiokafka")
+    except PackageNotFoundError:
+        return None

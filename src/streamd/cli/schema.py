@@ -1,0 +1,23 @@
+"""`streamd schema`."""
+
+from __future__ import annotations
+
+import json
+from typing import Annotated
+
+import typer
+
+from streamd.component.registry import Registry
+from streamd.config.json_schema import pipeline_schema, service_schema
+
+
+def command(
+    service: Annotated[bool, typer.Option("--service", help="The schema of streamd.yaml instead.")] = False,
+) -> None:
+    """Print the JSON Schema of a pipeline file, for editors.
+
+    Save it, and say at the top of a pipeline file where it is:
+    # yaml-language-server: $schema=pipeline.schema.json
+    """
+    schema = service_schema() if service else pipeline_schema(Registry.default())
+    typer.echo(json.dumps(schema, indent=2, ensure_ascii=False))

@@ -1,0 +1,131 @@
+"""The settings of a model as rows for people: name, type, default, what it is."""
+
+from __future__ import annotations
+
+import types
+from collections.abc import Iterator
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Annotated, Any, Literal, Union, get_args, get_origin
+
+from pydantic import BaseModel, SecretStr
+from pydantic.fields import FieldInfo
+
+from streamd.component.fields import (
+    NestedComponent,
+    parse_duration,
+    parse_expression,
+    parse_field_path,
+    parse_size,
+)
+
+_BY_VALIDATOR = {
+    parse_duration: "duration",
+    parse_size: "size",
+    parse_expression: "expression",
+    parse_field_path: "field",
+}
+_BY_TYPE = {
+    str: "text",
+    int: "whole number",
+    float: "number",
+    bool: "true or false",
+    Path: "path",
+    SecretStr: "secret text",
+    Any: "any value",
+    type(None): "",
+}
+
+
+@dataclass(frozen=True, slots=True)
+class Setting:
+    """One setting. `name` is dotted for settings within settings; `default` is None where it is required."""
+
+    name: str
+    type: str
+    default: str | None
+    description: str
+    example: str
+
+
+def settings(model: type[BaseModel], prefix: str = "") -> Iterator[Setting]:
+    """All settings of a model, those of models within it after their own."""
+    for name, info in model.model_fields.items():
+        full = prefix + (info.alias or name)
+        default = None if info.is_required() else _default(info, name)
+        example = _yaml(info.examples[0]) if info.examples else ""
+        type_name = _type(info.annotation, tuple(info.metadata))
+        yield Setting(full, type_name, default, info.description or "", example)
+        for inner in _models(info.annotation):
+            if inner is not model:
+                yield from settings(inner, f"{full}.")
+
+
+def _type(annotation: Any, metadata: tuple[Any, ...] = ()) -> str:
+    for mark in metadata:
+        if isinstance(mark, NestedComponent):
+            return mark.kind
+        known = _BY_VALIDATOR.get(getattr(mark, "func", None))  # type: ignore[arg-type]
+        if known is not None:
+            return known
+    origin, arguments = get_origin(annotation), get_args(annotation)
+    if origin is Annotated:
+        return _type(arguments[0], arguments[1:])
+    if origin is Literal:
+        return " or ".join(f"`{argument}`" for argument in arguments)
+    if origin in (Union, types.UnionType):
+        return " or ".join(dict.fromkeys(filter(None, (_type(argument) for argument in arguments))))
+    if origin in (list, tuple, set, frozenset):
+        inner = _type(arguments[0]) if arguments else ""
+        return f"list of {inner}" if inner else "list"
+    if origin is dict or annotation is dict:
+        inner = _type(arguments[1]) if arguments else ""
+        return f"mapping of names to {inner}" if inner else "mapping"
+    if isinstance(annotation, type) and issubclass(annotation, BaseModel):
+        return "mapping"
+    return _BY_TYPE.get(annotation, getattr(annotation, "__name__", "any value"))
+
+
+def _models(annotation: Any) -> list[type[BaseModel]]:
+    if isinstance(annotation, type) and issubclass(annotation, BaseModel):
+        return [annotation]
+    return [model for argument in get_args(annotation) for model in _models(argument)]
+
+
+def _default(info: FieldInfo, name: str) -> str:
+    value = info.get_default(call_default_factory=True, validated_data={})
+    if value is None or isinstance(value, BaseModel):
+        return ""
+    validators = {getattr(mark, "func", None) for mark in info.metadata}
+    if parse_duration in validators:
+        return duration_text(value)
+    if parse_size in validators:
+        return size_text(value)
+    return _yaml(value)
+
+
+def duration_text(seconds: float) -> str:
+    """A duration as a user would write it: 200ms, 30s, 5m, 1h."""
+    for unit, length in (("d", 86400.0), ("h", 3600.0), ("m", 60.0)):
+        if seconds >= length and seconds % length == 0:
+            return f"{seconds / length:g}{unit}"
+    return f"{seconds * 1000:g}ms" if 0 < seconds < 1 else f"{seconds:g}s"
+
+
+def size_text(size: int) -> str:
+    """A size as a user would write it: 512KiB, 4MiB."""
+    for unit, length in (("GiB", 1 << 30), ("MiB", 1 << 20), ("KiB", 1 << 10)):
+        if size >= length and size % length == 0:
+            return f"{size // length}{unit}"
+    return str(size)
+
+
+def _yaml(value: Any) -> str:
+    """A value in YAML's flow style, on one line."""
+    if isinstance(value, bool):
+        return str(value).lower()
+    if isinstance(value, dict):
+        return "{" + ", ".join(f"{key}: {_yaml(item)}" for key, item in value.items()) + "}"
+    if isinstance(value, list | tuple | set | frozenset):
+        return "[" + ", ".join(_yaml(item) for item in value) + "]"
+    return "null" if value is None else str(value)

@@ -1,0 +1,189 @@
+"""JSON Schemas of pipeline files and of streamd.yaml, made from the models, for editors.
+
+They are a little wider than the models: any value may be a `${NAME}` that is filled in later.
+"""
+
+from __future__ import annotations
+
+import importlib
+from collections.abc import Mapping
+from typing import Any
+
+from pydantic import BaseModel
+
+from streamd.component.fields import NestedComponent, nested_component
+from streamd.component.registry import Registry
+from streamd.component.spec import ComponentSpec, Kind
+from streamd.config.policy import DeadLetterSettings, RetrySettings
+from streamd.config.read_pipeline import PipelineSettings
+from streamd.config.service import ServiceConfig
+
+Schema = dict[str, Any]
+
+_DIALECT = "http://json-schema.org/draft-07/schema#"
+_SUBSTITUTION: Schema = {"type": "string", "pattern": r"\$\{"}
+_ID: Schema = {"type": "string", "pattern": "^[A-Za-z_][A-Za-z0-9_-]*$", "description": "Name within the pipeline."}
+_FROM: Schema = {
+    "anyOf": [{"type": "string"}, {"type": "array", "items": {"type": "string"}, "minItems": 1}],
+    "description": "What it reads: ids of sources and stages, or `stage.output`. The one before it where not said.",
+}
+
+
+def pipeline_schema(registry: Registry) -> Schema:
+    """The schema of a pipeline file, with the settings of every component of the registry."""
+    definitions: Schema = {}
+    for kind in ("source", "stage", "sink"):
+        definitions[kind] = _component_schema(kind, registry, definitions)
+    definitions["nested_sink"] = _nested_schema(definitions["sink"])
+    definitions |= _policy_schemas(definitions)
+    properties = _object(PipelineSettings, definitions, "pipeline")
+    source, sink = {"$ref": "#/definitions/source"}, {"$ref": "#/definitions/sink"}
+    properties["properties"] |= {
+        "source": source | {"description": "Where the records come from."},
+        "sources": _several(source) | {"description": "Where the records come from, by id."},
+        "stages": {
+            "type": ["array", "null"],
+            "items": {"$ref": "#/definitions/stage"},
+            "description": "What is done with the records, in order.",
+        },
+        "sink": sink | {"description": "Where the records go."},
+        "sinks": _several(sink) | {"description": "Where the records go."},
+        "on_error": {"$ref": "#/definitions/on_error"},
+        "kafka": _kafka_schema(definitions),
+    }
+    rules = [{"oneOf": [{"required": [one]}, {"required": [f"{one}s"]}]} for one in ("source", "sink")]
+    head = {"$schema": _DIALECT, "title": "streamd pipeline"}
+    return head | properties | {"allOf": rules, "definitions": dict(sorted(definitions.items()))}
+
+
+def service_schema() -> Schema:
+    """The schema of streamd.yaml."""
+    definitions: Schema = {}
+    schema = _object(ServiceConfig, definitions, "service")
+    schema["properties"]["kafka"] = _kafka_schema(definitions)
+    return (
+        {"$schema": _DIALECT, "title": "streamd service"} | schema | {"definitions": dict(sorted(definitions.items()))}
+    )
+
+
+def settings_schema(spec: ComponentSpec, definitions: Schema) -> Schema:
+    """The schema of what stands behind a component's name, its shorthand included."""
+    schema = _object(spec.config, definitions, f"{spec.kind}.{spec.name}")
+    for name, info in spec.config.model_fields.items():
+        mark: NestedComponent | None = nested_component(info.annotation) or next(
+            (found for part in info.metadata if (found := nested_component(part)) is not None), None
+        )
+        if mark is not None:
+            reference = {"$ref": "#/definitions/nested_sink"}
+            schema["properties"][info.alias or name] = reference | {"description": info.description or ""}
+    if spec.shorthand is not None:
+        field: Schema = schema["properties"][_key(spec.config, spec.shorthand)]
+        if spec.shorthand_always:
+            return field
+        schema = {"anyOf": [field, schema]}
+    elif not schema.get("required"):
+        schema = {"anyOf": [schema, {"type": "null"}]}
+    return schema
+
+
+def _component_schema(kind: Kind, registry: Registry, definitions: Schema) -> Schema:
+    properties: Schema = {"id": _ID, "on_error": {"$ref": "#/definitions/on_error"}}
+    if kind != "source":
+        properties["from"] = _FROM
+    bare = []
+    for name in registry.names(kind):
+        spec = registry.get(kind, name)
+        if spec is None:
+            continue
+        definitions[f"{kind}.{name}"] = settings_schema(spec, definitions) | {"title": name}
+        properties[name] = {"$ref": f"#/definitions/{kind}.{name}", "description": first_line(spec.doc)}
+        if not any(info.is_required() for info in spec.config.model_fields.values()):
+            bare.append(name)
+    names = [{"required": [name]} for name in registry.names(kind)]
+    mapping = {"type": "object", "properties": properties, "additionalProperties": False, "oneOf": names}
+    return {"anyOf": [mapping, {"enum": bare}]} if bare else mapping
+
+
+def _nested_schema(sink: Schema) -> Schema:
+    mapping = sink["anyOf"][0] if "anyOf" in sink else sink
+    inner = {name: value for name, value in mapping["properties"].items() if name not in ("id", "from", "on_error")}
+    return mapping | {"properties": inner}
+
+
+def _policy_schemas(definitions: Schema) -> Schema:
+    nested = definitions["nested_sink"]
+    dead_letter = nested | {"properties": nested["properties"] | _object(DeadLetterSettings, {}, "")["properties"]}
+    retry = _object(RetrySettings, {}, "")
+    then = {"anyOf": [{"enum": ["fail", "skip"]}, _one_key({"dead_letter": {"$ref": "#/definitions/dead_letter"}})]}
+    retry["properties"]["then"] = then | {"description": "What happens after the last attempt.", "default": "fail"}
+    actions = {"retry": {"anyOf": [retry, {"type": "null"}]}, "dead_letter": {"$ref": "#/definitions/dead_letter"}}
+    on_error = {
+        "anyOf": [{"enum": ["fail", "skip", "retry"]}, _one_key(actions)],
+        "description": "What becomes of a record that fails: fail, skip, retry or dead_letter.",
+    }
+    return {"dead_letter": dead_letter, "on_error": on_error}
+
+
+def _one_key(properties: Schema) -> Schema:
+    return {
+        "type": "object",
+        "properties": properties,
+        "additionalProperties": False,
+        "minProperties": 1,
+        "maxProperties": 1,
+    }
+
+
+def _several(component: Schema) -> Schema:
+    return {
+        "anyOf": [
+            {"type": "array", "items": component, "minItems": 1},
+            {"type": "object", "additionalProperties": component, "minProperties": 1},
+        ]
+    }
+
+
+def _kafka_schema(definitions: Schema) -> Schema:
+    model: type[BaseModel] = importlib.import_module("streamd.transport.kafka.settings").KafkaSettings
+    definitions["kafka"] = _object(model, definitions, "kafka")
+    return {"$ref": "#/definitions/kafka", "description": "How to reach Kafka."}
+
+
+def _object(model: type[BaseModel], definitions: Schema, prefix: str) -> Schema:
+    """The schema of a model; those of models within it go to `definitions`, named after `prefix`."""
+    schema = model.model_json_schema(ref_template=f"#/definitions/{prefix}.{{model}}", mode="validation")
+    for name, inner in schema.pop("$defs", {}).items():
+        definitions[f"{prefix}.{name}"] = _substitutable(inner)
+    schema.pop("title", None)
+    properties = {name: _substitutable(value) for name, value in schema.get("properties", {}).items()}
+    return {**schema, "properties": properties}
+
+
+def _substitutable(schema: Any) -> Any:
+    """The same, where every value that is no free text may also be a `${…}`."""
+    if isinstance(schema, list):
+        return [_substitutable(item) for item in schema]
+    if not isinstance(schema, Mapping):
+        return schema
+    inner: Schema = {}
+    for key, value in schema.items():
+        if key in ("properties", "patternProperties", "$defs"):
+            inner[key] = {name: _substitutable(child) for name, child in value.items()}
+        elif key in ("anyOf", "oneOf", "allOf", "items", "additionalProperties", "prefixItems"):
+            inner[key] = _substitutable(value)
+        elif key != "title":
+            inner[key] = value
+    closed = inner.get("type") in ("integer", "number", "boolean") or "enum" in inner or "const" in inner
+    if closed or (inner.get("type") == "string" and inner.keys() & {"pattern", "maxLength", "format"}):
+        notes = {key: inner.pop(key) for key in ("description", "default", "examples") if key in inner}
+        return {"anyOf": [inner, _SUBSTITUTION], **notes}
+    return inner
+
+
+def _key(model: type[BaseModel], field: str) -> str:
+    return model.model_fields[field].alias or field if field in model.model_fields else field
+
+
+def first_line(text: str) -> str:
+    """The first line of a docstring."""
+    return text.strip().split("\n", 1)[0]
