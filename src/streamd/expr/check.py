@@ -152,6 +152,8 @@ class Checker(Calls):
 
     def _item(self, node: ast.Attribute | ast.Subscript) -> Node:
         value = self.check(node.value)
+        if value.kind in kinds.NO_ITEMS:
+            self.refuse(node, f"a {kinds.word(value)} has no items or fields")
         if isinstance(node, ast.Subscript) and isinstance(node.slice, ast.Slice):
             bounds = (node.slice.lower, node.slice.upper, node.slice.step)
             start, stop, step = (None if bound is None else self.check(bound) for bound in bounds)
@@ -174,8 +176,8 @@ class Checker(Calls):
     def _select(self, node: ast.expr, value: Node, key: Node) -> Node:
         if isinstance(value, Document) and isinstance(key, Literal) and isinstance(key.value, str):
             return Field(key.value)
-        if value.kind in kinds.NO_ITEMS:
-            self.refuse(node, f"a {kinds.word(value)} has no items or fields")
+        if value.kind in ("text", "list") and key.kind not in ("int", "number", "bool", "any"):
+            self.refuse(node, f"the items of a {kinds.word(value)} have numbers, not names")
         return Item(value, key)
 
     def _unary(self, node: ast.UnaryOp) -> Node:

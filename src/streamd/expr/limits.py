@@ -42,7 +42,7 @@ def _check_repeat(value: Any, count: Any) -> None:
 def plus(left: Any, right: Any) -> Any:
     """`left + right`; for places where a loop could double a text or list again and again."""
     total = left + right
-    if total.__class__ in _REPEATED:
+    if isinstance(total, str | list | tuple):
         limit = MAX_TEXT if isinstance(total, str) else MAX_ITEMS
         if len(total) > limit:
             raise TransformError(f"adding up makes a {type_name(total)} longer than {limit:,}")

@@ -96,7 +96,9 @@ def _refuse(text: str, error: SyntaxError) -> NoReturn:
         raise ExpressionError("the expression ends too early: a value is missing", len(text.rstrip()), 1) from None
     if "digits" in message:
         raise ExpressionError("the number has too many digits", offset, length) from None
-    if message.startswith(("invalid syntax", "f-string: invalid", "cannot assign", "expression cannot contain")):
+    if "forgot a comma" in message:
+        message = "two values stand side by side without an operator"
+    elif message.startswith(("invalid syntax", "f-string: invalid", "cannot assign", "expression cannot contain")):
         message = "this is not an expression"
     raise ExpressionError(message[:200], offset, max(1, min(length, len(text) - offset))) from None
 

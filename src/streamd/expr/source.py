@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import ast
 import builtins
+from operator import getitem
 from typing import TYPE_CHECKING
 
 from streamd.expr import limits
@@ -100,8 +101,8 @@ class _Writer(Loops):
                 return self._resolved(self.resolver.document())
             case Variable():
                 return self.variable(node)
-            case Item(value, key):
-                return ast.Subscript(self.write(value), self.write(key), ast.Load())
+            case Item():
+                return self._item(node)
             case Slice():
                 return self._slice(node)
             case Unary(operator, operand):
@@ -111,6 +112,10 @@ class _Writer(Loops):
             case Logic(operator, values):
                 return ast.BoolOp(ast.And() if operator == "and" else ast.Or(), [self.write(value) for value in values])
             case Compare(first, rest):
+                if _is_closed(first):  # Python warns of `5 is None`
+                    rest = tuple(
+                        (operator.replace("is not", "!=").replace("is", "=="), value) for operator, value in rest
+                    )
                 operators = [_COMPARE[operator]() for operator, _ in rest]
                 return ast.Compare(
                     self.write(first), operators, [self._operand(operator, value) for operator, value in rest]
@@ -152,6 +157,14 @@ class _Writer(Loops):
         if shape == "tuple":
             return ast.Tuple(items, ast.Load())
         return ast.Set(items) if shape == "set" and items else ast.List(items, ast.Load())
+
+    def _item(self, node: Item) -> ast.expr:
+        value, key = self.write(node.value), self.write(node.key)
+        plain = isinstance(node.value, Object) or isinstance(node.key, Literal) or not _is_closed(node.key)
+        if plain and (isinstance(node.value, Display | Object) or not _is_closed(node.value)):
+            return ast.Subscript(value, key, ast.Load())
+        # Python works such constants out while it compiles, and warns where that fails.
+        return ast.Call(self.bound("getitem", getitem), [value, key], [])
 
     def _slice(self, node: Slice) -> ast.expr:
         lower, upper, step = (None if bound is None else self.write(bound) for bound in node.bounds)
@@ -203,7 +216,7 @@ class _Writer(Loops):
     def _call(self, node: Call) -> ast.expr:
         function = node.function
         arguments = [self.write(argument) for argument in node.arguments]
-        if function.name == "is_null":
+        if function.name == "is_null" and not isinstance(node.arguments[0], Literal):
             return ast.Compare(arguments[0], [ast.Is()], [ast.Constant(None)])
         if function.name == "contains":
             return ast.Compare(arguments[1], [ast.In()], [self.paid(arguments[0])])
@@ -245,6 +258,12 @@ class _Writer(Loops):
             return self.write(node)
         missing = self.resolver.constant("MISSING", MISSING)
         return self._resolved(self.resolver.field_or(node.name, missing))
+
+
+def _is_closed(node: Node) -> bool:
+    """Whether the node is made of literals and operators only."""
+    open_nodes = (Field, Metadata, Document, Variable, Call, Loop)
+    return not any(isinstance(part, open_nodes) for part in walk(node))
 
 
 def _adds_numbers(node: Binary) -> bool:

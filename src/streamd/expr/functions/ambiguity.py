@@ -148,7 +148,7 @@ class _Scan:
         if code is codes.LITERAL:
             return self._folded(frozenset((min(value, _OTHER),)))
         if code is codes.NOT_LITERAL:
-            return _ALL
+            return self._class([(codes.NEGATE, None), (codes.LITERAL, value)])
         if code is codes.ANY:
             return _ALL
         return self._class(value)

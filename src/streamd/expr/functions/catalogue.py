@@ -31,9 +31,9 @@ class Function:
     `examples` are (expression, result) pairs; the test suite runs each. `callable` takes its arguments by position.
     `deterministic` is False for what gives another result each time: clocks, randomness.
     `builtin`: the Python builtin that generated code calls by name, where `plain` says that the literals among the
-    arguments allow it. `literals` maps a parameter, whose argument has to be a literal text, to what makes it ready when
-    the expression is read; that raises ValueError for a text it refuses. `lazy` functions take a generator. `cheap` ones
-    do the same work however large their argument is.
+    arguments allow it. `literals` maps a parameter, whose argument has to be a literal text, to what makes it ready
+    when the expression is read; that raises ValueError for a text it refuses. `lazy` functions take a generator.
+    `cheap` ones do the same work however large their argument is.
     """
 
     name: str

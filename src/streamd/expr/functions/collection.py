@@ -195,7 +195,10 @@ def unique(items: Any) -> list[Any]:
     try:
         return list(dict.fromkeys(items))
     except TypeError:  # lists and objects cannot be hashed: compare what they hold
-        return list({_frozen(item): item for item in reversed(items)}.values())[::-1]
+        first: dict[Any, Any] = {}
+        for item in items:
+            first.setdefault(_frozen(item), item)
+        return list(first.values())
 
 
 def _frozen(value: Any) -> Any:

@@ -187,7 +187,7 @@ def second(time: Any) -> int:
     cheap=True,
 )
 def truncate_time(time: Any, unit: Any) -> int:
-    """The moment moved back to the start of its second, minute, hour, day or week (Monday), or of its `10s`, `15m`, …"""
+    """The moment moved back to the start of its second, minute, hour, day or week (Monday), or of a span like `10s`."""
     if unit == _UNITS["w"]:
         return int((time - _WEEK_START) // unit * unit + _WEEK_START)
     return int(time // unit * unit)
