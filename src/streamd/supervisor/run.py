@@ -154,13 +154,7 @@ def options_of(service: ServiceConfig, until_idle: bool) -> Options:
 
 def _http_server(supervisor: Supervisor, http: HttpConfig) -> Endpoint:
     # By name: the API lies above the supervisor, which it asks, and which knows nothing of it but how to start it.
-    options = importlib.import_module("streamd.api.options").ApiOptions(
-        host=http.host,
-        port=http.port,
-        token=http.token.get_secret_value() if http.token is not None else None,
-        certificate=http.tls.cert if http.tls is not None else None,
-        key=http.tls.key if http.tls is not None else None,
-    )
+    options = importlib.import_module("streamd.api.options").ApiOptions.of(http)
     server: Endpoint = importlib.import_module("streamd.api.server").ApiServer(supervisor, options)
     return server
 
