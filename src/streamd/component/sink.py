@@ -1,4 +1,4 @@
-"""The contract of a sink. A class per sink in `sinks/NAME.py`; the engine wraps it with metrics, batching and retries."""
+"""The contract of a sink. A class per sink in `sinks/NAME.py`; the engine wraps it with metrics and retries."""
 
 from __future__ import annotations
 

@@ -5,7 +5,6 @@ from __future__ import annotations
 from collections.abc import Sequence
 from typing import Any, Protocol
 
-from streamd.component.context import PipelineContext
 from streamd.record import Position, RawRecord
 
 

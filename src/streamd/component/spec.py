@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import sys
 from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Any, Literal, TypeVar
@@ -27,7 +28,7 @@ class ComponentSpec:
     kind: Kind
     name: str
     config: type[Model]
-    factory: type[Any]
+    factory: Callable[[Any, Any], Any]
     shorthand: str | None = None
     shorthand_always: bool = False
     transport: str | None = None
@@ -42,8 +43,6 @@ class ComponentSpec:
     @property
     def doc(self) -> str:
         """The component's docs: the docstring of the module that defines it."""
-        import sys
-
         return sys.modules[self.factory.__module__].__doc__ or ""
 
 

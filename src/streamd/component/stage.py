@@ -48,7 +48,7 @@ class Body(Protocol):
         """From here on the document is this value (a dict that nobody else changes)."""
 
     def metadata(self, name: str) -> str:
-        """Python source of `_key`, `_timestamp`, `_topic`, `_partition`, `_offset` or `_headers` of the record at hand."""
+        """Python source of `_key`, `_timestamp`, `_topic`, `_partition`, `_offset` or `_headers` of the record."""
 
     def document(self) -> str:
         """The whole document as a dict expression. Costs a full parse of each record: only where really needed."""
@@ -74,7 +74,7 @@ class Body(Protocol):
 
 
 class FusedStage(Protocol):
-    """A stage without await and without memory between records. Made as `Stage(config, context)`; `prepare` may load files."""
+    """Without await, and without memory between records. Made as `Stage(config, context)`; `prepare` may load files."""
 
     async def prepare(self) -> None: ...
 

@@ -40,7 +40,7 @@ class Transaction(Protocol):
     def append(
         self, topic: str, partition: int, key: bytes | None, value: bytes | None, timestamp: int, headers: Headers
     ) -> None:
-        """Add one output record; never blocks. Raises LoadError when the record alone is too large: nothing was added."""
+        """Add one output record; never blocks. Raises LoadError when it alone is too large: nothing was added."""
 
     @property
     def backlog(self) -> int:
@@ -53,10 +53,10 @@ class Transaction(Protocol):
         """Return when everything appended is in the transport's hands. Raises what made any of it fail."""
 
     async def put_positions(self, positions: Mapping[tuple[str, int], Position], cursors: Mapping[str, Any]) -> None:
-        """Make the positions and cursors part of the open transaction. Fails with FencedError for a stale generation."""
+        """Make positions and cursors part of the open transaction. Raises FencedError for a stale generation."""
 
     async def commit(self) -> None:
-        """Commit. Any exception means: the outcome is unknown, abandon and open anew (`open` tells what is committed)."""
+        """Commit. Any exception means: outcome unknown, abandon and open anew (`open` tells what is committed)."""
 
     async def abort(self) -> None:
         """Give up the open transaction, orderly. The transaction can be used again after it."""

@@ -1,4 +1,4 @@
-"""What one stage sees of the generated function while it writes its lines: the `Body` contract, over a path of the graph."""
+"""What a stage sees of the generated function while it writes its lines: the `Body` contract, on one path."""
 
 from __future__ import annotations
 

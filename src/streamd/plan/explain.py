@@ -1,4 +1,4 @@
-"""What a pipeline will do, in words: graph, topics, keys, delivery of each sink, tasks, and the generated code. Pure."""
+"""What a pipeline will do, in words: graph, topics, keys, delivery of each sink, tasks, generated code. Pure."""
 
 from __future__ import annotations
 

@@ -1,7 +1,8 @@
 """Chains to code: neighbouring stages become one Python function over a batch.
 
 The function is what one would write by hand for these stages: one loop over the records, fields decoded straight from
-the bytes, conditions and assignments as plain Python, output rows appended to lists. `streamd explain --code` prints it.
+the bytes, conditions and assignments as plain Python, output rows appended to lists. `streamd explain --code` prints
+it.
 
     chain(records, partition, failed, TARGET…) → counts
 
@@ -199,7 +200,9 @@ class _Fuser:
             return path
         line("v = r.value")
         self._tombstone(path)
-        if self.decoded:
+        if self.format == "object":
+            line("d = v")
+        elif self.decoded:
             line(f"d = {code.constant('document_of', names.document_of)}(v)")
         elif typed and not use.struct_fields():
             # Nobody looks inside: the bytes go on as they came.
@@ -296,7 +299,7 @@ class _Fuser:
             self._output(reader, name, body.path.branch(last=i == len(matched) - 1))
 
     def _output(self, reader: ComponentConfig, name: str, path: Path) -> None:
-        """What runs for the records at one named output, one level in. An output that nobody reads drops them, counted."""
+        """What runs for the records at a named output, one level in. One that nobody reads drops them, counted."""
         readers = self.part.consumers.get(f"{reader.id}.{name}", ())
         inner = path.branch(last=True)
         inner.indent += 1

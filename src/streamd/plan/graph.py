@@ -48,7 +48,7 @@ class PartPlan:
 
     @property
     def transport(self) -> str:
-        """Whose transaction is the task's checkpoint: where a sink can take part in it, else where the positions live."""
+        """Whose transaction is the checkpoint: where a sink can take part in it, else where the positions live."""
         for components in (self.all_sinks, self.sources):
             names = {c.spec.transport for c in components}
             if "kafka" in names:

@@ -62,8 +62,8 @@ def _json_name(value: Any) -> str:
 
 def key_text(key: bytes | None) -> str | None:
     """A record's key as text."""
-    if key is None or isinstance(key, str):
-        return key
+    if key is None:
+        return None
     try:
         return key.decode()
     except UnicodeDecodeError:
@@ -80,12 +80,12 @@ def to_key(value: Any) -> bytes | None:
     if type(value) is str:
         return value.encode()
     if value is None or type(value) is bytes:
-        return value  # type: ignore[no-any-return]
+        return value
     return dumps(value, option=orjson.OPT_SORT_KEYS)
 
 
 def with_path(value: Any, path: Sequence[str], new: Any) -> Any:
-    """`value` with `new` at the path inside it; objects are made where they are missing, and nothing is changed in place."""
+    """`value` with `new` at the path inside it; missing objects are made, and nothing is changed in place."""
     if not path:
         return new
     if value is None:

@@ -1,4 +1,6 @@
-"""A pipeline put together in one process: its components made, its stages prepared, its chains compiled; shared by its tasks."""
+"""A pipeline put together in one process: its components made, its stages prepared, its chains compiled; shared by its
+tasks.
+"""
 
 from __future__ import annotations
 
@@ -40,7 +42,9 @@ class Assembly:
         self._clients: list[Any] = []
 
     async def open(self) -> None:
-        """Make the components, let the stages load what they need, compile the chains. Raises ConfigError, FatalError."""
+        """Make the components, let the stages load what they need, compile the chains. Raises ConfigError,
+        FatalError.
+        """
         for part in self.plan.parts:
             self.sources |= {c.id: c.spec.factory(c.settings, self.context) for c in part.sources}
             self.sinks |= {c.id: c.spec.factory(c.settings, self.context) for c in part.all_sinks}
@@ -73,8 +77,10 @@ class Assembly:
         return transaction(task, part.sources, self.context, membership, config.delivery, config.commit_interval)
 
     async def close(self) -> None:
-        for opened in (*self.sources.values(), *self.sinks.values()):
-            await opened.close()
+        for source in self.sources.values():
+            await source.close()
+        for sink in self.sinks.values():
+            await sink.close()
 
 
 def compile_chains(part: PartPlan, stages: dict[str, Any]) -> dict[tuple[int, str], Chain]:

@@ -8,12 +8,13 @@
 
 What a crash leaves at each step, and who repairs it:
 
-    before 2, 2   an open transaction, file bytes beyond the cursor   open() of the next attempt aborts; writers truncate
-    3             the same, positions pending                         open() aborts them too, and reads stable ones only
-    4             committed or aborted, the transport knows which     open() waits for the outcome and reads it
-    5             committed, something not yet published              writers publish again when opened with the cursor
+    before 2, 2   open transaction, file bytes beyond cursor    open() of the next attempt aborts; writers cut off
+    3             the same, positions pending                   open() aborts them too, and reads stable ones only
+    4             committed or aborted, the transport knows     open() waits for the outcome and reads it
+    5             committed, something not yet published        writers publish it when opened with the cursor
 
-No other module knows this order. Whatever fails in 2, 3 or 4 is raised, and the task is opened anew from what is committed.
+No other module knows this order. Whatever fails in 2, 3 or 4 is raised, and the task is opened anew from what is
+committed.
 """
 
 from __future__ import annotations

@@ -48,8 +48,9 @@ class Counting:
                 counter(catalog.STAGE_OUTPUT, pipeline=pipeline, stage=s.id),
                 counter(catalog.STAGE_FILTERED, pipeline=pipeline, stage=s.id),
             )
-            for s in (*part.stages, *part.sources)
+            for s in part.stages
         }
+        self._dropped = {s.id: counter(catalog.STAGE_FILTERED, pipeline=pipeline, stage=s.id) for s in part.sources}
         self._latency = histogram(catalog.LATENCY, pipeline=pipeline)
         self._checkpoint_records = histogram(catalog.CHECKPOINT_RECORDS, pipeline=pipeline)
         self._durations: dict[str, tuple[Histogram, Histogram]] = {}
@@ -95,7 +96,7 @@ class Counting:
         """Follow the records from the entry: what a stage lets through is what its readers get."""
         entry_filtered = by.get((chain.entry, "filtered"), 0)
         if entry_filtered:
-            self._stages[chain.entry][2].add(entry_filtered)
+            self._dropped[chain.entry].add(entry_filtered)
         arriving = {chain.entry: records - entry_filtered - failed.get(chain.entry, 0)}
         names = []
         for stage in self._part.stages:

@@ -1,4 +1,4 @@
-"""Records that fail: what is said of them, and where they go. Policy depends on the error's class and the settings alone."""
+"""Records that fail: what is said of them, and where they go. Policy depends on classes and settings alone."""
 
 from __future__ import annotations
 
@@ -23,7 +23,8 @@ PHASES = {"source": "extract", "stage": "transform", "sink": "load"}
 class Failure:
     """One record that could not be processed.
 
-    `component` is where it failed, `entry` the source or batch stage that it came through. `message` is free of record contents; `detail` may hold some.
+    `component` is where it failed, `entry` the source or batch stage that it came through. `message` is free of record
+    contents; `detail` may hold some.
     """
 
     record: RawRecord
@@ -71,8 +72,8 @@ def _extract_error(value: Any, error: BaseException) -> ExtractError:
 
 
 def dead_letter(
-    failure: Failure, sink: ComponentConfig, pipeline: PipelineConfig, topic: str, partition: int, now_ms: int, attempt: int,
-    *, include_details: bool,
+    failure: Failure, sink: ComponentConfig, pipeline: PipelineConfig, topic: str, partition: int, now_ms: int,
+    attempt: int, *, include_details: bool,
 ) -> Row:  # fmt: skip
     """The row that keeps a failed record: its own key, value and headers, and where and why it failed.
 

@@ -1,8 +1,8 @@
 """Named points at which a test can make a process fail: `STREAMD_FAULT=point:action[:probability],…`.
 
-Points are named in `runtime/checkpoint.py` and `runtime/task.py`. Actions: `kill9`, `exception`, `sleep=SECONDS`, `stop`
-(SIGSTOP). The seed of the chance is `STREAMD_FAULT_SEED`, so that a schedule can be run again. Without the variable a
-point costs one attribute look-up and a comparison.
+Points are named in `runtime/checkpoint.py` and `runtime/task.py`. Actions: `kill9`, `exception`, `sleep=SECONDS`,
+`stop` (SIGSTOP). The seed of the chance is `STREAMD_FAULT_SEED`, so that a schedule can be run again. Without the
+variable a point costs one attribute look-up and a comparison.
 """
 
 from __future__ import annotations

@@ -1,4 +1,6 @@
-"""A batch through the chains of a part: fused functions, batch stages, writers, and what becomes of records that fail."""
+"""A batch through the chains of a part: fused functions, batch stages, writers, and what becomes of records that
+fail.
+"""
 
 from __future__ import annotations
 
@@ -77,7 +79,7 @@ class Process:
     @property
     def max_records(self) -> int:
         """How many records to read at once: as set, or fewer where a stage wants them even."""
-        wanted = [n for stage in self._stages.values() if (n := getattr(stage, "max_batch", None))]
+        wanted: list[int] = [n for stage in self._stages.values() if (n := getattr(stage, "max_batch", None))]
         return min([self._config.max_batch_records, *wanted])
 
     @property

@@ -182,7 +182,7 @@ class Task:
         for place, reader in self._readers.items():
             if place not in self._reads and not reader.ended:
                 read = reader.read(self._process.max_records, IDLE_WAIT)
-                self._reads[place] = group.create_task(read)  # type: ignore[arg-type]
+                self._reads[place] = group.create_task(read)
 
     async def _wait_for(self, reads: Iterable[asyncio.Task[Any]], timeout: float | None) -> None:
         """Return when a read is done, a commit is due, the time is over, or the task is to stop."""
@@ -250,11 +250,15 @@ class Task:
             self._metrics.gauge(catalog.SINK_BACKLOG, sink=sink, **self._place).set(writer.backlog)
 
     async def _close(self, orderly: bool) -> None:
-        """Release everything, bounded in time. After a failure the transaction is dropped, not aborted: `open` settles it."""
+        """Release everything, bounded in time. After a failure the transaction is dropped, not aborted: `open` settles
+        it.
+        """
         with suppress(TimeoutError):
             async with asyncio.timeout(CLOSE_TIMEOUT):
-                for opened in (*self._readers.values(), *self._writers.values()):
-                    await opened.close()
+                for reader in self._readers.values():
+                    await reader.close()
+                for writer in self._writers.values():
+                    await writer.close()
                 if hasattr(self, "_process"):
                     await self._process.close()
                 if orderly:

@@ -3,9 +3,9 @@
     - enrich: {file: users.csv, key: user_id, match: id, as: user}   # user: {"id": …, "name": …}
     - enrich: {file: rates.json, key: currency, match: code, fields: [rate], missing: drop}
 
-CSV files have a header line, or `columns`; their values, and so the keys, are text: a number is looked up by its digits.
-JSON files hold a list of objects, or one object a line. Without `as` the row's fields are set in the document itself. The
-file is read once, when the pipeline starts; relative paths start at the pipeline's folder.
+CSV files have a header line, or `columns`; their values, and so the keys, are text: a number is looked up by its
+digits. JSON files hold a list of objects, or one object a line. Without `as` the row's fields are set in the document
+itself. The file is read once, when the pipeline starts; relative paths start at the pipeline's folder.
 """
 
 from __future__ import annotations

@@ -1,11 +1,11 @@
 """Makes one record of each element of a list.
 
-    - flatten: items                       # {"order": 7, "items": [a, b]} → {"order": 7, "items": a}, {"order": 7, "items": b}
+    - flatten: items                       # {"o": 7, "items": [a, b]} → {"o": 7, "items": a}, {"o": 7, "items": b}
     - flatten: {list: items, as: item}     # the element under another name; `items` is gone
     - flatten: {list: items, only: true}   # the element itself, an object, is the document
 
-A record whose list is empty gives no record. A value that is not a list is an error of the record, and then no element of
-it goes on.
+A record whose list is empty gives no record. A value that is not a list is an error of the record, and then no element
+of it goes on.
 """
 
 from __future__ import annotations

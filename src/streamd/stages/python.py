@@ -6,10 +6,10 @@
         def __init__(self, percent: int): ...
         def process(self, batch: list[Record]) -> list[Record]: ...     # or async def
 
-`options` are the constructor's keyword arguments. `process` may change, drop and add records; what it returns goes on, in
-that order. `open()` and `close()`, plain or async, are called where they exist; each task has its own instance. Modules are
-found as Python finds them, and in the pipeline's folder. An exception fails the batch, which is then given record by record,
-so that only the guilty record fails: side effects of the first try may happen again.
+`options` are the constructor's keyword arguments. `process` may change, drop and add records; what it returns goes on,
+in that order. `open()` and `close()`, plain or async, are called where they exist; each task has its own instance.
+Modules are found as Python finds them, and in the pipeline's folder. An exception fails the batch, which is then given
+record by record, so that only the guilty record fails: side effects of the first try may happen again.
 """
 
 from __future__ import annotations

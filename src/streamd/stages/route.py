@@ -10,8 +10,9 @@
       - {from: region.eu, kafka: {topic: eu}}
       - {from: [region.us, region.rest], kafka: {topic: elsewhere}}
 
-Conditions are tried in the order written, and the first that holds takes the record; with `match: all` every output whose
-condition holds gets it. Records that no output takes, and those of an output that nobody reads, count as filtered.
+Conditions are tried in the order written, and the first that holds takes the record; with `match: all` every output
+whose condition holds gets it. Records that no output takes, and those of an output that nobody reads, count as
+filtered.
 """
 
 from __future__ import annotations

@@ -4,8 +4,8 @@
         eur: round(amount * 1.1, 2)
         address.country: upper(country)
 
-Fields are set in the order written, and an expression sees the fields set before it. A dotted name sets a field inside an
-object, which is made where it is missing.
+Fields are set in the order written, and an expression sees the fields set before it. A dotted name sets a field inside
+an object, which is made where it is missing.
 """
 
 from __future__ import annotations

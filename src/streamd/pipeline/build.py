@@ -1,0 +1,208 @@
+"""Pipelines built in Python: the same plan, tasks and checkpoints as from YAML, in the caller's event loop.
+
+    pipeline = Pipeline("orders", source=Orders(), sink=Printer()).filter(lambda order: order["amount"] > 50)
+    metrics = await pipeline.run()
+
+Sources, sinks and stages are own classes, or built-in ones by name: `Pipeline("p", {"file": {"path": "in.ndjson"}},
+"stdout")`,
+`.add_stage("set", {"eur": "round(amount * 1.1, 2)"})`. Own ones take and give values (usually dicts), not bytes.
+
+Delivery: exactly once between built-in sources and sinks that promise it. An own source cannot be read again, and an
+own sink gets each record once unless the process dies in between.
+"""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Awaitable, Callable, Mapping
+from dataclasses import dataclass
+from itertools import pairwise
+from pathlib import Path
+from typing import Any
+
+from streamd.component.model import Model
+from streamd.component.registry import Registry
+from streamd.component.spec import ComponentSpec, Kind
+from streamd.config.pipeline import ComponentConfig, ErrorPolicy, PipelineConfig, Place
+from streamd.config.service import ServiceConfig
+from streamd.observability import catalog
+from streamd.observability.metrics import MetricSet
+from streamd.pipeline.own import (
+    DataSink,
+    DataSource,
+    Function,
+    OwnSink,
+    OwnSource,
+    OwnStage,
+    PipelineStage,
+    add_fields,
+    change_each,
+    from_stage,
+    keep_where,
+)  # fmt: skip
+from streamd.plan.graph import build_plan
+from streamd.runtime.host import pipeline_context
+from streamd.runtime.inline import run_inline
+
+Named = str | Mapping[str, Mapping[str, Any]]
+
+
+@dataclass(frozen=True, slots=True)
+class PipelineMetrics:
+    """What a run did. `throughput` in records per second. Also readable as a mapping: `metrics["errors"]`."""
+
+    records_processed: int
+    records_filtered: int
+    errors: int
+    duration_seconds: float
+    throughput: float
+
+    def __getitem__(self, name: str) -> float:
+        if name not in self.__dataclass_fields__:
+            raise KeyError(name)
+        value: float = getattr(self, name)
+        return value
+
+
+class Pipeline:
+    """A linear pipeline: a source, stages in the order they are added, a sink.
+
+    `on_error`: `fail` (default: the run raises), `skip` (left out and counted), or an `ErrorPolicy`. `state_dir`:
+    where built-in components keep positions and logs.
+    """
+
+    def __init__(
+        self,
+        name: str,
+        source: DataSource | Named,
+        sink: DataSink | Named,
+        *,
+        on_error: str | ErrorPolicy = "fail",
+        batch_size: int = 500,
+        state_dir: str | Path = ".streamd",
+        kafka: Mapping[str, Any] | None = None,
+    ) -> None:
+        self.name = name
+        self._registry = Registry.default()
+        self._source = self._component("source", source)
+        self._sink = self._component("sink", sink)
+        self._stages: list[ComponentConfig] = []
+        self._policy = on_error if isinstance(on_error, ErrorPolicy) else ErrorPolicy(action=on_error)  # type: ignore[arg-type]
+        self._batch_size, self._state_dir, self._kafka = batch_size, Path(state_dir), kafka
+
+    def filter(self, keep: Function) -> Pipeline:
+        """Keep the records for which `keep(record)`, plain or async, is true."""
+        return self._own(keep_where(keep), "filter")
+
+    def transform(self, change: Function) -> Pipeline:
+        """Replace each record by `change(record)`, plain or async."""
+        return self._own(change_each(change), "transform")
+
+    def enrich(self, look_up: Function) -> Pipeline:
+        """Add the fields that `look_up(record)`, plain or async, gives as a mapping; None adds nothing."""
+        return self._own(add_fields(look_up), "enrich")
+
+    def add_stage(self, stage: PipelineStage | str, settings: Any = None) -> Pipeline:
+        """Add a stage: an own one, or a built-in one by name with the settings that YAML would give it."""
+        if isinstance(stage, str):
+            self._add(self._named("stage", stage, settings))
+            return self
+        return self._own(from_stage(stage), type(stage).__name__)
+
+    async def run(self, *, until_idle: bool = True) -> PipelineMetrics:
+        """Run until the source has ended, and with `until_idle` (default) also when an endless one is read for now.
+
+        Raises FatalError when a record fails that `on_error` does not forgive, or a component cannot work.
+        """
+        metrics = MetricSet()
+        began = time.perf_counter()
+        config = self._config()
+        service = ServiceConfig.model_validate({"state_dir": self._state_dir})
+        await run_inline(build_plan(config), pipeline_context(config, service), metrics, until_idle=until_idle)
+        return _figures(metrics, time.perf_counter() - began)
+
+    # How it is put together.
+
+    def _config(self) -> PipelineConfig:
+        chain = [self._source, *self._stages, self._sink]
+        linked = [_reading(one, before.id) for before, one in pairwise(chain)]
+        return PipelineConfig(
+            name=self.name,
+            sources=(self._source,),
+            stages=tuple(linked[:-1]),
+            sinks=(linked[-1],),
+            on_error=self._policy,
+            max_batch_records=self._batch_size,
+            kafka=self._cluster(),
+        )
+
+    def _cluster(self) -> Any:
+        if self._kafka is None:
+            return None
+        from streamd.transport.kafka.settings import KafkaSettings
+
+        return KafkaSettings.model_validate(self._kafka)
+
+    def _component(self, kind: Kind, given: Any) -> ComponentConfig:
+        if isinstance(given, DataSource):
+            spec = ComponentSpec(
+                "source", "read", Nothing, lambda _, context: OwnSource(given), decoded=True, replayable=False,
+                bounded=lambda config: True,
+            )  # fmt: skip
+        elif isinstance(given, DataSink):
+            spec = ComponentSpec("sink", "write", Nothing, lambda _, context: OwnSink(given), documents=True)
+        elif isinstance(given, str):
+            return self._named(kind, given, None)
+        elif isinstance(given, Mapping) and len(given) == 1:
+            [(name, settings)] = given.items()
+            return self._named(kind, name, settings)
+        else:
+            expected = "DataSource" if kind == "source" else "DataSink"
+            raise TypeError(f"{kind}: expected a {expected}, a name, or {{name: settings}}, got {type(given).__name__}")
+        return ComponentConfig(kind, kind, spec.name, Nothing(), spec, Place(f"<{self.name}>"))
+
+    def _named(self, kind: Kind, name: str, settings: Any) -> ComponentConfig:
+        spec = self._registry.get(kind, name)
+        if spec is None:
+            near = self._registry.suggest(kind, name)
+            raise ValueError(f"there is no {kind} {name!r}" + (f"; did you mean {near!r}?" if near else ""))
+        if spec.shorthand and (spec.shorthand_always or not isinstance(settings, Mapping)):
+            settings = {spec.shorthand: settings}
+        checked = spec.config.model_validate({} if settings is None else settings)
+        return ComponentConfig(kind if kind != "stage" else name, kind, name, checked, spec, Place(f"<{self.name}>"))
+
+    def _own(self, process: Callable[[Any], Awaitable[list[Any]]], name: str) -> Pipeline:
+        spec = ComponentSpec("stage", name, Nothing, lambda _, context: OwnStage(process), fused=False)
+        self._add(ComponentConfig(name, "stage", name, Nothing(), spec, Place(f"<{self.name}>")))
+        return self
+
+    def _add(self, stage: ComponentConfig) -> None:
+        taken = {one.id for one in self._stages} | {"source", "sink"}
+        number, name = 2, stage.id
+        while name in taken:
+            name, number = f"{stage.id}-{number}", number + 1
+        self._stages.append(ComponentConfig(name, "stage", stage.name, stage.settings, stage.spec, stage.place))
+
+
+class Nothing(Model):
+    """The settings of a component that is its own object."""
+
+    format: str = "object"
+
+
+def _reading(component: ComponentConfig, before: str) -> ComponentConfig:
+    return ComponentConfig(
+        component.id, component.kind, component.name, component.settings, component.spec, component.place, (before,)
+    )
+
+
+def _figures(metrics: MetricSet, seconds: float) -> PipelineMetrics:
+    totals = {family.name: int(sum(family.values)) for family in metrics.snapshot().families}
+    read = totals.get(catalog.SOURCE_RECORDS.name, 0)
+    return PipelineMetrics(
+        records_processed=read,
+        records_filtered=totals.get(catalog.STAGE_FILTERED.name, 0),
+        errors=totals.get(catalog.FAILED_RECORDS.name, 0),
+        duration_seconds=seconds,
+        throughput=read / seconds if seconds > 0 else 0.0,
+    )
