@@ -15,6 +15,7 @@ Document = dict[str, Any]
 _MODULES: Mapping[str, str] = {
     "json": "streamd.codecs.json",
     "ndjson": "streamd.codecs.json",
+    "pretty": "streamd.codecs.pretty",
     "csv": "streamd.codecs.csv",
     "text": "streamd.codecs.text",
     "bytes": "streamd.codecs.bytes",

@@ -1,0 +1,253 @@
+"""Writes records to files: JSON lines, CSV or lines of text, plain or compressed.
+
+Each task writes a file of its own: with several tasks the path needs `{partition}`; `{pipeline}` stands for the
+pipeline's name. Folders are made; a relative path begins at the folder of the pipeline's file. With `rotate` there is a
+row of numbered files (`orders-00000001.ndjson`), each of which appears under its name when it is full and committed.
+
+A file that is there already is appended to. CSV has a first row with `columns`, or the fields of the first record; a
+document with other fields is refused, one with fewer leaves them empty. Text writes the field `text`.
+
+```yaml
+sink:
+  file:
+    path: out/orders-{partition}.ndjson.gz
+    rotate: {size: 64MiB}
+```
+
+Delivery: exactly once: the file's length is part of the checkpoint, what lies behind it is cut off when a task starts.
+With `rotate` files appear only when they are committed; without it a reader may see lines that are cut off later.
+"""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Callable, Sequence
+from pathlib import Path
+from typing import Annotated, Any, Literal, Self, TypeVar
+
+import orjson
+from pydantic import BeforeValidator, Field, model_validator
+
+from streamd.codecs.csv import format_row, parse_header
+from streamd.codecs.json import encode
+from streamd.component.context import PipelineContext, TaskContext
+from streamd.component.model import Model
+from streamd.component.sink import Writer
+from streamd.component.spec import sink
+from streamd.errors import FatalError, LoadError
+from streamd.record import Row
+from streamd.transport.batching import Batch, Collected
+from streamd.transport.files.compression import Compression, CompressionSetting, compression_of
+from streamd.transport.files.output import Output
+from streamd.transport.files.rotation import Rotate, RotatedOutput
+
+R = TypeVar("R")
+
+
+def _format(value: object) -> object:
+    return "json" if value == "ndjson" else value
+
+
+class FileSinkConfig(Model):
+    """Settings of the file sink."""
+
+    path: str = Field(
+        min_length=1,
+        description="The file; {partition} and {pipeline} in it are filled in.",
+        examples=["out/orders-{partition}.ndjson"],
+    )
+    format: Annotated[Literal["json", "csv", "text"], BeforeValidator(_format)] = Field(
+        "json", description="What a line is: json (or ndjson), csv, or text.", examples=["csv"]
+    )
+    compression: CompressionSetting = Field(
+        "auto", description="How to compress; auto goes by the name's ending.", examples=["zstd"]
+    )
+    columns: tuple[str, ...] | None = Field(
+        None, min_length=1, description="With csv: the columns, in order.", examples=[["id", "amount"]]
+    )
+    delimiter: str = Field(
+        ",", min_length=1, max_length=1, description="With csv: what stands between values.", examples=[";"]
+    )
+    rotate: Rotate | None = Field(
+        None, description="When to begin a new file; without it there is one.", examples=[{"records": 100000}]
+    )
+    batch: Batch = Field(Batch(), description="When to write between checkpoints.", examples=[{"max_bytes": "4MiB"}])
+
+    @model_validator(mode="after")
+    def _fits_together(self) -> Self:
+        csv_only = {"columns", "delimiter"} & self.model_fields_set
+        if self.format != "csv" and csv_only:
+            raise ValueError(f"{', '.join(sorted(csv_only))}: only with format: csv, the format is {self.format}")
+        try:
+            _filled(self.path, "p", 0)
+        except (KeyError, IndexError, ValueError):
+            raise ValueError("path: expected only {partition} and {pipeline} in braces") from None
+        return self
+
+    @property
+    def documents(self) -> bool:
+        """Whether rows are to come as documents instead of bytes."""
+        return self.format == "csv"
+
+
+def _filled(path: str, pipeline: str, partition: int) -> str:
+    return path.format(pipeline=pipeline, partition=partition)
+
+
+@sink("file", config=FileSinkConfig, delivery="exactly once")
+class FileSink:
+    """Files, one per task or a row of them."""
+
+    def __init__(self, config: FileSinkConfig, context: PipelineContext) -> None:
+        self._config = config
+        self._context = context
+
+    async def prepare(self) -> None:
+        """Nothing: whether a file can be written shows when it is opened."""
+
+    async def open(self, task: TaskContext, cursor: Any) -> Writer:
+        """Open the task's file as the last checkpoint left it."""
+        config = self._config
+        if task.tasks > 1 and _filled(config.path, "p", 0) == _filled(config.path, "p", 1):
+            raise FatalError(
+                f"file sink: this pipeline has {task.tasks} tasks, and each writes its own file: put {{partition}} "
+                f"into the path, which is {config.path!r}"
+            )
+        name = Path(_filled(config.path, task.task.pipeline, task.task.partition)).expanduser()
+        path = self._context.base_dir.absolute() / name
+        compression = compression_of(path, config.compression)
+        writer = _FileWriter(config, self._context, _output(path, compression, config))
+        await writer.open(cursor)
+        return writer
+
+    async def close(self) -> None:
+        """Nothing is held between writers."""
+
+
+def _output(path: Path, compression: Compression, config: FileSinkConfig) -> Output | RotatedOutput:
+    if config.rotate is None:
+        return Output(path, compression)
+    return RotatedOutput(path, compression, config.rotate)
+
+
+class _FileWriter:
+    """One task's file. Lines are made at once, and written in a thread."""
+
+    def __init__(self, config: FileSinkConfig, context: PipelineContext, output: Output | RotatedOutput) -> None:
+        self._config = config
+        self._clock = context.clock
+        self._output = output
+        self._waiting = Collected(config.batch, context.clock)
+        # Lines on their way to the file: what a failed write leaves here is written first the next time.
+        self._moving: list[bytes] = []
+        self._columns = config.columns
+        self._running: asyncio.Future[Any] | None = None
+
+    async def open(self, cursor: Any) -> None:
+        """Open the file. `cursor` as `flush` gave it, or None."""
+        if self._columns is None and isinstance(cursor, dict) and cursor.get("columns"):
+            self._columns = tuple(cursor["columns"])
+        await self._in_thread(lambda: self._output.open(cursor))
+        if self._config.format == "csv" and self._columns is None and isinstance(self._output, Output):
+            first = b"" if self._output.empty else await self._in_thread(self._output.first_line)
+            self._columns = parse_header(first, self._config.delimiter) or None
+        self._set_header()
+
+    def write(self, rows: Sequence[Row]) -> list[tuple[int, Exception]]:
+        """Make lines of the rows. Refuses those that have no value, or do not fit the columns."""
+        refused: list[tuple[int, Exception]] = []
+        lines: list[bytes] = []
+        line_of = self._csv_line if self._config.format == "csv" else _json_line
+        if self._config.format == "text":
+            line_of = _text_line
+        for index, row in enumerate(rows):
+            try:
+                lines.append(line_of(row[1]))
+            except LoadError as error:
+                refused.append((index, error))
+        self._waiting.add(lines)
+        return refused
+
+    @property
+    def backlog(self) -> int:
+        """Bytes not yet written."""
+        return self._waiting.size + sum(map(len, self._moving))
+
+    async def drain(self) -> None:
+        """Write when there is a batch."""
+        if self._moving or self._waiting.due:
+            await self._write_out()
+
+    async def flush(self) -> Any:
+        """Write everything, have it on disk, and give the cursor."""
+        await self._write_out()
+        cursor: dict[str, Any] = await self._in_thread(lambda: self._output.sync(self._clock.now_ms()))
+        if self._columns is not None:
+            cursor["columns"] = list(self._columns)
+        return cursor
+
+    async def committed(self) -> None:
+        """Let full files appear."""
+        await self._in_thread(self._output.publish)
+
+    async def close(self) -> None:
+        """Close the file, once nothing is writing it."""
+        if self._running is not None:
+            await asyncio.wait((self._running,))
+            self._running.exception()
+        try:
+            await self._in_thread(self._output.close)
+        except Exception:
+            # The next start repairs what this left.
+            return
+
+    async def _write_out(self) -> None:
+        self._moving += self._waiting.take()
+        if self._moving:
+            await self._in_thread(lambda: self._output.write(self._moving))
+
+    async def _in_thread(self, work: Callable[[], R]) -> R:
+        """Run it in a thread to its end, also when the wait for it is cancelled; `close` waits for it then."""
+        running = asyncio.get_running_loop().run_in_executor(None, work)
+        self._running = running
+        result = await asyncio.shield(running)
+        self._running = None
+        return result
+
+    def _csv_line(self, value: Any) -> bytes:
+        document = _parsed(value) if isinstance(value, bytes) else value
+        if type(document) is not dict:
+            raise LoadError("the record is no document, expected fields for the columns of a CSV file")
+        if self._columns is None:
+            self._columns = tuple(document)
+            self._set_header()
+        if not document.keys() <= set(self._columns):
+            unknown = next(name for name in document if name not in self._columns)
+            raise LoadError(f"field {unknown!r} is not among the columns of the file: {', '.join(self._columns)}")
+        return format_row([document.get(name) for name in self._columns], self._config.delimiter) + b"\n"
+
+    def _set_header(self) -> None:
+        if self._config.format == "csv" and self._columns is not None:
+            self._output.header = format_row(self._columns, self._config.delimiter) + b"\n"
+
+
+def _json_line(value: Any) -> bytes:
+    if value.__class__ is bytes:
+        # Records that nobody changed come as they were read, and may be spread over lines.
+        return (value if b"\n" not in value else encode(_parsed(value))) + b"\n"
+    if value is None:
+        raise LoadError("the record has no value (a tombstone), which a file cannot hold")
+    return encode(value) + b"\n"
+
+
+def _parsed(value: bytes) -> Any:
+    try:
+        return orjson.loads(value)
+    except orjson.JSONDecodeError as error:
+        raise LoadError(f"the record is not JSON, from byte {error.pos} on") from None
+
+
+def _text_line(value: Any) -> bytes:
+    if not isinstance(value, bytes):
+        raise LoadError("the record has no value (a tombstone), which a file cannot hold")
+    return value + b"\n"
