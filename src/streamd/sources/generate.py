@@ -1,7 +1,7 @@
 """Makes records up: for trying pipelines, for tests and for load. The same settings always make the same records.
 
 Record number n (from 0, over all partitions) goes to partition n modulo `partitions`. `fields` are expressions; they
-see the fields above them, and the record's number as `_offset`. `random()` and `uuid()` in them follow from the seed and
+see the fields above them, and the record's number as `_offset`. `random()` and `uuid()` follow from the seed and
 the number, and `now()` is the record's time: a record that is made again is the same. `template` is a document in which
 texts may hold {_offset}, {_partition} and {_timestamp}; a text that is only one of these becomes the number.
 
