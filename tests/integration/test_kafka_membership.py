@@ -313,6 +313,81 @@ async def test_a_callback_that_fails_ends_the_membership(make_topic, join, group
         await node.member.start()
 
 
+async def test_giving_up_while_the_others_drain_holds_nobody_up(make_topic, join, group):
+    topic = await make_topic(partitions=2)
+    one, two = join(group, [topic]), join(group, [topic])
+    await one.member.start()
+    asked = asyncio.Event()
+    go_on = asyncio.Event()
+
+    async def drain() -> None:
+        asked.set()
+        await go_on.wait()
+
+    one.drain = drain
+    start = asyncio.create_task(two.member.start())
+    await asked.wait()
+    start.cancel()
+    began = time.monotonic()
+    with pytest.raises(asyncio.CancelledError):
+        await start
+    go_on.set()
+    await one.until(lambda a: len(a.numbers) == 2 and a.membership.generation > 1)
+    assert time.monotonic() - began < FAST["session.timeout.ms"] / 1000
+    assert two.member.membership is None
+
+
+async def test_a_coordination_that_breaks_down_begins_anew(make_topic, join, group):
+    topic = await make_topic(partitions=2)
+    node = join(group, [topic])
+    await node.member.start()
+    before = node.now.membership
+
+    async def broken(*arguments: Any) -> None:
+        raise RuntimeError("a bug in the client")
+
+    coordinator = node.member._coordinator
+    coordinator.ensure_active_group = broken
+    coordinator.request_rejoin()
+    await node.until(lambda a: a.membership != before)
+    assert node.now.rejoined
+    assert node.now.numbers == {0, 1}
+    assert node.revocations == 1
+
+
+async def test_a_member_outlives_its_coordinators_broker(kafka_cluster):
+    settings = KafkaSettings.model_validate(
+        {
+            "bootstrap": kafka_cluster.bootstrap,
+            "options": {
+                **FAST,
+                "session.timeout.ms": 20_000,
+                "rebalance.timeout.ms": 20_000,
+                "request.timeout.ms": 2000,
+            },
+        }
+    )
+    topic = f"test-{uuid.uuid4().hex[:12]}"
+    async with open_admin(settings) as admin:
+        await admin.create_topic(topic, 2)
+    node = Node(settings, f"group-{topic}", [topic])
+    await node.member.start()
+    try:
+        before = node.now.membership
+        broker = kafka_cluster.broker(node.member._coordinator.coordinator_id)
+        await asyncio.to_thread(broker.kill)
+        try:
+            await eventually(lambda: confirmed(node), 60)
+            assert node.member.membership is not None
+            assert node.member.membership.member_id == before.member_id
+        finally:
+            await asyncio.to_thread(broker.start)
+    finally:
+        await node.member.stop()
+        async with open_admin(settings) as admin:
+            await admin.delete_topics([topic])
+
+
 async def test_members_survive_a_restart_of_the_broker(tmp_path, caplog):
     caplog.set_level(logging.CRITICAL, "aiokafka")
     broker = KafkaBroker(tmp_path)

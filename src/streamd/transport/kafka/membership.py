@@ -38,6 +38,8 @@ HEARTBEAT = 2000
 ASSIGNED_LIMIT = 0.05
 # Seconds between two looks at the coordinator's errors; also proves that the supervisor's loop turns.
 _LOOK = 0.2
+# Seconds before a new start after coordination broke down.
+_PAUSE = 1.0
 # Seconds to leave the group in; after that the session has to run out.
 _LEAVE_TIMEOUT = 5.0
 
@@ -160,11 +162,8 @@ class GroupMember:
                     raise missing_topic(settings, topic)
         self._client = await connect(settings, f"join group {self.group}", "consumer")
         await self._client.set_topics(self.topics)
-        self._subscription = SubscriptionState()
-        self._subscription.register_fetch_waiters(set())
-        self._subscription.subscribe(set(self.topics))
         self._ended = asyncio.get_running_loop().create_future()
-        self._coordinator = _Coordinator(self)
+        self._subscribe()
         self._watch = asyncio.create_task(self._look(), name=f"group {self.group}")
         joined: asyncio.Future[Any] = asyncio.ensure_future(self._joined.wait())
         # One rebalance for the others to drain, one more in case that somebody joins meanwhile.
@@ -177,6 +176,12 @@ class GroupMember:
             self._ended.result()
         if not done:
             raise unreachable(settings, f"join group {self.group}", f"no assignment within {patience:g} s")
+
+    def _subscribe(self) -> None:
+        self._subscription = SubscriptionState()
+        self._subscription.register_fetch_waiters(set())
+        self._subscription.subscribe(set(self.topics))
+        self._coordinator = _Coordinator(self)
 
     async def wait(self) -> None:
         """Return when `stop` was called. Raises what ended the membership for good: AccessDeniedError, FatalError."""
@@ -195,7 +200,7 @@ class GroupMember:
         return before if self.membership == before else None
 
     async def leave(self) -> None:
-        """Leave the group, so that others get the partitions at once, and close. Drain first: `on_revoked` stays out."""
+        """Leave the group at once and close: others get the partitions. Drain first, `on_revoked` is not called."""
         await self.stop()
 
     async def stop(self) -> None:
@@ -220,12 +225,25 @@ class GroupMember:
             try:
                 self._coordinator.check_errors()
             except KafkaError as error:
+                if self._coordinator.finished:
+                    await self._begin_anew(error)
+                    continue
                 found = explain(error, self._settings, f"be a member of group {self.group}", group=self.group)
-                if not isinstance(found, TransientError) or self._coordinator.finished:
+                if not isinstance(found, TransientError):
                     self._end(found)
                     return
                 log.warning("group coordinator failed, trying again", group=self.group, error=str(found))
             await asyncio.sleep(_LOOK)
+
+    async def _begin_anew(self, error: KafkaError) -> None:
+        """aiokafka's coordination ended by an error that nobody foresaw: leave, and join as a new member."""
+        log.error("coordination of a group ended, joining anew", group=self.group, error=str(error))
+        broken = self._coordinator
+        if broken is not None:
+            await broken.shut()
+        await self.revoked()
+        await asyncio.sleep(_PAUSE)
+        self._subscribe()
 
     def _end(self, error: StreamdError) -> None:
         self._assignment = None
@@ -363,5 +381,7 @@ class _Coordinator(GroupCoordinator):  # type: ignore[misc]
         if self.member_id and self.coordinator_id is not None:
             with contextlib.suppress(KafkaError, OSError, TimeoutError):
                 async with asyncio.timeout(_LEAVE_TIMEOUT):
-                    await super()._send_req(LeaveGroupRequest(self.group_id, self.member_id))
+                    # On another connection: a broker answers the next request on one only after a join that it holds.
+                    leave = LeaveGroupRequest(self.group_id, self.member_id)
+                    await self._client.send(self.coordinator_id, leave, group=ConnectionGroup.DEFAULT)
         self.generation, self.member_id = -1, ""
