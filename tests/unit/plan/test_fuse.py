@@ -29,7 +29,7 @@ def compiled(tmp_path: Path) -> Callable[[str], Any]:
     async def compile_text(text: str) -> Any:
         config = load_pipeline_text(text, tmp_path / "p.yaml", Registry.default(), {}, ServiceConfig())
         plan = build_plan(config)
-        assembly = Assembly(plan, PipelineContext("app", "p", tmp_path, tmp_path))
+        assembly = Assembly(plan, PipelineContext("app", "p", tmp_path, tmp_path, config.kafka))
         await assembly.open()
         chains = {entry: chain for (_, entry), chain in assembly.chains.items()}
         return chains if len(chains) > 1 else next(iter(chains.values()))
