@@ -36,6 +36,7 @@ def worker() -> MetricSet:
     metrics.counter(catalog.STAGE_FILTERED, pipeline="orders", stage="big").add(60)
     metrics.counter(catalog.STAGE_OUTPUT, pipeline="orders", stage="big").add(37)
     metrics.counter(catalog.SINK_RECORDS, pipeline="orders", sink="out").add(37)
+    metrics.counter(catalog.SINK_RECORDS, pipeline="orders", sink="dlq").add(3)
     failed = {"pipeline": "orders", "component": "big", "error": "MissingFieldError"}
     metrics.counter(catalog.FAILED_RECORDS, phase="transform", **failed).add(3)
     metrics.counter(catalog.DEAD_LETTERS, **failed).add(3)
@@ -179,6 +180,7 @@ async def test_one_pipeline(serve: Serve, orders: Node):
     assert graph["big"]["inputs"] == ["in"]
     assert graph["out"]["totals"]["records"] == 37
     assert graph["dlq"]["kind"] == "dead_letter"
+    assert graph["dlq"]["totals"]["records"] == 3
     first, second = body["task_list"]
     assert first["seconds_since_progress"] == 2.0
     assert first["positions"] == {"in": 17}

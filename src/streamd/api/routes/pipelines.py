@@ -1,7 +1,8 @@
 """`GET /api/v1/pipelines` and `GET /api/v1/pipelines/{name}`: what each pipeline does right now.
 
 Rates are records per second over the last 10 s. Totals are since the node started, over all its tasks. Lag is in
-records (bytes, for files), null when no task knows it.
+records (bytes, for files), null when no task knows it. What goes out are records given to sinks; dead letters are not
+among them.
 """
 
 from __future__ import annotations
@@ -21,12 +22,11 @@ from streamd.observability.status import GraphNode, NodeStatus, PipelineStatus, 
 
 FIGURES = {
     "records_in": catalog.SOURCE_RECORDS,
-    "records_out": catalog.SINK_RECORDS,
     "records_filtered": catalog.STAGE_FILTERED,
     "records_failed": catalog.FAILED_RECORDS,
     "bytes_in": catalog.SOURCE_BYTES,
-    "bytes_out": catalog.SINK_BYTES,
 }
+SINK_FIGURES = {"records_out": catalog.SINK_RECORDS, "bytes_out": catalog.SINK_BYTES}
 OUTCOMES = {"records_skipped": catalog.SKIPPED_RECORDS, "dead_letters": catalog.DEAD_LETTERS}
 NODE_FIGURES = {
     "source": ("source", {"records": catalog.SOURCE_RECORDS, "bytes": catalog.SOURCE_BYTES}),
@@ -79,8 +79,16 @@ def _summary(context: ApiContext, pipeline: PipelineStatus) -> dict[str, Any]:
         "description": pipeline.description,
         "delivery": pipeline.delivery,
         "tasks": {"total": len(pipeline.tasks), **Counter(task.state for task in pipeline.tasks)},
-        "rates": {figure: _rate(context, metric, name) for figure, metric in FIGURES.items()},
-        "totals": {figure: _total(context, metric, name) for figure, metric in (FIGURES | OUTCOMES).items()},
+        "rates": {figure: _rate(context, metric, name) for figure, metric in FIGURES.items()}
+        | {
+            figure: _out(pipeline, context.rates.by(metric, "sink", pipeline=name))
+            for figure, metric in SINK_FIGURES.items()
+        },
+        "totals": {figure: _total(context, metric, name) for figure, metric in (FIGURES | OUTCOMES).items()}
+        | {
+            figure: int(_out(pipeline, context.source.metrics.by(metric, "sink", pipeline=name)))
+            for figure, metric in SINK_FIGURES.items()
+        },
         "lag": sum(lags) if lags else None,
         "latency_seconds": _latency(context, name),
         "restarts": pipeline.restarts,
@@ -99,9 +107,9 @@ def _details(context: ApiContext, status: NodeStatus, pipeline: PipelineStatus) 
         "graph": [_node(context, pipeline, node) for node in pipeline.graph],
         "task_list": [_task(status, task) for task in pipeline.tasks],
         "errors": {
-            "failed": metrics.by(catalog.FAILED_RECORDS, "error", pipeline=name),
-            "dead_letters": metrics.by(catalog.DEAD_LETTERS, "error", pipeline=name),
-            "skipped": metrics.by(catalog.SKIPPED_RECORDS, "error", pipeline=name),
+            "failed": _by_error(context, catalog.FAILED_RECORDS, name),
+            "dead_letters": _by_error(context, catalog.DEAD_LETTERS, name),
+            "skipped": _by_error(context, catalog.SKIPPED_RECORDS, name),
         },
         "checkpoints": {
             "total": _total(context, catalog.CHECKPOINTS, name),
@@ -135,6 +143,18 @@ def _rate(context: ApiContext, metric: Metric, pipeline: str) -> float:
 
 def _total(context: ApiContext, metric: Metric, pipeline: str) -> int:
     return int(context.source.metrics.totals(metric, pipeline=pipeline))
+
+
+def _out(pipeline: PipelineStatus, by_sink: dict[str, float]) -> float:
+    """The sum over the pipeline's sinks, without dead letters, which have the sinks' metrics as well."""
+    dead_letters = {node.id for node in pipeline.graph if node.kind == "dead_letter"}
+    return round(sum(value for sink, value in by_sink.items() if sink not in dead_letters), 3)
+
+
+def _by_error(context: ApiContext, metric: Metric, pipeline: str) -> dict[str, int]:
+    return {
+        error: int(records) for error, records in context.source.metrics.by(metric, "error", pipeline=pipeline).items()
+    }
 
 
 def _latency(context: ApiContext, pipeline: str) -> dict[str, float | None]:
