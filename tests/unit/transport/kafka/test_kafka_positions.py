@@ -1,0 +1,81 @@
+"""How positions and cursors become offsets and metadata, and are found again."""
+
+from __future__ import annotations
+
+import pytest
+
+from streamd.component.transaction import Committed
+from streamd.errors import FatalError
+from streamd.transport.kafka.positions import PositionBook
+
+
+def stored(book: PositionBook, positions, cursors=None):
+    """The group's offsets after a commit."""
+    commit = book.offsets(positions, cursors or {})
+    return {place: (offset, commit.metadata) for place, offset in commit.offsets.items()}
+
+
+def test_kafka_positions_are_offsets_and_the_rest_is_beside_them():
+    sources = {("orders", 3): "orders-topic", ("users", 3): "users-topic"}
+    group = stored(PositionBook(sources), {("orders", 3): 10, ("users", 3): 20, ("file", 3): {"at": 1}}, {"sink": [1]})
+    assert {place: offset for place, (offset, _) in group.items()} == {("orders-topic", 3): 10, ("users-topic", 3): 20}
+    assert PositionBook(sources).load(group) == Committed(
+        {("orders", 3): 10, ("users", 3): 20, ("file", 3): {"at": 1}}, {"sink": [1]}
+    )
+
+
+def test_nothing_committed_is_nothing():
+    assert PositionBook({("orders", 0): "t"}).load({("t", 0): (-1, "")}) == Committed()
+
+
+def test_an_offset_that_a_tool_has_set_is_taken():
+    book = PositionBook({("orders", 0): "t"})
+    group = stored(book, {("orders", 0): 10}, {"sink": 1})
+    group["t", 0] = (5, "")
+    assert PositionBook({("orders", 0): "t"}).load(group) == Committed({("orders", 0): 5})
+    group["t", 0] = (5, "somebody's note")
+    assert PositionBook({("orders", 0): "t"}).load(group) == Committed({("orders", 0): 5})
+
+
+def test_two_sources_of_one_topic_keep_a_position_each():
+    sources = {("a", 0): "t", ("b", 0): "t"}
+    group = stored(PositionBook(sources), {("a", 0): 10, ("b", 0): 7})
+    assert group["t", 0][0] == 7, "tools see the one that is behind"
+    assert PositionBook(sources).load(group).positions == {("a", 0): 10, ("b", 0): 7}
+
+
+def test_a_commit_holds_all_positions_known():
+    sources = {("a", 0): "s", ("b", 0): "t"}
+    book = PositionBook(sources)
+    book.load(stored(PositionBook(sources), {("a", 0): 1, ("b", 0): 2}))
+    group = stored(book, {("a", 0): 5})
+    assert {place: offset for place, (offset, _) in group.items()} == {("s", 0): 5, ("t", 0): 2}
+
+
+def test_the_newest_text_counts():
+    """A source that was away for a while has an old one beside its offset."""
+    book = PositionBook({("a", 0): "s", ("b", 0): "t"})
+    both = stored(book, {("a", 0): 1, ("b", 0): 1}, {"sink": "old"})
+    alone = PositionBook({("a", 0): "s"})
+    alone.load({("s", 0): both["s", 0]})
+    group = {**both, **stored(alone, {("a", 0): 2}, {"sink": "new"})}
+    loaded = PositionBook({("a", 0): "s", ("b", 0): "t"}).load(group)
+    assert loaded == Committed({("a", 0): 2, ("b", 0): 1}, {"sink": "new"})
+
+
+@pytest.mark.parametrize("position", [-1, "5", None, 1.5, True])
+def test_a_kafka_position_is_an_offset(position):
+    with pytest.raises(FatalError, match="offset ≥ 0"):
+        PositionBook({("a", 0): "t"}).offsets({("a", 0): position}, {})
+
+
+def test_a_text_that_no_broker_takes_is_an_error():
+    with pytest.raises(FatalError, match="4096"):
+        PositionBook({("a", 0): "t"}).offsets({("a", 0): 1}, {"sink": "x" * 4096})
+
+
+def test_a_document_holds_everything():
+    book = PositionBook({})
+    document = book.document({("file", 0): {"at": 1}}, {"sink": 1})
+    assert PositionBook({}).load_document(document) == Committed({("file", 0): {"at": 1}}, {"sink": 1})
+    assert PositionBook({}).load_document(None) == Committed()
