@@ -106,9 +106,10 @@ class _Interpreter:
                 return self.value(yes) if self.value(test) else self.value(no)
             case Display(shape, items):
                 shapes: dict[str, Callable[[Any], Any]] = {"list": list, "tuple": tuple, "set": set}
-                return shapes[shape](self.value(item) for item in items)
+                return shapes[shape]([self.value(item) for item in items])
             case Object(entries):
-                return {self.value(key): self.value(value) for key, value in entries}
+                pairs = [(self.value(key), self.value(value)) for key, value in entries]
+                return dict(pairs)  # all are read before one of them proves to be no key
             case Text(parts):
                 return self._paid("".join(part if isinstance(part, str) else self._piece(part) for part in parts))
             case Loop():

@@ -43,7 +43,7 @@ from streamd.expr.paths import MISSING, get_path, has_path
 if TYPE_CHECKING:
     from streamd.expr.expression import Resolver
 
-BUILTINS = frozenset({"abs", "all", "any", "len", "max", "min", "round", "str", "sum"})
+BUILTINS = frozenset({"abs", "all", "any", "ascii", "format", "len", "max", "min", "repr", "round", "str", "sum"})
 MAX_ADDITIONS = 16  # of values of unknown type: more of them could make a text many times as long as the record
 _OPERATORS: dict[str, type[ast.operator]] = {
     "+": ast.Add,
@@ -65,6 +65,7 @@ _COMPARE: dict[str, type[ast.cmpop]] = {
     "is": ast.Is,
     "is not": ast.IsNot,
 }
+_CONVERSIONS = {"s": "str", "r": "repr", "a": "ascii"}
 _UNARY: dict[str, type[ast.unaryop]] = {"-": ast.USub, "+": ast.UAdd, "not": ast.Not}
 
 
@@ -111,15 +112,8 @@ class _Writer(Loops):
                 return self._binary(node)
             case Logic(operator, values):
                 return ast.BoolOp(ast.And() if operator == "and" else ast.Or(), [self.write(value) for value in values])
-            case Compare(first, rest):
-                if _is_closed(first):  # Python warns of `5 is None`
-                    rest = tuple(
-                        (operator.replace("is not", "!=").replace("is", "=="), value) for operator, value in rest
-                    )
-                operators = [_COMPARE[operator]() for operator, _ in rest]
-                return ast.Compare(
-                    self.write(first), operators, [self._operand(operator, value) for operator, value in rest]
-                )
+            case Compare():
+                return self._compare(node)
             case Choice(test, yes, no):
                 return ast.IfExp(self.write(test), self.write(yes), self.write(no))
             case Display(shape, items):
@@ -171,6 +165,17 @@ class _Writer(Loops):
         value = self.write(node.value)
         return ast.Subscript(self.paid(value), ast.Slice(lower, upper, step), ast.Load())
 
+    def _compare(self, node: Compare) -> ast.expr:
+        operators, operands = [], []
+        left = node.first
+        for operator, right in node.rest:
+            if operator in ("is", "is not") and _is_closed(left):  # Python warns of `5 is None`
+                operator = "==" if operator == "is" else "!="
+            operators.append(_COMPARE[operator]())
+            operands.append(self._operand(operator, right))
+            left = right
+        return ast.Compare(self.write(node.first), operators, operands)
+
     def _operand(self, operator: str, node: Node) -> ast.expr:
         """The right side of a comparison; `in` reads it from end to end."""
         written = self.write(node)
@@ -211,6 +216,7 @@ class _Writer(Loops):
                     parts.append(ast.FormattedValue(next(remaining), conversion, spec))
             return self.paid(ast.JoinedStr(parts))
         template = ast.Constant("".join(_template(part) for part in node.parts))
+        values = [_formatted(piece, value) for piece, value in zip(pieces, values, strict=True)]
         return self.paid(ast.Call(ast.Attribute(template, "format", ast.Load()), values, []))
 
     def _call(self, node: Call) -> ast.expr:
@@ -297,4 +303,13 @@ def _fits_f_string(node: Text, values: list[ast.expr]) -> bool:
 def _template(part: str | Piece) -> str:
     if isinstance(part, str):
         return part.replace("{", "{{").replace("}", "}}")
-    return "{" + (f"!{part.conversion}" if part.conversion else "") + (f":{part.spec}" if part.spec else "") + "}"
+    return "{}" if part.spec or part.conversion is None else f"{{!{part.conversion}}}"
+
+
+def _formatted(piece: Piece, value: ast.expr) -> ast.expr:
+    """A value formatted before the next one is read, as in an f-string."""
+    if not piece.spec:
+        return value
+    if piece.conversion is not None:
+        value = ast.Call(load(_CONVERSIONS[piece.conversion]), [value], [])
+    return ast.Call(load("format"), [value, ast.Constant(piece.spec)], [])

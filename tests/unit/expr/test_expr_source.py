@@ -150,8 +150,10 @@ def test_precedence_holds_whatever_the_resolver_gives() -> None:
 
 def test_builtins_called_by_name_are_builtins() -> None:
     called = set()
-    for name in BUILTINS:
-        text = f"{name}(a)"
+    for text in [
+        *(f"{name}(a)" for name in BUILTINS - {"ascii", "format", "repr"}),
+        'f"\'{a!r:>3}{a!a:>3}"',
+    ]:
         tree = ast.parse(source(text))
         called |= {
             node.func.id for node in ast.walk(tree) if isinstance(node, ast.Call) and isinstance(node.func, ast.Name)
