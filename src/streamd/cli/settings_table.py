@@ -3,12 +3,12 @@
 from __future__ import annotations
 
 import types
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Annotated, Any, Literal, Union, get_args, get_origin
 
-from pydantic import BaseModel, SecretStr
+from pydantic import BaseModel, SecretStr, WithJsonSchema
 from pydantic.fields import FieldInfo
 
 from streamd.component.fields import (
@@ -18,6 +18,8 @@ from streamd.component.fields import (
     parse_field_path,
     parse_size,
 )
+from streamd.config.json_schema import fits
+from streamd.config.scalars import inline_yaml
 
 _BY_VALIDATOR = {
     parse_duration: "duration",
@@ -37,6 +39,16 @@ _BY_TYPE = {
 }
 
 
+_BY_SCHEMA_TYPE = {
+    "string": "text",
+    "integer": "whole number",
+    "number": "number",
+    "boolean": "true or false",
+    "array": "list",
+    "object": "mapping",
+}
+
+
 @dataclass(frozen=True, slots=True)
 class Setting:
     """One setting. `name` is dotted for settings within settings; `default` is None where it is required."""
@@ -52,9 +64,9 @@ def settings(model: type[BaseModel], prefix: str = "") -> Iterator[Setting]:
     """All settings of a model, those of models within it after their own."""
     for name, info in model.model_fields.items():
         full = prefix + (info.alias or name)
-        default = None if info.is_required() else _default(info, name)
-        example = _yaml(info.examples[0]) if info.examples else ""
         type_name = _type(info.annotation, tuple(info.metadata))
+        default = None if info.is_required() else _default(info, type_name)
+        example = inline_yaml(info.examples[0]) if info.examples else ""
         yield Setting(full, type_name, default, info.description or "", example)
         for inner in _models(info.annotation):
             if inner is not model:
@@ -68,6 +80,9 @@ def _type(annotation: Any, metadata: tuple[Any, ...] = ()) -> str:
         known = _BY_VALIDATOR.get(getattr(mark, "func", None))  # type: ignore[arg-type]
         if known is not None:
             return known
+    for mark in metadata:
+        if isinstance(mark, WithJsonSchema) and mark.json_schema is not None:
+            return _schema_type(mark.json_schema)
     origin, arguments = get_origin(annotation), get_args(annotation)
     if origin is Annotated:
         return _type(arguments[0], arguments[1:])
@@ -86,22 +101,33 @@ def _type(annotation: Any, metadata: tuple[Any, ...] = ()) -> str:
     return _BY_TYPE.get(annotation, getattr(annotation, "__name__", "any value"))
 
 
+def _schema_type(schema: Mapping[str, Any]) -> str:
+    """The type of a field that says itself how it is written."""
+    if "anyOf" in schema:
+        return " or ".join(dict.fromkeys(_schema_type(member) for member in schema["anyOf"]))
+    if "enum" in schema:
+        return " or ".join(f"`{choice}`" for choice in schema["enum"])
+    return _BY_SCHEMA_TYPE.get(str(schema.get("type")), "any value")
+
+
 def _models(annotation: Any) -> list[type[BaseModel]]:
     if isinstance(annotation, type) and issubclass(annotation, BaseModel):
         return [annotation]
     return [model for argument in get_args(annotation) for model in _models(argument)]
 
 
-def _default(info: FieldInfo, name: str) -> str:
+def _default(info: FieldInfo, type_name: str) -> str:
     value = info.get_default(call_default_factory=True, validated_data={})
-    if value is None or isinstance(value, BaseModel):
+    if value is None or isinstance(value, BaseModel) or (isinstance(value, dict | list | tuple) and not value):
         return ""
-    validators = {getattr(mark, "func", None) for mark in info.metadata}
-    if parse_duration in validators:
+    if isinstance(value, float) and type_name.startswith("duration"):
         return duration_text(value)
-    if parse_size in validators:
+    if isinstance(value, int) and type_name.startswith("size"):
         return size_text(value)
-    return _yaml(value)
+    written = [mark.json_schema for mark in info.metadata if isinstance(mark, WithJsonSchema)]
+    if any(schema is not None and not fits(schema, value) for schema in written):
+        return ""
+    return inline_yaml(str(value) if isinstance(value, Path) else value)
 
 
 def duration_text(seconds: float) -> str:
@@ -118,14 +144,3 @@ def size_text(size: int) -> str:
         if size >= length and size % length == 0:
             return f"{size // length}{unit}"
     return str(size)
-
-
-def _yaml(value: Any) -> str:
-    """A value in YAML's flow style, on one line."""
-    if isinstance(value, bool):
-        return str(value).lower()
-    if isinstance(value, dict):
-        return "{" + ", ".join(f"{key}: {_yaml(item)}" for key, item in value.items()) + "}"
-    if isinstance(value, list | tuple | set | frozenset):
-        return "[" + ", ".join(_yaml(item) for item in value) + "]"
-    return "null" if value is None else str(value)

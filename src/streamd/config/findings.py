@@ -109,7 +109,7 @@ def _word(finding: Finding, message: str) -> None:
         if message.startswith(start):
             finding.wanted = message.removeprefix(start)
             return
-    finding.text = message[:1].lower() + message[1:]
+    finding.text = message[0].lower() + message[1:] if message[1:2].islower() else message
 
 
 def _union(location: Location, path: Location) -> tuple[Location, int | str] | None:

@@ -20,6 +20,15 @@ from streamd.config.service import ServiceConfig
 
 Schema = dict[str, Any]
 
+_PYTHON_TYPES: Mapping[str, tuple[type, ...]] = {
+    "string": (str,),
+    "integer": (int,),
+    "number": (int, float),
+    "boolean": (bool,),
+    "array": (list, tuple),
+    "object": (dict,),
+    "null": (type(None),),
+}
 _DIALECT = "http://json-schema.org/draft-07/schema#"
 _SUBSTITUTION: Schema = {"type": "string", "pattern": r"\$\{"}
 _ID: Schema = {"type": "string", "pattern": "^[A-Za-z_][A-Za-z0-9_-]*$", "description": "Name within the pipeline."}
@@ -173,11 +182,23 @@ def _substitutable(schema: Any) -> Any:
             inner[key] = _substitutable(value)
         elif key != "title":
             inner[key] = value
+    if "default" in inner and not fits(inner, inner["default"]):
+        del inner["default"]  # it is written in the model as checking leaves it, not as a user writes it
     closed = inner.get("type") in ("integer", "number", "boolean") or "enum" in inner or "const" in inner
     if closed or (inner.get("type") == "string" and inner.keys() & {"pattern", "maxLength", "format"}):
         notes = {key: inner.pop(key) for key in ("description", "default", "examples") if key in inner}
         return {"anyOf": [inner, _SUBSTITUTION], **notes}
     return inner
+
+
+def fits(schema: Mapping[str, Any], value: Any) -> bool:
+    """Whether a value is of one of the types, and one of the choices, that a simple schema allows."""
+    if "anyOf" in schema:
+        return any(fits(member, value) for member in schema["anyOf"])
+    if "enum" in schema or "const" in schema:
+        return value in schema.get("enum", (schema.get("const"),))
+    wanted = schema.get("type")
+    return wanted is None or type(value) in _PYTHON_TYPES.get(str(wanted), ())
 
 
 def _key(model: type[BaseModel], field: str) -> str:

@@ -11,7 +11,7 @@ from pydantic.fields import FieldInfo
 
 from streamd.config.diagnostics import did_you_mean, nearest, one_of
 from streamd.config.findings import Finding, Location, findings, known_fields, models_in
-from streamd.config.scalars import character_index
+from streamd.config.scalars import character_index, inline_yaml
 from streamd.config.source_file import is_secret_name
 from streamd.config.yaml_nodes import Document, Mapping, Node, Scalar, Sequence
 
@@ -160,7 +160,7 @@ class Check(Generic[M]):
         info = known_fields(self.model, finding.path).get(finding.name)
         expected = (info.description or "") if info is not None else ""
         if info is not None and info.examples:
-            expected = f"{expected} Example: `{finding.name}: {info.examples[0]}`".strip()
+            expected = f"{expected} Example: `{finding.name}: {inline_yaml(info.examples[0])}`".strip()
         self.document.report("missing-key", f"{name} is missing", finding.key, expected)
 
     def _report_value(self, finding: Finding) -> None:

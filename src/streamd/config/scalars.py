@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import re
-from typing import TypeAlias
+from typing import Any, TypeAlias
+
+import yaml
 
 ScalarValue: TypeAlias = str | int | float | bool | None
 
@@ -60,6 +62,12 @@ def resolve_plain(text: str) -> ScalarValue:
     if infinite is not None:
         return float("-inf") if infinite["sign"] == "-" else float("inf")
     return float("nan") if text in _NAN else text
+
+
+def inline_yaml(value: Any) -> str:
+    """A value as YAML on one line, for examples: {ca: /etc/ca.pem}."""
+    text: str = yaml.safe_dump(value, default_flow_style=True, width=10_000, sort_keys=False, allow_unicode=True)
+    return text.removesuffix("\n").removesuffix("\n...")
 
 
 def character_index(raw: str, text: str, style: str | None, offset: int) -> int:

@@ -13,12 +13,13 @@ from streamd.config.yaml_nodes import Document, Scalar
 _DEFAULT_ID = {"source": "source", "sink": "sink"}
 
 
-def assign_ids(document: Document, shapes: Sequence[Shape]) -> None:
+def assign_ids(document: Document, shapes: Sequence[Shape]) -> bool:
     """Give every component an id: its own, or `source`, `sink` or the stage's name, numbered where taken.
 
-    An id that is used twice is reported.
+    An id that is used twice is reported, and False returned.
     """
     taken: dict[str, Shape] = {}
+    unique = True
     for shape in shapes:
         if shape.explicit_id is None:
             continue
@@ -27,6 +28,7 @@ def assign_ids(document: Document, shapes: Sequence[Shape]) -> None:
             first = taken[shape.id].explicit_id
             line = document.source.place(first[1].start).line if first is not None else 0
             message = f"id `{shape.id}` is used twice; it is first defined at line {line}"
+            unique = False
             document.report("duplicate-id", message, node, help="ids name one source, stage or sink of the pipeline")
         else:
             taken[shape.id] = shape
@@ -34,6 +36,7 @@ def assign_ids(document: Document, shapes: Sequence[Shape]) -> None:
         if shape.explicit_id is None:
             shape.id = free_id(_DEFAULT_ID.get(shape.kind, shape.name), taken)
             taken[shape.id] = shape
+    return unique
 
 
 def free_id(wanted: str, taken: Iterable[str]) -> str:
