@@ -3,15 +3,17 @@
 from __future__ import annotations
 
 import platform
+from importlib.metadata import version as installed_version
 
 from aiohttp import web
 
-from streamd import __version__
 from streamd.api.answers import Answer, json_answer
+
+VERSION = installed_version("streamd")
 
 
 async def version(_request: web.Request) -> Answer:
-    return json_answer({"name": "streamd", "version": __version__, "python": platform.python_version(), "api": "v1"})
+    return json_answer({"name": "streamd", "version": VERSION, "python": platform.python_version(), "api": "v1"})
 
 
 ROUTES = (web.get("/api/v1/version", version),)
