@@ -71,9 +71,25 @@ def connect(path: Path, *, busy_timeout: float = BUSY_DEADLINE) -> sqlite3.Conne
 
 
 def _create(path: Path) -> None:
-    """Make the file readable by its owner alone; SQLite gives its side files the same mode."""
+    """Make the file readable by its owner alone; SQLite gives its side files the same mode.
+
+    A file that SQLite may have open is never opened here: closing any descriptor of it would drop all POSIX locks that
+    this process holds on it (https://www.sqlite.org/howtocorrupt.html), and another process would delete the
+    write-ahead log under it. So it is made under another name and linked into place.
+    """
     try:
-        os.close(os.open(path, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o600))
+        if path.exists():
+            if not os.access(path, os.R_OK | os.W_OK):
+                raise AccessDeniedError(f"cannot write the embedded log {path}: no permission to read and write it")
+            return
+        fresh = path.with_name(f".{path.name}.{os.getpid()}-{os.urandom(6).hex()}")
+        os.close(os.open(fresh, os.O_RDWR | os.O_CREAT | os.O_EXCL | os.O_CLOEXEC, 0o600))
+        try:
+            os.link(fresh, path)
+        finally:
+            fresh.unlink()
+    except FileExistsError:
+        return
     except FileNotFoundError:
         raise NotFoundError(f"cannot open the embedded log {path}: its folder does not exist") from None
     except OSError as error:
