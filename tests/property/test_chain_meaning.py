@@ -1,4 +1,4 @@
-"""A compiled chain means what its stages mean one by one: random pipelines over random documents, against a plain model."""
+"""A compiled chain means what its stages mean one by one: random pipelines and documents, against a plain model."""
 
 from __future__ import annotations
 
@@ -21,7 +21,17 @@ from streamd.record import SourceRecord
 from streamd.runtime.assembly import compile_chains
 
 FIELDS = ("a", "b", "c", "type")
-EXPRESSIONS = ("a + 1", "b * 2", "a > 1", "get(c, 0) + 1", "has(b)", 'type != "x" and a > 0', "a if has(a) else 0", "[a, b]", "null")
+EXPRESSIONS = (
+    "a + 1",
+    "b * 2",
+    "a > 1",
+    "get(c, 0) + 1",
+    "has(b)",
+    'type != "x" and a > 0',
+    "a if has(a) else 0",
+    "[a, b]",
+    "null",
+)
 CONDITIONS = ("a > 1", "has(b)", 'type != "x" and a > 0', "get(c, 5) > 2", "b == b", "not has(c)")
 
 field = st.sampled_from(FIELDS)

@@ -154,6 +154,9 @@ class Task:
             self.id, self._transaction, self._readers, self._writers, self._metrics, self._clock,
             timeout=self._assembly.checkpoint_timeout,
         )  # fmt: skip
+        if any(place not in committed.positions for place in self._readers):
+            # Where a task began must not depend on when it is asked again: `start: latest` would skip what came since.
+            await self._checkpoint.commit()
         self.last_progress = self._last_commit = self._clock.monotonic()
         self.state = "running"
 

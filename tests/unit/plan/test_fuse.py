@@ -13,8 +13,8 @@ from streamd.component.context import PipelineContext
 from streamd.component.registry import Registry
 from streamd.config.load import load_pipeline_text
 from streamd.config.service import ServiceConfig
-from streamd.plan.graph import build_plan
 from streamd.plan.fuse import Chain
+from streamd.plan.graph import build_plan
 from streamd.record import Record, SourceRecord
 from streamd.runtime.assembly import Assembly
 
@@ -104,8 +104,8 @@ async def test_a_short_circuit_does_not_need_the_field_behind_it(compiled: Any) 
 
 @pytest.mark.parametrize(
     ("value", "owner"),
-    [(b"{", "source"), (b"[1]", "source"), (b"null", "source"), (None, "source"), (b"\xff", "source"), ({"type": "a"}, "filter"),
-     ({"type": "a", "amount": "x"}, "filter"), ({"type": "a", "amount": 1e400}, "source")],
+    [(b"{", "source"), (b"[1]", "source"), (b"null", "source"), (None, "source"), (b"\xff", "source"),
+     ({"type": "a"}, "filter"), ({"type": "a", "amount": "x"}, "filter"), ({"type": "a", "amount": 1e400}, "source")],
 )  # fmt: skip
 async def test_a_bad_record_fails_alone_and_names_the_component(compiled: Any, value: Any, owner: str) -> None:
     chain = await compiled(W1)
@@ -256,7 +256,10 @@ async def test_batch_stage_splits_the_chain(compiled: Any, tmp_path: Path) -> No
 
 
 async def test_tombstones_are_errors_unless_told(compiled: Any) -> None:
-    text = "name: p\nkafka: {bootstrap: 'localhost:1'}\nsource: {kafka: {topic: in%s}}\nstages: [{filter: n > 1}]\nsink: {kafka: {topic: out}}\n"
+    text = (
+        "name: p\nkafka: {bootstrap: 'localhost:1'}\nsource: {kafka: {topic: in%s}}\n"
+        "stages: [{filter: n > 1}]\nsink: {kafka: {topic: out}}\n"
+    )
     _, failed, _ = run(await compiled(text % ""), [record(None)])
     assert len(failed) == 1
     [rows], failed, _ = run(await compiled(text % ", tombstones: forward"), [record(None)])
