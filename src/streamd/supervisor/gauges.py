@@ -5,9 +5,9 @@ from __future__ import annotations
 import hashlib
 import platform
 from collections import Counter
+from importlib.metadata import version
 from typing import get_args
 
-from streamd import __version__
 from streamd.config.pipeline import PipelineConfig
 from streamd.observability import catalog
 from streamd.observability.metrics import MetricSet
@@ -21,7 +21,7 @@ class NodeGauges:
     def __init__(self, metrics: MetricSet) -> None:
         self._metrics = metrics
         measure_process(metrics, "supervisor")
-        metrics.gauge(catalog.BUILD_INFO, version=__version__, python=platform.python_version()).set(1)
+        metrics.gauge(catalog.BUILD_INFO, version=version("streamd"), python=platform.python_version()).set(1)
 
     def introduce(self, config: PipelineConfig) -> None:
         """A pipeline is there, in a new version perhaps."""
