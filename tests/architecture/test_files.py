@@ -17,7 +17,7 @@ NO_JOB = {"utils", "util", "helpers", "helper", "common", "base", "manager", "mi
 PUBLIC_HOSTS = re.compile(
     r"(localhost|127\.0\.0\.1|0\.0\.0\.0|\[?::1\]?|[a-z-]+"  # a single word is a service of the compose file
     r"|([a-z0-9-]+\.)*example(\.(com|org|net))?|([a-z0-9-]+\.)*(test|invalid)"
-    r"|([a-z0-9-]+\.)*(python|apache|json-schema|w3|keepachangelog|semver|yaml|opencontainers|rfc-editor)\.(org|com)"
+    r"|([a-z0-9-]+\.)*(python|apache|json-schema|w3|keepachangelog|semver|yaml|opencontainers|rfc-editor|sqlite)\.(org|com)"
     r"|(www\.)?github\.com|maven\.apache\.org|prometheus\.io|kubernetes\.io|docs\.astral\.sh)"
 )
 URL = re.compile(r"\b(?:https?|postgresql|kafka)://(?:[^/\s\"'`@]+@)?(\[[0-9A-Fa-f:.]+\]|[A-Za-z0-9._-]+)")
