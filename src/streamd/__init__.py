@@ -4,11 +4,12 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, Any
 
+from streamd.version import __version__
+
 if TYPE_CHECKING:
     from streamd.pipeline import DataSink, DataSource, Pipeline, PipelineStage, StreamProcessor
     from streamd.record import Record
 
-__version__ = "0.1.0"
 __all__ = ["DataSink", "DataSource", "Pipeline", "PipelineStage", "Record", "StreamProcessor", "__version__"]
 
 
