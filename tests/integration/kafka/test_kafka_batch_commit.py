@@ -47,7 +47,7 @@ async def test_a_stranger_cannot_commit_positions(make_topic, bench):
     ours = bench.batch_commit(await make_topic())
     ours.update_membership(Membership(bench.group, "stranger", 3))
     await ours.open()
-    with pytest.raises(FencedError, match="UNKNOWN_MEMBER_ID|ILLEGAL_GENERATION"):
+    with pytest.raises(FencedError, match=r"UNKNOWN_MEMBER_ID|ILLEGAL_GENERATION"):
         await commit(ours, 1)
 
 

@@ -8,11 +8,10 @@ import os
 import pytest
 from aiokafka import AIOKafkaProducer
 
-from integration.kafka.workbench import commit, read_to_end, read_until, settled
+from integration.kafka.workbench import commit, read_to_end, read_until, settled, until
 from services.kafka import produce
 from streamd.errors import FatalError, NotFoundError, PositionLostError
 from streamd.transport.kafka.client import EARLIEST, LATEST
-from streamd.transport.kafka.reader import PartitionReader
 
 pytestmark = pytest.mark.kafka
 
@@ -126,18 +125,11 @@ async def test_a_waiting_read_returns_as_soon_as_a_record_is_there(kafka, make_t
     topic = await make_topic()
     reader = bench.reader(topic, max_wait_ms=10_000)
     waiting = asyncio.create_task(reader.read(10, 30))
-    assert await reader_is_polling(reader)
+    await until(lambda: reader._fetch)
     began = asyncio.get_running_loop().time()
     await produce(kafka.bootstrap, topic, [b"now"])
     assert [r.value for r in await waiting] == [b"now"]
     assert asyncio.get_running_loop().time() - began < 5, "the poll itself would have taken 10 s"
-
-
-async def reader_is_polling(reader: PartitionReader) -> bool:
-    async with asyncio.timeout(10):
-        while reader._fetch is None:
-            await asyncio.sleep(0)
-    return True
 
 
 async def test_a_cancelled_read_loses_nothing(kafka, make_topic, bench):
@@ -145,7 +137,7 @@ async def test_a_cancelled_read_loses_nothing(kafka, make_topic, bench):
     reader = bench.reader(topic, max_wait_ms=100)
     for number in range(5):
         waiting = asyncio.create_task(reader.read(10, 30))
-        await reader_is_polling(reader)
+        await until(lambda: reader._fetch)
         waiting.cancel()
         with pytest.raises(asyncio.CancelledError):
             await waiting

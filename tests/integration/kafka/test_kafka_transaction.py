@@ -11,7 +11,7 @@ import time
 import pytest
 from aiokafka import AIOKafkaConsumer, TopicPartition
 
-from integration.kafka.workbench import SOURCE, commit, read_to_end, read_until, settled
+from integration.kafka.workbench import SOURCE, commit, read_to_end, read_until, settled, until
 from services.kafka import read_topic
 from streamd.component.transaction import Committed
 from streamd.errors import FatalError, FencedError, LoadError, NotFoundError, TransientError
@@ -238,15 +238,11 @@ async def test_every_step_of_a_fenced_instance_says_so(make_topic, bench, step):
     if step == "commit":
         await older.put_positions({SOURCE: 1}, {})
     await bench.transaction(source).open()
+    if step == "append":
+        older.append(out, 0, None, b"x", 1, ())
+    steps = {"append": older.flush, "positions": lambda: older.put_positions({SOURCE: 1}, {}), "commit": older.commit}
     with pytest.raises(FencedError):
-        match step:
-            case "append":
-                older.append(out, 0, None, b"x", 1, ())
-                await older.flush()
-            case "positions":
-                await older.put_positions({SOURCE: 1}, {})
-            case _:
-                await older.commit()
+        await steps[step]()
 
 
 async def test_a_stale_generation_or_a_stranger_cannot_commit_positions(kafka, make_topic, bench):
@@ -255,9 +251,7 @@ async def test_a_stale_generation_or_a_stranger_cannot_commit_positions(kafka, m
     member = GroupMember(settings, bench.group, [source], lambda *_: None, lambda *_: None)
     await member.start()
     try:
-        async with asyncio.timeout(30):
-            while member.membership is None:
-                await asyncio.sleep(0.02)
+        await until(lambda: member.membership)
         current = member.membership
         for stale in (
             Membership(bench.group, current.member_id, current.generation - 1),
@@ -266,7 +260,7 @@ async def test_a_stale_generation_or_a_stranger_cannot_commit_positions(kafka, m
             transaction = bench.transaction(source)
             transaction.update_membership(stale)
             await transaction.open()
-            with pytest.raises(FencedError, match="ILLEGAL_GENERATION|UNKNOWN_MEMBER_ID"):
+            with pytest.raises(FencedError, match=r"ILLEGAL_GENERATION|UNKNOWN_MEMBER_ID"):
                 await transaction.put_positions({SOURCE: 1}, {})
             transaction.abandon()
         transaction = bench.transaction(source)

@@ -160,9 +160,16 @@ async def _frame(reader: asyncio.StreamReader) -> bytes:
     return await reader.readexactly(int.from_bytes(await reader.readexactly(4), "big"))
 
 
+async def until(condition: Callable[[], object], deadline: float = 30.0) -> None:
+    """Wait for something that nothing announces."""
+    async with asyncio.timeout(deadline):
+        while not condition():  # noqa: ASYNC110
+            await asyncio.sleep(0.005)
+
+
 async def settled(client: KafkaClient, topic: str, end: int) -> int:
     """Wait until everything before `end` is stable: markers are written after the commit was acknowledged."""
     async with asyncio.timeout(20):
-        while await client.find_offset(topic, 0, LATEST) < end:
+        while (found := await client.find_offset(topic, 0, LATEST)) < end:  # noqa: ASYNC110
             await asyncio.sleep(0.005)
-    return await client.find_offset(topic, 0, LATEST)
+    return found
