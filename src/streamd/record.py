@@ -1,4 +1,4 @@
-"""The vocabulary of the data plane: records as sources give them, rows as sinks take them, records as user code sees them."""
+"""The vocabulary of the data plane: records as sources give them, rows as sinks take them, records for user code."""
 
 from __future__ import annotations
 
@@ -10,8 +10,8 @@ import msgspec
 Header: TypeAlias = tuple[str, bytes | None]
 Headers: TypeAlias = Sequence[Header]
 
-# Where a reader is in a partition: what it needs to go on after the last record it gave. Any JSON value; a plain int
-# (next offset) for kafka and log. Given by the source, kept by the checkpoint, handed back to the source, opaque between.
+# Where a reader is in a partition: what it needs to go on after the last record it gave. Any JSON value; an int
+# (next offset) for kafka and log. Given by the source, kept by the checkpoint, handed back to the source.
 Position: TypeAlias = Any
 
 
@@ -46,7 +46,7 @@ class SourceRecord(msgspec.Struct, gc=False):
 
 
 class Row(NamedTuple):
-    """A record as a sink takes it. `value` is bytes, None (a tombstone), or a dict for sinks whose spec says `documents`.
+    """A record as a sink takes it. `value` is bytes, None (a tombstone), or a dict for sinks that take `documents`.
 
     The fused chains append plain tuples of this shape: a sink must index or unpack rows, not use the names.
     """

@@ -163,7 +163,8 @@ class _Fuser:
             for i, target in enumerate(self.chain.targets):
                 code.line(3, f"del {self.target_names[target.id]}[mark_{i}:]", entry)
         code.line(3, "failed.append((r, error))", entry)
-        code.line(1, f"return ({''.join(variable + ', ' for variable, _, _ in code.counters)})", entry)
+        counts = [variable for variable, _, _ in code.counters]
+        code.line(1, f"return ({', '.join(counts)}{',' if len(counts) == 1 else ''})", entry)
         if self.misfit_line:
             adds = [
                 f"{v} += {'1' if what == 'misfits' else f'counts[{i}]'}" for i, (v, _, what) in enumerate(code.counters)

@@ -276,7 +276,8 @@ async def test_event_time_becomes_the_timestamp_and_the_far_future_is_refused(
     compiled: Any, ts: Any, passes: bool
 ) -> None:
     chain = await compiled(
-        "name: p\nkafka: {bootstrap: 'localhost:1'}\nsource: {kafka: {topic: in, event_time: {field: ts, max_future: 1h}}}\n"
+        "name: p\nkafka: {bootstrap: 'localhost:1'}\n"
+        "source: {kafka: {topic: in, event_time: {field: ts, max_future: 1h}}}\n"
         "sink: {kafka: {topic: out}}\n"
     )
     [rows], failed, _ = run(chain, [record({"ts": ts})])
