@@ -79,6 +79,8 @@ def _create(path: Path) -> None:
     """
     try:
         if path.exists():
+            if not path.is_file():
+                raise FatalError(f"cannot open the embedded log {path}: there is something else of that name")
             if not os.access(path, os.R_OK | os.W_OK):
                 raise AccessDeniedError(f"cannot write the embedded log {path}: no permission to read and write it")
             return
