@@ -28,7 +28,11 @@ stages:
       big: amount > 400
       country: upper(get(address.country, "de"))
   - id: region
-    route: {{outputs: {{eu: country in ["DE", "FR"], us: country == "US"}}, otherwise: rest}}
+    route:
+      outputs:
+        eu: country in ["DE", "FR"]
+        us: country == "US"
+      otherwise: rest
 sinks:
   - {{id: eu, from: region.eu, kafka: {{topic: eu-{n}, key: user}}}}
   - {{id: other, from: [region.us, region.rest], file: {{path: "out-{n}-{{partition}}.ndjson"}}}}
