@@ -50,7 +50,7 @@ format: .venv/.dev ## Format the code and mend what ruff can mend
 
 .PHONY: docs
 docs: .venv/.dev ## Generate docs/reference and config/schemas from the code
-	@tools/docs
+	$(BIN)/python tools/reference.py
 
 .PHONY: bench
 bench: .venv/.dev ## Measure; see bench/README.md
