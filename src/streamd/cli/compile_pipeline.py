@@ -3,15 +3,18 @@
 from __future__ import annotations
 
 import asyncio
+import re
 from collections.abc import Iterable
+from dataclasses import replace
 from pathlib import Path
 
 from streamd.component.context import PipelineContext
 from streamd.component.registry import Registry
 from streamd.config.diagnostics import Diagnostic, config_error
-from streamd.config.load import load_pipelines
+from streamd.config.load import try_pipelines
 from streamd.config.pipeline import PipelineConfig
 from streamd.config.service import ServiceConfig
+from streamd.config.source_file import SourceFile
 from streamd.errors import ConfigError, StreamdError
 from streamd.plan.fuse import Chain
 from streamd.plan.graph import PartPlan, PipelinePlan, build_plan
@@ -24,8 +27,7 @@ def load_and_compile(
     paths: list[Path], env: dict[str, str], service: ServiceConfig
 ) -> list[tuple[PipelineConfig, PipelinePlan, Chains]]:
     """Every pipeline of the paths with its plan and chains. Raises ConfigError with all problems of all of them."""
-    configs = load_pipelines(paths, Registry.default(), env, service)
-    problems: list[Diagnostic] = []
+    configs, problems = try_pipelines(paths, Registry.default(), env, service)
     compiled = []
     for config in configs:
         plan = build_plan(config)
@@ -41,12 +43,16 @@ async def _compiled(plan: PipelinePlan, service: ServiceConfig, problems: list[D
     folder = config.file.parent if config.file is not None else Path.cwd()
     state_dir = service.state_dir / service.app
     context = PipelineContext(service.app, config.name, state_dir, folder, config.kafka, service.create_topics)
+    source = SourceFile(str(config.file or config.name), config.text)
     chains: Chains = {}
     for part in plan.parts:
+        found: list[Diagnostic] = []
+        stages = await _stages(part, context, found)
         try:
-            chains |= compile_chains(part, await _stages(part, context, problems))
+            chains |= {} if found else compile_chains(part, stages)
         except ConfigError as error:
-            problems += _with_place(error, config)
+            found += _diagnostics(error, config)
+        problems += [_with_lines(problem, source) for problem in found]
     return chains
 
 
@@ -65,7 +71,16 @@ async def _stages(part: PartPlan, context: PipelineContext, problems: list[Diagn
     return stages
 
 
-def _with_place(error: ConfigError, config: PipelineConfig) -> Iterable[Diagnostic]:
+def _diagnostics(error: ConfigError, config: PipelineConfig) -> Iterable[Diagnostic]:
     if not error.diagnostics:
         return [Diagnostic("bad-plan", str(error), config.place)]
     return [problem for problem in error.diagnostics if isinstance(problem, Diagnostic)]
+
+
+def _with_lines(problem: Diagnostic, source: SourceFile) -> Diagnostic:
+    """The problem with the lines of its place, where it only knows the place."""
+    if problem.source is not None:
+        return problem
+    start = source.index(problem.place.line) + problem.place.column - 1
+    word = re.match(r"[\w-]*", source.text[start:])
+    return replace(problem, source=source, start=start, end=start + (word.end() if word is not None else 1))

@@ -61,5 +61,8 @@ def show_progress(pipelines: Sequence[str], console: Console | None = None) -> I
                 total = None if share is None else 1.0
                 progress.update(bar, total=total, completed=share or 0.0, records=records)
             progress.refresh()
+            # So that a log line, which may come from another process, begins at the start of a line.
+            progress.console.file.write("\r")
+            progress.console.file.flush()
 
         yield update

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import sys
+from collections.abc import Sequence
 from contextlib import ExitStack
 from importlib.metadata import PackageNotFoundError, version
 from typing import Annotated
@@ -15,6 +16,7 @@ from streamd.cli.progress import show_progress
 from streamd.cli.summary import summary_lines
 from streamd.component.registry import Registry
 from streamd.config.load import load_pipelines
+from streamd.config.pipeline import PipelineConfig
 from streamd.errors import ConfigError
 from streamd.supervisor.run import run_daemon
 
@@ -48,12 +50,19 @@ def command(
         on_progress = None
         if sys.stderr.isatty():
             pipelines = load_pipelines(paths, Registry.default(), env, service)
-            bounded = [p.name for p in pipelines if until_idle or all(s.spec.bounded(s.settings) for s in p.sources)]
-            on_progress = stack.enter_context(show_progress(bounded)) if bounded else None
+            bars = bars_for(pipelines, until_idle, to_terminal=sys.stdout.isatty())
+            on_progress = stack.enter_context(show_progress(bars)) if bars else None
         summary = run_daemon(paths, service, until_idle=until_idle, env=env, on_progress=on_progress)
     for line in summary_lines(summary):
         typer.echo(line, err=True)
     raise typer.Exit(summary.exit_code)
+
+
+def bars_for(pipelines: Sequence[PipelineConfig], until_idle: bool, to_terminal: bool) -> list[str]:
+    """The pipelines that get a progress bar: those whose input ends; none when records are printed in between."""
+    if to_terminal and any(sink.name == "stdout" for p in pipelines for sink in (*p.sinks, *p.dead_letters)):
+        return []
+    return [p.name for p in pipelines if until_idle or all(s.spec.bounded(s.settings) for s in p.sources)]
 
 
 def check_environment(optimised: bool, aiokafka: str | None) -> None:

@@ -58,6 +58,16 @@ def load_pipelines(
 
     Raises ConfigError with all problems of all files.
     """
+    pipelines, problems = try_pipelines(paths, registry, env, service)
+    if problems:
+        raise config_error(problems)
+    return pipelines
+
+
+def try_pipelines(
+    paths: SequenceType[Path], registry: Registry, env: MappingType[str, str], service: ServiceConfig
+) -> tuple[list[PipelineConfig], list[Diagnostic]]:
+    """As `load_pipelines`: the pipelines that are right, and the problems of the others."""
     problems: list[Diagnostic] = []
     pipelines: list[PipelineConfig] = []
     for file in _pipeline_files(paths, problems):
@@ -66,9 +76,7 @@ def load_pipelines(
         except ConfigError as error:
             problems += _diagnostics(error)
     problems += _same_names(pipelines)
-    if problems:
-        raise config_error(problems)
-    return pipelines
+    return pipelines, problems
 
 
 def load_pipeline_text(

@@ -274,6 +274,8 @@ def _report_broken(document: Document, error: yaml.YAMLError) -> None:
     if tab >= 0 and not text[line_start:tab].strip():
         index = tab
         problem, help_text = "a tab is used for indentation", "YAML is indented with spaces only"
+    elif "flow" in (error.context or "") and text.rfind("${", line_start, index + 1) >= 0:
+        help_text = 'in { } and [ ] a substitution must be in quotes: "${NAME}"'
     elif "mapping values are not allowed" in problem:
         help_text = "a text that holds `: ` must be in quotes; or the indentation of this line does not fit those above"
     elif "cannot start any token" in problem or "expected key" in problem or "expected ',' or" in problem:

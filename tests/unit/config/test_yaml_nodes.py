@@ -112,3 +112,12 @@ def test_a_key_must_be_text() -> None:
     document = parse("1: x\ntrue: y\n")
     assert document.root is not None
     assert plain_value(document.root) == {"1": "x", "true": "y"}
+
+
+@pytest.mark.parametrize("text", ["a: {b: ${X}}\n", "a: [${X}]\n", "a: {b: x${X:1}, c: 1}\n"])
+def test_a_substitution_without_quotes_in_braces(text: str) -> None:
+    """YAML ends a plain text at a brace there; the help says what to do."""
+    (problem,) = parse(text).problems
+
+    assert problem.code == "broken-yaml"
+    assert '"${NAME}"' in problem.help

@@ -1,0 +1,88 @@
+"""`streamd validate`."""
+
+from __future__ import annotations
+
+from demo.command_line import Cli, Write
+
+GOOD = "name: {name}\nsource: {{log: {{topic: {topic}}}}}\nstages: [{{filter: a > 1}}]\nsink: discard\n"
+
+
+def test_valid_pipelines(cli: Cli, write: Write) -> None:
+    """Each is named, then how many there are."""
+    write("a.yaml", GOOD.format(name="a", topic="t"))
+    write("b.yaml", GOOD.format(name="b", topic="t"))
+
+    outcome = cli("validate", ".")
+
+    assert outcome.code == 0
+    assert outcome.out.split("\n") == [
+        "a.yaml: pipeline a: 1 source, 1 stage, 1 sink",
+        "b.yaml: pipeline b: 1 source, 1 stage, 1 sink",
+        "2 pipelines valid",
+        "",
+    ]
+
+
+def test_problems_of_several_files(cli: Cli, write: Write) -> None:
+    """All of them, on standard error, with exit code 2; no traceback."""
+    write("a.yaml", GOOD.format(name="a", topic="t").replace("filter", "fliter"))
+    write("b.yaml", "a: [\n")
+    write("c.yaml", GOOD.format(name="c", topic="t"))
+
+    outcome = cli("validate", "a.yaml", "b.yaml", "c.yaml", "missing.yaml")
+
+    assert (outcome.code, outcome.out) == (2, "")
+    assert "a.yaml:3:11: error[unknown-component]: unknown stage `fliter`" in outcome.err
+    assert "did you mean `filter`?" in outcome.err
+    assert "b.yaml:2:1: error[broken-yaml]" in outcome.err
+    assert "missing.yaml:1:1: error[missing-file]" in outcome.err
+    assert outcome.err.endswith("error: 3 problems in 3 files\n")
+    assert "Traceback" not in outcome.err
+
+
+def test_what_cannot_be_compiled(cli: Cli, write: Write) -> None:
+    """Problems that only show when the chain is compiled or a table is loaded have their place as well."""
+    write("a.yaml", "name: a\nsource: {log: {topic: t}}\nstages:\n  - map: {x: a}\n  - filter: y > 1\nsink: discard\n")
+    write(
+        "b.yaml",
+        "name: b\nsource: {log: {topic: t}}\nstages:\n  - enrich: {file: no.csv, key: k, match: id}\nsink: discard\n",
+    )
+
+    outcome = cli("validate", ".")
+
+    assert outcome.code == 2
+    assert "a.yaml:5:5: error[" in outcome.err
+    assert "b.yaml:4:5: error[unusable-component]" in outcome.err
+    assert "no.csv" in outcome.err
+
+
+def test_variables(cli: Cli, write: Write) -> None:
+    """`--set` is for this call; it wins over the environment."""
+    write("a.yaml", GOOD.format(name="a", topic='"${TOPIC_OF_THIS_TEST}"'))
+
+    assert cli("validate", "a.yaml").code == 2
+    assert cli("validate", "a.yaml", "--set", "TOPIC_OF_THIS_TEST=x").code == 0
+    wrong = cli("validate", "a.yaml", "--set", "TOPIC")
+    assert wrong.code == 2
+    assert "NAME=VALUE" in wrong.err
+
+
+def test_settings_of_the_service(cli: Cli, write: Write) -> None:
+    """From --config, from STREAMD_CONFIG's file, or from ./streamd.yaml; wrong ones are problems."""
+    write("a.yaml", GOOD.format(name="a", topic="t"))
+    other = write("other.yaml", "http: {prot: 1}\n")
+
+    assert "other.yaml:1:8: error[unknown-key]" in cli("validate", "a.yaml", "--config", other).err
+    write("streamd.yaml", "htp: {}\n")
+    assert "streamd.yaml:1:1: error[unknown-key]" in cli("validate", "a.yaml").err
+    write("streamd.yaml", "http: {host: 0.0.0.0}\n")
+    assert "http.token" in cli("validate", "a.yaml").err
+    assert cli("validate", "a.yaml", "--config", ".").code == 2
+
+
+def test_validate_touches_nothing(cli: Cli, write: Write) -> None:
+    """No folder for state, no connection."""
+    file = write("a.yaml", GOOD.format(name="a", topic="t"))
+
+    assert cli("validate", file).code == 0
+    assert [path.name for path in file.parent.iterdir()] == ["a.yaml"]
