@@ -255,7 +255,7 @@ ONE_RECORD = """
 
 
 async def test_a_process_that_ends_does_not_take_the_write_ahead_log_of_the_others(tmp_path):
-    """Whoever closes the file last deletes that log; closing any descriptor of the file makes others believe they do."""
+    """The last one to close the file deletes it; a lock that was lost makes others believe that they are the last."""
     path = tmp_path / "app.db"
     await made(path)
     task, _ = await opened(path)
