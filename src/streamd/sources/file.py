@@ -25,7 +25,7 @@ from __future__ import annotations
 from pathlib import Path
 from typing import Annotated, Any, Literal, Self
 
-from pydantic import BeforeValidator, Field, model_validator
+from pydantic import BeforeValidator, Field, WithJsonSchema, model_validator
 
 from streamd.codecs.csv import ColumnType
 from streamd.component.context import PipelineContext
@@ -45,6 +45,13 @@ from streamd.transport.files.listing import Listing
 from streamd.transport.files.place import FilePlace
 from streamd.transport.files.reader import FileReader, LineFile, MissingFile, Rows
 
+_PATHS_SCHEMA = {
+    "anyOf": [
+        {"type": "string", "minLength": 1},
+        {"type": "array", "items": {"type": "string", "minLength": 1}, "minItems": 1},
+    ]
+}
+
 
 def _paths(value: object) -> object:
     return (value,) if isinstance(value, str | Path) else value
@@ -57,11 +64,14 @@ def _format(value: object) -> object:
 class FileSourceConfig(Model):
     """Settings of the file source."""
 
-    path: Annotated[tuple[Annotated[str, Field(min_length=1)], ...], BeforeValidator(_paths), Field(min_length=1)] = (
-        Field(
-            description="The file, or several: a path, a pattern (* ? [a-z] **), or a list of them.",
-            examples=["orders.ndjson", ["a.csv", "b.csv"], "logs/**/*.log"],
-        )
+    path: Annotated[
+        tuple[Annotated[str, Field(min_length=1)], ...],
+        BeforeValidator(_paths),
+        Field(min_length=1),
+        WithJsonSchema(_PATHS_SCHEMA),
+    ] = Field(
+        description="The file, or several: a path, a pattern (* ? [a-z] **), or a list of them.",
+        examples=["orders.ndjson", ["a.csv", "b.csv"], "logs/**/*.log"],
     )
     format: Annotated[Literal["json", "csv", "text"], BeforeValidator(_format)] = Field(
         "json", description="What a line is: json (or ndjson), csv, or text.", examples=["csv"]

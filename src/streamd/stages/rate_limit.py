@@ -10,9 +10,9 @@ while the next records wait.
 from __future__ import annotations
 
 import re
-from typing import Any
+from typing import Annotated, Any
 
-from pydantic import Field, model_validator
+from pydantic import Field, WithJsonSchema, model_validator
 
 from streamd.component.context import PipelineContext, TaskContext
 from streamd.component.fields import Duration, parse_duration
@@ -24,10 +24,20 @@ from streamd.record import Record
 BATCH_SECONDS = 0.1
 
 
+_RECORDS_SCHEMA = {
+    "anyOf": [
+        {"type": "number", "exclusiveMinimum": 0},
+        {"type": "string", "pattern": r"^\s*\d+(\.\d+)?\s*/\s*\w+\s*$"},
+    ]
+}
+
+
 class RateLimitConfig(Model):
     """Settings of `rate_limit`."""
 
-    records: float = Field(description="How many records.", examples=[1000], gt=0)
+    records: Annotated[float, WithJsonSchema(_RECORDS_SCHEMA)] = Field(
+        description="How many records, or a rate such as 1000/s.", examples=[1000], gt=0
+    )
     per: Duration = Field(1.0, description="In how long a time.", examples=["1s", "1m"], gt=0)
 
     @model_validator(mode="before")

@@ -7,10 +7,10 @@ import ssl
 from collections.abc import Mapping
 from functools import cached_property
 from pathlib import Path
-from typing import Any, Literal, Self
+from typing import Annotated, Any, Literal, Self
 
 from aiokafka.abc import AbstractTokenProvider
-from pydantic import ConfigDict, Field, SecretStr, field_validator, model_validator
+from pydantic import ConfigDict, Field, SecretStr, WithJsonSchema, field_validator, model_validator
 from pydantic_core import InitErrorDetails, PydanticCustomError, ValidationError
 
 from streamd.component.model import Model
@@ -202,10 +202,19 @@ class SaslSettings(_Settings):
         return self
 
 
+_HOSTS_SCHEMA = {
+    "anyOf": [{"type": "string", "minLength": 1}, {"type": "array", "items": {"type": "string"}, "minItems": 1}]
+}
+
+
+def _or_a_switch(schema: dict[str, Any]) -> None:
+    schema["anyOf"] = [*schema["anyOf"], {"type": "boolean"}]
+
+
 class KafkaSettings(_Settings):
     """How to reach a Kafka cluster: the `kafka:` section of a pipeline or of streamd.yaml."""
 
-    bootstrap: tuple[str, ...] = Field(
+    bootstrap: Annotated[tuple[str, ...], WithJsonSchema(_HOSTS_SCHEMA)] = Field(
         description="Brokers to ask first, `host:port`, a list or one text with commas; port 9092 where none is given.",
         examples=["kafka-1:9092,kafka-2:9092"],
         min_length=1,
@@ -217,7 +226,10 @@ class KafkaSettings(_Settings):
         pattern=r"^[A-Za-z0-9._-]{1,200}$",
     )
     tls: TlsSettings | None = Field(
-        None, description="TLS; `true` for TLS with the machine's own authorities.", examples=[{"ca": "ca.pem"}]
+        None,
+        description="TLS; `true` for TLS with the machine's own authorities.",
+        examples=[{"ca": "ca.pem"}],
+        json_schema_extra=_or_a_switch,
     )
     sasl: SaslSettings | None = Field(
         None,
