@@ -11,10 +11,10 @@ from pathlib import Path
 from streamd.component.context import PipelineContext
 from streamd.component.registry import Registry
 from streamd.config.diagnostics import Diagnostic, config_error
+from streamd.config.file_text import FileText
 from streamd.config.load import try_pipelines
 from streamd.config.pipeline import PipelineConfig
 from streamd.config.service import ServiceConfig
-from streamd.config.source_file import SourceFile
 from streamd.errors import ConfigError, StreamdError
 from streamd.plan.fuse import Chain
 from streamd.plan.graph import PartPlan, PipelinePlan, build_plan
@@ -43,7 +43,7 @@ async def _compiled(plan: PipelinePlan, service: ServiceConfig, problems: list[D
     folder = config.file.parent if config.file is not None else Path.cwd()
     state_dir = service.state_dir / service.app
     context = PipelineContext(service.app, config.name, state_dir, folder, config.kafka, service.create_topics)
-    source = SourceFile(str(config.file or config.name), config.text)
+    source = FileText(str(config.file or config.name), config.text)
     chains: Chains = {}
     for part in plan.parts:
         found: list[Diagnostic] = []
@@ -77,7 +77,7 @@ def _diagnostics(error: ConfigError, config: PipelineConfig) -> Iterable[Diagnos
     return [problem for problem in error.diagnostics if isinstance(problem, Diagnostic)]
 
 
-def _with_lines(problem: Diagnostic, source: SourceFile) -> Diagnostic:
+def _with_lines(problem: Diagnostic, source: FileText) -> Diagnostic:
     """The problem with the lines of its place, where it only knows the place."""
     if problem.source is not None:
         return problem

@@ -118,7 +118,7 @@ def _models(annotation: Any) -> list[type[BaseModel]]:
 
 def _default(info: FieldInfo, type_name: str) -> str:
     value = info.get_default(call_default_factory=True, validated_data={})
-    if value is None or isinstance(value, BaseModel) or (isinstance(value, dict | list | tuple) and not value):
+    if value is None or isinstance(value, BaseModel) or (isinstance(value, str | dict | list | tuple) and not value):
         return ""
     if isinstance(value, float) and type_name.startswith("duration"):
         return duration_text(value)

@@ -6,8 +6,8 @@ import difflib
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, field
 
+from streamd.config.file_text import FileText
 from streamd.config.pipeline import Place
-from streamd.config.source_file import SourceFile
 from streamd.errors import ConfigError
 
 
@@ -23,7 +23,7 @@ class Diagnostic:
     place: Place
     expected: str = ""
     help: str = ""
-    source: SourceFile | None = field(default=None, repr=False, compare=False)
+    source: FileText | None = field(default=None, repr=False, compare=False)
     start: int = field(default=0, repr=False)
     end: int = field(default=0, repr=False)
 

@@ -12,12 +12,12 @@ from typing import Any
 from streamd.component.model import Model
 from streamd.component.registry import Registry
 from streamd.config.diagnostics import Diagnostic, config_error
+from streamd.config.file_text import FileText
 from streamd.config.interpolate import interpolate
 from streamd.config.model_check import Check, describe
 from streamd.config.pipeline import PipelineConfig, Place
 from streamd.config.read_pipeline import PipelineReader
 from streamd.config.service import ServiceConfig
-from streamd.config.source_file import SourceFile
 from streamd.config.yaml_nodes import Document, Mapping, Node, Scalar, parse_document
 from streamd.errors import ConfigError
 
@@ -83,7 +83,7 @@ def load_pipeline_text(
     text: str, file: Path, registry: Registry, env: MappingType[str, str], service: ServiceConfig
 ) -> PipelineConfig:
     """One pipeline from the text of a file that is not read again. Raises ConfigError with all problems."""
-    return _load(_parsed(SourceFile(str(file), text), file, env), file, registry, service)
+    return _load(_parsed(FileText(str(file), text), file, env), file, registry, service)
 
 
 def _load(document: Document, file: Path, registry: Registry, service: ServiceConfig) -> PipelineConfig:
@@ -113,10 +113,10 @@ def _document(path: Path, env: MappingType[str, str]) -> Document:
         raise config_error([_problem(path, "not-utf-8", "the file is not UTF-8 text", line)]) from None
     except OSError as error:
         raise config_error([_problem(path, "unreadable-file", f"cannot be read: {error.strerror}")]) from None
-    return _parsed(SourceFile(str(path), text), path, env)
+    return _parsed(FileText(str(path), text), path, env)
 
 
-def _parsed(source: SourceFile, path: Path, env: MappingType[str, str]) -> Document:
+def _parsed(source: FileText, path: Path, env: MappingType[str, str]) -> Document:
     document = parse_document(source)
     interpolate(document, env, path.parent)
     return document
@@ -165,7 +165,7 @@ def _same_names(pipelines: Iterable[PipelineConfig]) -> list[Diagnostic]:
         other = first.setdefault(pipeline.name, pipeline)
         if other is not pipeline:
             message = f"pipeline name `{pipeline.name}` is also used at {other.place}"
-            source = SourceFile(pipeline.place.file, pipeline.text)
+            source = FileText(pipeline.place.file, pipeline.text)
             start = source.index(pipeline.place.line) + pipeline.place.column - 1
             problems.append(
                 Diagnostic(

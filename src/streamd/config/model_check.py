@@ -10,9 +10,9 @@ from pydantic import BaseModel, SecretStr, ValidationError
 from pydantic.fields import FieldInfo
 
 from streamd.config.diagnostics import did_you_mean, nearest, one_of
+from streamd.config.file_text import is_secret_name
 from streamd.config.findings import Finding, Location, findings, known_fields, models_in
 from streamd.config.scalars import character_index, inline_yaml
-from streamd.config.source_file import is_secret_name
 from streamd.config.yaml_nodes import Document, Mapping, Node, Scalar, Sequence
 
 M = TypeVar("M", bound=BaseModel)

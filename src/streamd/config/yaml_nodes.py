@@ -13,8 +13,8 @@ from typing import Any, NoReturn, TypeAlias
 import yaml
 
 from streamd.config.diagnostics import Diagnostic
+from streamd.config.file_text import FileText, is_secret_name
 from streamd.config.scalars import ScalarValue, resolve_plain
-from streamd.config.source_file import SourceFile, is_secret_name
 
 MAX_DEPTH = 64
 MAX_NODES = 100_000
@@ -85,7 +85,7 @@ class _LimitError(Exception):
 class Document:
     """One file on its way to a configuration: its text, its tree (None when it has none), the problems found so far."""
 
-    def __init__(self, source: SourceFile) -> None:
+    def __init__(self, source: FileText) -> None:
         self.source = source
         self.problems: list[Diagnostic] = []
         self.root: Node | None = None
@@ -130,7 +130,7 @@ class Document:
         return text
 
 
-def parse_document(source: SourceFile) -> Document:
+def parse_document(source: FileText) -> Document:
     """Parse; problems, broken YAML included, are in the document. Values of keys with a secret's name are hidden."""
     document = Document(source)
     try:

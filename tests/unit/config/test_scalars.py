@@ -9,8 +9,8 @@ import yaml
 from hypothesis import given
 from hypothesis import strategies as st
 
+from streamd.config.file_text import FileText
 from streamd.config.scalars import character_index, resolve_plain
-from streamd.config.source_file import SourceFile
 from streamd.config.yaml_nodes import Mapping, Scalar, parse_document
 
 
@@ -59,7 +59,7 @@ def test_not_a_number() -> None:
 
 def scalar(text: str) -> tuple[str, Scalar]:
     """The raw text and the node of the value of the only key."""
-    document = parse_document(SourceFile("x", text))
+    document = parse_document(FileText("x", text))
     assert isinstance(document.root, Mapping), document.problems
     node = document.root.get("k")
     assert isinstance(node, Scalar)

@@ -4,13 +4,13 @@ from __future__ import annotations
 
 import pytest
 
+from streamd.config.file_text import FileText
 from streamd.config.model_check import plain_value
-from streamd.config.source_file import SourceFile
 from streamd.config.yaml_nodes import MAX_DEPTH, Document, parse_document
 
 
 def parse(text: str) -> Document:
-    return parse_document(SourceFile("x.yaml", text))
+    return parse_document(FileText("x.yaml", text))
 
 
 def found(text: str) -> list[tuple[str, int, int]]:

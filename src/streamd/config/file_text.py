@@ -21,7 +21,7 @@ def is_secret_name(name: str) -> bool:
     return _SECRET_NAME.search(name) is not None
 
 
-class SourceFile:
+class FileText:
     """A file's name and text. An index is a character's place in the text, from 0; lines and columns start at 1."""
 
     def __init__(self, name: str, text: str) -> None:

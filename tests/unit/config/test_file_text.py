@@ -4,12 +4,12 @@ from __future__ import annotations
 
 import pytest
 
-from streamd.config.source_file import SourceFile, is_secret_name
+from streamd.config.file_text import FileText, is_secret_name
 
 
 def test_places_count_from_one_in_characters() -> None:
     """Whatever the line breaks; a tab and an é are one column each."""
-    file = SourceFile("f", "ab\r\né\tx\rz\n")
+    file = FileText("f", "ab\r\né\tx\rz\n")
 
     places = [file.place(file.text.index(character)) for character in "béxz"]
     assert [(p.line, p.column) for p in places] == [(1, 2), (2, 1), (2, 3), (3, 1)]
@@ -22,7 +22,7 @@ def test_a_snippet_has_the_line_before_and_a_caret() -> None:
     text = "".join(f"line {number}\n" for number in range(1, 12))
     start = text.index("line 10") + 5
 
-    assert SourceFile("f", text).snippet(start, start + 2) == [
+    assert FileText("f", text).snippet(start, start + 2) == [
         "  9 | line 9",
         " 10 | line 10",
         "    |      ^^",
@@ -31,20 +31,20 @@ def test_a_snippet_has_the_line_before_and_a_caret() -> None:
 
 def test_a_span_over_several_lines_ends_with_the_first() -> None:
     """Only one line is underlined."""
-    assert SourceFile("f", "a: b\n  c\n").snippet(3, 9) == [" 1 | a: b", "   |    ^"]
+    assert FileText("f", "a: b\n  c\n").snippet(3, 9) == [" 1 | a: b", "   |    ^"]
 
 
 def test_the_end_of_the_file_can_be_pointed_at() -> None:
     """Also when the file is empty or ends without a line break."""
-    assert SourceFile("f", "a: [").snippet(4, 5) == [" 1 | a: [", "   |     ^"]
-    assert SourceFile("f", "a\n").snippet(2, 3)[-1] == "   | ^"
-    assert SourceFile("f", "").snippet(0, 1)[-1] == "   | ^"
+    assert FileText("f", "a: [").snippet(4, 5) == [" 1 | a: [", "   |     ^"]
+    assert FileText("f", "a\n").snippet(2, 3)[-1] == "   | ^"
+    assert FileText("f", "").snippet(0, 1)[-1] == "   | ^"
 
 
 def test_long_lines_are_cut_around_the_caret() -> None:
     """Neither the line's start nor its end has to be shown."""
     text = "a" * 500 + "X" + "b" * 500
-    line, caret = SourceFile("f", text).snippet(500, 501)
+    line, caret = FileText("f", text).snippet(500, 501)
 
     assert len(line) < 200
     assert line[caret.index("^")] == "X"
@@ -52,13 +52,13 @@ def test_long_lines_are_cut_around_the_caret() -> None:
 
 def test_control_characters_do_not_reach_the_terminal() -> None:
     """An escape sequence in a broken file is shown as blanks."""
-    assert "\x1b" not in "".join(SourceFile("f", "\x1b[31mred\n").snippet(0, 1))
+    assert "\x1b" not in "".join(FileText("f", "\x1b[31mred\n").snippet(0, 1))
 
 
 def test_masked_spans() -> None:
     """A mask has the same length whatever it hides, and the caret moves with it."""
     text = "password: hunter2, next: bad"
-    file = SourceFile("f", text)
+    file = FileText("f", text)
     file.mask(10, 17)
     start = text.index("bad")
 
