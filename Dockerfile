@@ -12,9 +12,10 @@ FROM ${BASE} AS build
 WORKDIR /build
 RUN python3 -m venv /opt/streamd
 # The dependencies are a layer of their own: they change rarely, the code often.
-COPY pyproject.toml README.md ./
-RUN mkdir -p src/streamd && touch src/streamd/__init__.py \
-    && /opt/streamd/bin/pip install --no-cache-dir --disable-pip-version-check ".[all]"
+COPY pyproject.toml constraints.txt README.md ./
+COPY src/streamd/version.py src/streamd/version.py
+RUN touch src/streamd/__init__.py \
+    && /opt/streamd/bin/pip install --no-cache-dir --disable-pip-version-check -c constraints.txt ".[all]"
 COPY src ./src
 RUN /opt/streamd/bin/pip install --no-cache-dir --disable-pip-version-check --no-deps --force-reinstall ".[all]" \
     && /opt/streamd/bin/python3 -m compileall -q /opt/streamd \

@@ -12,10 +12,10 @@ help: ## List the targets
 	@awk 'BEGIN {FS = ":.*## "} /^[a-z-]+:.*## / {printf "  make %-10s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
 
 # The project itself is enough to run it; the developers' tools come on top.
-.venv/.project: pyproject.toml tools/setup
+.venv/.project: pyproject.toml constraints.txt tools/setup
 	@tools/setup project
 
-.venv/.dev: pyproject.toml tools/setup
+.venv/.dev: pyproject.toml constraints.txt tools/setup
 	@tools/setup dev
 
 .PHONY: setup
@@ -52,9 +52,13 @@ format: .venv/.dev ## Format the code and mend what ruff can mend
 docs: .venv/.dev ## Generate docs/reference and config/schemas from the code
 	$(BIN)/python tools/reference.py
 
+.PHONY: lock
+lock: .venv/.dev ## Renew constraints.txt: the versions everything is tested with
+	@tools/lock
+
 .PHONY: bench
-bench: .venv/.dev ## Measure; see bench/README.md
-	@tools/bench
+bench: .venv/.dev ## Measure start-up and validation; bench/ has the rest
+	$(BIN)/python bench/startup.py
 
 .PHONY: image
 image: ## Build the container image streamd:latest with docker or podman
