@@ -1,0 +1,347 @@
+"""The two systems that a pipeline is run on, Kafka and the embedded log, alike for whoever feeds and looks."""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import sqlite3
+import textwrap
+import time
+import uuid
+from abc import ABC, abstractmethod
+from collections.abc import Iterable
+from pathlib import Path
+from typing import Any
+
+import orjson
+from aiokafka import AIOKafkaConsumer, AIOKafkaProducer, TopicPartition
+from aiokafka.admin import AIOKafkaAdminClient
+
+from faults.oracle import KEYS, Verdict, document, judge, partition_of
+from services.kafka import Topics, read_topic
+from streamd.transport.embedded.log import EmbeddedLog, log_path
+from streamd.transport.embedded.transaction import EmbeddedTransaction
+
+IN_PARTITIONS = 3
+OUT_PARTITIONS = 4
+TIMESTAMP = 1_700_000_000_000
+APP = "faults"
+
+# Counts what a stage has seen, over all processes and lives: what was seen and did not come out was dropped.
+WITNESS = """
+import os
+
+class Witness:
+    def __init__(self, file):
+        self.file = os.open(file, os.O_WRONLY | os.O_APPEND | os.O_CREAT, 0o600)
+
+    def process(self, batch):
+        os.write(self.file, b"%d\\n" % len(batch))
+        return batch
+"""
+
+
+class System(ABC):
+    """Input, output and pipeline of one run. `newest` is by input partition: the last record of it that came out."""
+
+    name: str
+
+    def __init__(self, folder: Path) -> None:
+        self.folder = folder
+        self.fed = 0
+        self.came = 0
+        self.newest = dict.fromkeys(range(IN_PARTITIONS), -1)
+        self.newest_at = dict.fromkeys(range(IN_PARTITIONS), 0.0)
+        self._follower: asyncio.Task[None] | None = None
+
+    async def open(self) -> None:
+        """Make the topics and the pipeline's file, and begin to follow the output."""
+        pipelines = self.folder / "pipelines"
+        pipelines.mkdir()
+        (pipelines / "copy.yaml").write_text(await self._set_up())
+        self._follower = asyncio.create_task(self._follow())
+
+    async def close(self) -> None:
+        """Release everything."""
+        if self._follower is not None:
+            self._follower.cancel()
+            await asyncio.gather(self._follower, return_exceptions=True)
+        await self._tear_down()
+
+    async def feed(self, count: int) -> None:
+        """Feed the next `count` records."""
+        values: list[list[tuple[bytes, bytes]]] = [[] for _ in range(IN_PARTITIONS)]
+        for n in range(self.fed, self.fed + count):
+            pair = str(n % KEYS).encode(), orjson.dumps(document(n))
+            values[partition_of(n, IN_PARTITIONS)].append(pair)
+        await self._write(values)
+        self.fed += count
+
+    def check(self) -> None:
+        """Raises what ended the following of the output."""
+        if self._follower is not None and self._follower.done():
+            self._follower.result()
+
+    async def until(self, condition: Any, what: str, deadline: float = 60.0) -> None:
+        """Wait until a plain condition holds; raises TimeoutError naming `what`."""
+        try:
+            async with asyncio.timeout(deadline):
+                while not condition():
+                    self.check()
+                    await asyncio.sleep(0.005)
+        except TimeoutError:
+            raise TimeoutError(f"{what}: not within {deadline:g} s; {self.came} of {self.fed} came") from None
+
+    async def complete(self, deadline: float = 90.0) -> None:
+        """Wait until as many have come out as were fed."""
+        await self.until(lambda: self.came >= self.fed, "everything comes out", deadline)
+
+    async def resumed(self, deadline: float = 60.0) -> float:
+        """Wait until records fed from now on come out of every input partition; monotonic seconds of the last."""
+        mark = self.fed
+        await self.until(lambda: min(self.newest.values()) >= mark, "output resumes", deadline)
+        return max(self.newest_at.values())
+
+    async def verdict(self) -> Verdict:
+        """What came out, against what was fed. Nothing may run any more."""
+        return judge(self.fed, await self._outputs(), await self._positions(), await self._ends())
+
+    @abstractmethod
+    async def dropped(self) -> int:
+        """How many records were worked on, or even written, without ever being committed."""
+
+    @abstractmethod
+    async def open_transactions(self) -> int:
+        """How many output partitions have something that is neither committed nor aborted."""
+
+    def _saw(self, values: Iterable[bytes]) -> None:
+        now = time.monotonic()
+        for value in values:
+            found = orjson.loads(value)
+            n = found["number"] * KEYS + found["key"]
+            partition = partition_of(n, IN_PARTITIONS)
+            self.newest[partition] = max(n, self.newest[partition])
+            self.newest_at[partition] = now
+            self.came += 1
+
+    @abstractmethod
+    async def _set_up(self) -> str: ...
+    @abstractmethod
+    async def _tear_down(self) -> None: ...
+    @abstractmethod
+    async def _follow(self) -> None: ...
+    @abstractmethod
+    async def _write(self, values: list[list[tuple[bytes, bytes]]]) -> None: ...
+    @abstractmethod
+    async def _outputs(self) -> list[list[dict[str, Any]]]: ...
+    @abstractmethod
+    async def _positions(self) -> dict[int, int]: ...
+    @abstractmethod
+    async def _ends(self) -> dict[int, int]: ...
+
+
+class KafkaSystem(System):
+    """Topics of a real broker. `options` are Kafka settings of the pipeline."""
+
+    name = "kafka"
+
+    def __init__(self, folder: Path, bootstrap: str, **options: object) -> None:
+        super().__init__(folder)
+        self.bootstrap = bootstrap
+        self.pipeline = f"copy-{uuid.uuid4().hex[:8]}"
+        self._options = "".join(f"\n    {name}: {value}" for name, value in options.items())
+        self._topics = Topics(bootstrap)
+        self._producer: AIOKafkaProducer | None = None
+
+    @property
+    def group(self) -> str:
+        """The pipeline's group."""
+        return f"streamd.{APP}.{self.pipeline}"
+
+    async def _set_up(self) -> str:
+        self.input = await self._topics.make(IN_PARTITIONS)
+        self.output = await self._topics.make(OUT_PARTITIONS)
+        self._producer = AIOKafkaProducer(bootstrap_servers=self.bootstrap, enable_idempotence=True)
+        await self._producer.start()
+        # A node that was killed is missed after 2 s, and not after the usual session.
+        options = f"\n  options:{self._options}" if self._options else ""
+        return textwrap.dedent("""
+            name: {pipeline}
+            kafka:
+              bootstrap: "{bootstrap}"{options}
+            source: {{kafka: {{topic: {input}}}}}
+            stages:
+              - filter: number >= 0
+              - set: {{double: number * 2}}
+            sink: {{kafka: {{topic: {output}}}}}
+        """).format(
+            pipeline=self.pipeline, bootstrap=self.bootstrap, options=options, input=self.input, output=self.output
+        )
+
+    async def _tear_down(self) -> None:
+        if self._producer is not None:
+            await self._producer.stop()
+        await self._topics.delete_all()
+
+    async def _follow(self) -> None:
+        consumer = AIOKafkaConsumer(
+            bootstrap_servers=self.bootstrap,
+            isolation_level="read_committed",
+            auto_offset_reset="earliest",
+            fetch_max_wait_ms=50,
+        )
+        await consumer.start()
+        try:
+            consumer.assign([TopicPartition(self.output, p) for p in range(OUT_PARTITIONS)])
+            while True:
+                for records in (await consumer.getmany(timeout_ms=1000)).values():
+                    self._saw(record.value for record in records)
+        finally:
+            await consumer.stop()
+
+    async def _write(self, values: list[list[tuple[bytes, bytes]]]) -> None:
+        assert self._producer is not None
+        sent = []
+        for partition, pairs in enumerate(values):
+            left = iter(pairs)
+            pair = next(left, None)
+            while pair is not None:
+                batch = self._producer.create_batch()
+                while pair is not None and batch.append(key=pair[0], value=pair[1], timestamp=TIMESTAMP) is not None:
+                    pair = next(left, None)
+                batch.close()
+                sent.append(await self._producer.send_batch(batch, self.input, partition=partition))
+        for future in sent:
+            await future
+
+    async def _outputs(self) -> list[list[dict[str, Any]]]:
+        partitions: list[list[dict[str, Any]]] = [[] for _ in range(OUT_PARTITIONS)]
+        for record in await read_topic(self.bootstrap, self.output):
+            partitions[record.partition].append(orjson.loads(record.value))
+        return partitions
+
+    async def _positions(self) -> dict[int, int]:
+        admin = AIOKafkaAdminClient(bootstrap_servers=self.bootstrap)
+        await admin.start()
+        try:
+            offsets = await admin.list_consumer_group_offsets(self.group)
+        finally:
+            await admin.close()
+        return {at.partition: found.offset for at, found in offsets.items() if at.topic == self.input}
+
+    async def _ends(self) -> dict[int, int]:
+        return await self._ends_of(self.input, IN_PARTITIONS, "read_uncommitted")
+
+    async def dropped(self) -> int:
+        """Records that a reader of uncommitted ones sees, and nobody else."""
+        return len(await read_topic(self.bootstrap, self.output, committed=False)) - self.came
+
+    async def open_transactions(self) -> int:
+        """Partitions whose last stable offset is not their end."""
+        stable = await self._ends_of(self.output, OUT_PARTITIONS, "read_committed")
+        ends = await self._ends_of(self.output, OUT_PARTITIONS, "read_uncommitted")
+        return sum(stable[partition] != end for partition, end in ends.items())
+
+    async def _ends_of(self, topic: str, partitions: int, isolation: str) -> dict[int, int]:
+        consumer = AIOKafkaConsumer(bootstrap_servers=self.bootstrap, isolation_level=isolation)
+        await consumer.start()
+        try:
+            ends = await consumer.end_offsets([TopicPartition(topic, p) for p in range(partitions)])
+        finally:
+            await consumer.stop()
+        return {at.partition: end for at, end in ends.items()}
+
+
+class EmbeddedSystem(System):
+    """Topics of the embedded log of the daemon's state folder."""
+
+    name = "embedded"
+
+    def __init__(self, folder: Path) -> None:
+        super().__init__(folder)
+        self._path = log_path(folder / "state" / APP, APP)
+        self._witness = folder / "seen"
+        self._log: EmbeddedLog | None = None
+        self._input: EmbeddedTransaction | None = None
+
+    async def _set_up(self) -> str:
+        self._path.parent.mkdir(parents=True)
+        (self.folder / "pipelines" / "witness.py").write_text(WITNESS)
+        self._log = EmbeddedLog.acquire(self._path)
+        await self._log.create_topic("in", IN_PARTITIONS)
+        await self._log.create_topic("out", OUT_PARTITIONS)
+        self._input = EmbeddedTransaction(self._path, "the test's input")
+        await self._input.open()
+        return textwrap.dedent(f"""
+            name: copy
+            source: {{log: {{topic: in}}}}
+            stages:
+              - filter: number >= 0
+              - set: {{double: number * 2}}
+              - python: {{class: "witness:Witness", options: {{file: "{self._witness}"}}}}
+            sink: {{log: {{topic: out}}}}
+        """)
+
+    async def _tear_down(self) -> None:
+        if self._input is not None:
+            await self._input.close()
+        if self._log is not None:
+            await self._log.release()
+
+    async def _follow(self) -> None:
+        async with asyncio.TaskGroup() as group:
+            assert self._log is not None
+            for stream in await self._log.streams("out"):
+                group.create_task(self._follow_one(stream.id, stream.partition))
+
+    async def _follow_one(self, stream: int, partition: int) -> None:
+        assert self._log is not None
+        await self._log.stream("out", partition)
+        at = 0
+        while True:
+            if await self._log.wait(stream, at, 1.0) and (
+                records := await self._log.fetch(stream, at, 5_000, 1 << 22)
+            ):
+                self._saw(record.value or b"" for record in records)
+                at = records[-1].offset + 1
+
+    async def _write(self, values: list[list[tuple[bytes, bytes]]]) -> None:
+        assert self._input is not None
+        self._input.begin()
+        for partition, pairs in enumerate(values):
+            self._input.extend("in", partition, [(key, value, TIMESTAMP, ()) for key, value in pairs])
+        await self._input.flush()
+        await self._input.commit()
+
+    async def _outputs(self) -> list[list[dict[str, Any]]]:
+        assert self._log is not None
+        partitions: list[list[dict[str, Any]]] = []
+        for stream in await self._log.streams("out"):
+            documents: list[dict[str, Any]] = []
+            at = 0
+            while records := await self._log.fetch(stream.id, at, 10_000, 1 << 24):
+                documents.extend(orjson.loads(record.value or b"") for record in records)
+                at = records[-1].offset + 1
+            partitions.append(documents)
+        return partitions
+
+    async def _positions(self) -> dict[int, int]:
+        rows = await asyncio.to_thread(self._ask, "SELECT partition, position FROM position")
+        return {partition: int(position) for partition, position in rows}
+
+    async def _ends(self) -> dict[int, int]:
+        rows = await asyncio.to_thread(self._ask, "SELECT partition, next FROM stream WHERE topic='in'")
+        return dict(rows)
+
+    async def dropped(self) -> int:
+        """Records that the witness saw more often than they came out."""
+        return sum(int(line) for line in self._witness.read_text().splitlines()) - self.came
+
+    async def open_transactions(self) -> int:
+        """Outputs that were put down and are part of no checkpoint."""
+        [(count,)] = await asyncio.to_thread(self._ask, "SELECT count(*) FROM staged")
+        return int(count)
+
+    def _ask(self, query: str) -> list[Any]:
+        with contextlib.closing(sqlite3.connect(self._path)) as connection:
+            return connection.execute(query).fetchall()
