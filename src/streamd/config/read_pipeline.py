@@ -95,6 +95,8 @@ class PipelineReader:
         kafka = service_kafka
         if (section := root.get("kafka")) is not None:
             kafka = self._kafka(document, section, root.key("kafka"))
+        elif kafka is None:
+            self._report_missing_kafka([*shapes, *(d.dead_letter for d in (general, *policies.values()) if d)])
         if document.problems or settings is None:
             return None
 
@@ -130,6 +132,14 @@ class PipelineReader:
         node = Mapping(root.start, root.end, rest)
         top = Scalar(root.start, root.start + 1, "", None, None)
         return Check(self.document, PipelineSettings, node, "the pipeline", top, also_known=STRUCTURE).run()
+
+    def _report_missing_kafka(self, shapes: list[Shape | None]) -> None:
+        for shape in shapes:
+            if shape is not None and shape.spec is not None and shape.spec.transport == "kafka":
+                message = f"{shape.subject} needs a Kafka cluster, and none is named"
+                help_text = "add `kafka: {bootstrap: HOST:PORT}` to the pipeline or to streamd.yaml"
+                self.document.report("missing-key", message, shape.at, help=help_text)
+                return
 
     def _group(self, root: Mapping, one: Literal["source", "sink"], many: str) -> list[Shape]:
         """The sources or sinks, written as one, or as several in a list or a mapping of ids."""

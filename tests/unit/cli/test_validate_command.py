@@ -86,3 +86,17 @@ def test_validate_touches_nothing(cli: Cli, write: Write) -> None:
 
     assert cli("validate", file).code == 0
     assert [path.name for path in file.parent.iterdir()] == ["a.yaml"]
+
+
+def test_kafka_without_a_cluster(cli: Cli, write: Write) -> None:
+    """A pipeline that needs Kafka says so before it runs, also when only its dead letters do."""
+    write("a.yaml", "name: a\nsource: {kafka: {topic: t}}\nsink: discard\n")
+    write("b.yaml", GOOD.format(name="b", topic="t") + "on_error: {dead_letter: {kafka: {topic: t}}}\n")
+
+    outcome = cli("validate", ".")
+
+    assert outcome.code == 2
+    assert "a.yaml:2:10: error[missing-key]: source `kafka` needs a Kafka cluster" in outcome.err
+    assert "b.yaml:5:26: error[missing-key]: sink `kafka` needs a Kafka cluster" in outcome.err
+    write("streamd.yaml", "kafka: {bootstrap: localhost}\n")
+    assert cli("validate", ".").code == 0
