@@ -42,7 +42,7 @@ VOLUME /var/lib/streamd
 EXPOSE 8470
 # Live means progress against lag, not "the process is up"; the first seconds are start-up.
 HEALTHCHECK --interval=10s --timeout=3s --start-period=30s --retries=3 \
-    CMD ["python3", "-c", "import urllib.request as u; u.urlopen('http://127.0.0.1:8470/health/live', timeout=2)"]
+    CMD ["python3", "-c", "import os, urllib.request as u; u.urlopen('http://127.0.0.1:%s/health/live' % os.environ.get('STREAMD_HTTP_PORT', 8470), timeout=2)"]
 STOPSIGNAL SIGTERM
 # streamd is PID 1 itself: it handles signals and reaps its workers, so no init is needed in between.
 ENTRYPOINT ["streamd"]
