@@ -82,7 +82,8 @@ class _Fuser:
         self.from_records = entry.kind == "stage"
         self.decoded = self.from_records or entry.spec.decoded
         self.format = "json" if self.from_records else getattr(entry.settings, "format", "json")
-        self.tombstones = getattr(entry.settings, "tombstones", "error")
+        # Those that a source lets through pass batch stages as they are, which may also make some.
+        self.tombstones = "forward" if self.from_records else getattr(entry.settings, "tombstones", "error")
         self.event_time = None if self.from_records else getattr(entry.settings, "event_time", None)
         self.max_future: float | None = getattr(self.event_time, "max_future", None)
         self.topic = "r.topic" if self.from_records else repr(getattr(entry.settings, "topic", None) or entry.id)
@@ -196,11 +197,10 @@ class _Fuser:
             code.line(indent, source, entry)
 
         path = Path(3, Document(Base.DICT, "d"))
+        line("d = r.value" if self.from_records else "v = r.value")
+        self._tombstone(path, "d" if self.from_records else "v")
         if self.from_records:
-            line("d = r.value")
             return path
-        line("v = r.value")
-        self._tombstone(path)
         if self.format == "object":
             line("d = v")
         elif self.decoded:
@@ -230,12 +230,12 @@ class _Fuser:
         self._event_time(path)
         return path
 
-    def _tombstone(self, path: Path) -> None:
+    def _tombstone(self, path: Path, variable: str) -> None:
         """A record without a value has no document: without a word in the settings it is an error of its own."""
         if self.tombstones not in ("forward", "drop"):
             return
         code, entry = self.code, self.chain.entry.id
-        code.line(3, "if v is None:", entry)
+        code.line(3, f"if {variable} is None:", entry)
         if self.tombstones == "drop":
             code.line(4, f"{code.counter(entry, 'filtered')} += 1", entry)
         else:

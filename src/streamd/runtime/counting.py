@@ -126,6 +126,10 @@ class Counting:
         counters[2].add(max(0, given - failed - passed))
         self._duration(name, given, seconds)
 
+    def held_back(self, stage: str, seconds: float) -> None:
+        """Count time for which a rate limit let records wait."""
+        self._metrics.counter(catalog.RATE_LIMIT_WAIT, pipeline=self._pipeline, stage=stage).add(seconds)
+
     def _duration(self, name: str, records: int, seconds: float) -> None:
         pair = self._durations.get(name)
         if pair is None:

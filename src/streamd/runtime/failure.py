@@ -3,8 +3,11 @@
 from __future__ import annotations
 
 import json
+import sysconfig
+import traceback
 from collections import deque
 from dataclasses import dataclass
+from pathlib import Path
 from typing import Any
 
 import orjson
@@ -15,6 +18,9 @@ from streamd.errors import ExtractError, FatalError, LoadError, RecordError, Tra
 from streamd.expr.errors import failure as failure_in_words
 from streamd.plan.fuse import Chain
 from streamd.record import Headers, RawRecord, Row
+
+# Folders whose lines say nothing to who wrote a stage.
+_NOT_OWN = (str(Path(__file__).resolve().parents[1]), sysconfig.get_paths()["stdlib"], "<")
 
 PHASES = {"source": "extract", "stage": "transform", "sink": "load"}
 
@@ -54,11 +60,21 @@ def failure_of(
     else:
         detail = f"{name}: {error}"
         if chain is None:
-            message = f"{name} (its text may hold record contents and is left out)"
+            message = f"{name}{_line_in(error)} (its text may hold record contents and is left out)"
         else:
             known = failure_in_words(error, chain.words) if isinstance(error, Exception) else TransformError(name)
             name, message = type(known).__name__, str(known)
     return Failure(record, component, chain.entry if chain else entry, phase, name, message, detail)
+
+
+def _line_in(error: BaseException) -> str:
+    """Where own code raised it: the innermost line outside of streamd and of Python's library."""
+    frames = [
+        frame
+        for frame in traceback.extract_tb(error.__traceback__, limit=50)
+        if "site-packages" not in frame.filename and not frame.filename.startswith(_NOT_OWN)
+    ]
+    return f" in {Path(frames[-1].filename).name}, line {frames[-1].lineno}" if frames else ""
 
 
 def _extract_error(value: Any, error: BaseException) -> ExtractError:

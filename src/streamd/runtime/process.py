@@ -5,8 +5,10 @@ fail.
 from __future__ import annotations
 
 import asyncio
+import pickle
 import time
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
+from functools import partial
 from typing import Any
 
 from streamd.clock import Clock
@@ -55,6 +57,8 @@ class Process:
         self._threshold = Threshold(limit) if limit else None
         # {entry: batches that the plain function still takes}
         self._plain_left: dict[str, int] = {}
+        # Monotonic seconds until which nothing is done on purpose.
+        self._waits_until = 0.0
 
     async def open(self) -> None:
         """Open the task's own batch stages."""
@@ -86,6 +90,19 @@ class Process:
     def ready_at(self) -> float:
         """Monotonic seconds before which a stage wants no further batch."""
         return max((getattr(stage, "ready_at", 0.0) for stage in self._stages.values()), default=0.0)
+
+    @property
+    def waits_until(self) -> float:
+        """Monotonic seconds until which it holds still on purpose, for a rate or before a record is tried again."""
+        return max(self._waits_until, self.ready_at)
+
+    def held_back(self, seconds: float) -> None:
+        """Count time for which records waited until `ready_at`, for the stage that said so."""
+        until = self.ready_at
+        for name, stage in self._stages.items():
+            if getattr(stage, "ready_at", 0.0) == until:
+                self._count.held_back(name, seconds)
+                return
 
     async def finish(self) -> None:
         """The input is over: batch stages give what they hold back."""
@@ -158,6 +175,7 @@ class Process:
             record = self._origin(chain, sink, records, index)
             failure = failure_of(record, load_error(error), self._components[sink], chain)
             policy = self._policy(failure.component)
+            self._count.failed(failure)
             self._dispose(failure, policy, policy.then if policy.action == "retry" else None)
         return len(refused)
 
@@ -178,14 +196,15 @@ class Process:
     async def _stage(self, name: str, batch: list[Record]) -> tuple[list[Record], int]:
         """A batch through a stage of user code; when it fails, record by record, so that only the guilty one fails."""
         stage, began = self._stages[name], time.perf_counter()
+        originals = _Originals(batch) if getattr(stage, "changes_records", False) else None
         try:
             passed, failed = await stage.process(list(batch)), 0
         except TransientError:
             raise
         except Exception:
             passed, failed = [], 0
-            for record in batch:
-                some = await self._one(name, record)
+            for index, record in enumerate(batch):
+                some = await self._one(name, record, None if originals is None else partial(originals.again, index))
                 if some is None:
                     failed += 1
                 else:
@@ -193,18 +212,18 @@ class Process:
         self._count.stage(name, len(batch), len(passed), failed, time.perf_counter() - began)
         return passed, failed
 
-    async def _one(self, name: str, record: Record) -> list[Record] | None:
-        """One record through a stage; None when it failed for good and was disposed of."""
+    async def _one(self, name: str, record: Record, again: Callable[[], Record] | None) -> list[Record] | None:
+        """One record through a stage; None when it failed for good and was disposed of. `again` gives it as it came."""
         component = self._components[name]
         policy = self._policy(component)
         began, attempt = self._clock.monotonic(), 1
         while True:
             try:
-                return await self._stages[name].process([record])
+                return await self._stages[name].process([record if again is None else again()])
             except TransientError:
                 raise
             except Exception as error:
-                failure = failure_of(record, error, component, None, entry=name)
+                failure = failure_of(record if again is None else again(), error, component, None, entry=name)
             if policy.action != "retry" or self._used_up(policy, began, attempt):
                 self._count.failed(failure)
                 self._dispose(failure, policy, policy.then if policy.action == "retry" else None, attempt)
@@ -239,7 +258,9 @@ class Process:
 
     async def _back_off(self, policy: ErrorPolicy, attempt: int, failure: Failure) -> None:
         self._count.retried(failure)
-        await asyncio.sleep(min(policy.max_backoff, policy.backoff * 2 ** min(attempt - 1, 30)))
+        delay = min(policy.max_backoff, policy.backoff * 2 ** min(attempt - 1, 30))
+        self._waits_until = self._clock.monotonic() + delay
+        await asyncio.sleep(delay)
 
     def _dispose(self, failure: Failure, policy: ErrorPolicy, action: str | None = None, attempt: int = 1) -> None:
         """Do with a failed record what the settings say. Raises RecordFailedError for `fail`."""
@@ -268,3 +289,26 @@ class Process:
         known = getattr(failure.record, "topic", None)
         source = self._components[failure.entry]
         return str(known or getattr(source.settings, "topic", None) or source.id)
+
+
+class _Originals:
+    """A batch of records as they came, kept while own code has them, which may change them before it fails."""
+
+    def __init__(self, batch: Sequence[Record]) -> None:
+        self._batch = batch
+        self._rest = [(r.key, r.timestamp, r.headers, r.topic, r.partition, r.offset) for r in batch]
+        try:
+            # Half the price of the copies that are only needed when the batch fails.
+            self._values: bytes | None = pickle.dumps([r.value for r in batch], pickle.HIGHEST_PROTOCOL)
+        except Exception:
+            # Documents are plain data, but for what an own stage put into them: that it alone can answer for.
+            self._values = None
+        self._loaded: list[Any] | None = None
+
+    def again(self, index: int) -> Record:
+        """A fresh copy of one record."""
+        if self._values is None:
+            return self._batch[index]
+        if self._loaded is None:
+            self._loaded = [pickle.dumps(value) for value in pickle.loads(self._values)]
+        return Record(pickle.loads(self._loaded[index]), *self._rest[index])

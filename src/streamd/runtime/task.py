@@ -53,6 +53,7 @@ class Task:
         self._part = assembly.plan.parts[task.part]
         self._config = assembly.plan.config
         self._transaction: Transaction = assembly.transaction(task, membership)
+        self._files = {source.id for source in self._part.sources if source.name == "file"}
         self._readers: dict[tuple[str, int], Reader] = {}
         self._writers: dict[str, Writer] = {}
         # {reader's place: its read under way}. A read is never cancelled but at the end: it would lose its turn.
@@ -64,7 +65,8 @@ class Task:
         self._last_commit = 0.0
         self.state = "starting"
         self.records_in = 0
-        self.last_progress = clock.monotonic()
+        self._progress = clock.monotonic()
+        self._paused = metrics.counter(catalog.BACKPRESSURE, pipeline=task.pipeline)
         self._place = {"pipeline": task.pipeline, "part": task.part, "partition": task.partition}
 
     # What the owner sees.
@@ -76,7 +78,7 @@ class Task:
 
     @property
     def lag(self) -> int | None:
-        """Records there and not read, over all readers; None when one cannot know."""
+        """Records (bytes, for files) there and not read, over all readers; None when one cannot know."""
         if not self._readers:
             return None
         lags = [reader.lag() for reader in self._readers.values()]
@@ -89,6 +91,14 @@ class Task:
             return True
         quiet = self.state == "running" and not self._uncommitted
         return quiet and all(reader.ended or reader.lag() == 0 for reader in self._readers.values())
+
+    @property
+    def last_progress(self) -> float:
+        """Monotonic seconds. Holding still on purpose (a rate limit, a record to be tried again) is no standstill."""
+        process: Process | None = getattr(self, "_process", None)
+        if process is None:
+            return self._progress
+        return max(self._progress, min(self._clock.monotonic(), process.waits_until))
 
     @property
     def positions(self) -> dict[str, Any]:
@@ -157,14 +167,14 @@ class Task:
         if any(place not in committed.positions for place in self._readers):
             # Where a task began must not depend on when it is asked again: `start: latest` would skip what came since.
             await self._checkpoint.commit()
-        self.last_progress = self._last_commit = self._clock.monotonic()
+        self._progress = self._last_commit = self._clock.monotonic()
         self.state = "running"
 
     async def _loop(self, group: asyncio.TaskGroup) -> None:
         while not self._stop.is_set():
             pause = self._process.ready_at - self._clock.monotonic()
             if pause > 0:
-                await self._wait_for((), pause)
+                await self._hold_back(pause)
             else:
                 self._read_on(group)
                 if not self._reads:
@@ -180,6 +190,13 @@ class Task:
             await self._commit()
         if ended:
             self.state = "drained"
+
+    async def _hold_back(self, pause: float) -> None:
+        """Wait for a stage to be ready; what went through it can be committed meanwhile."""
+        began, waiting = self._clock.monotonic(), not self._drained()
+        await self._wait_for((), pause)
+        if waiting:
+            self._process.held_back(self._clock.monotonic() - began)
 
     def _read_on(self, group: asyncio.TaskGroup) -> None:
         for place, reader in self._readers.items():
@@ -225,22 +242,24 @@ class Task:
         await self._process.batch(place[0], records)
         self._uncommitted += len(records)
         self.records_in += len(records)
-        self.last_progress = self._clock.monotonic()
+        self._progress = self._clock.monotonic()
         await self._let_writers_follow()
 
     async def _let_writers_follow(self) -> None:
         """Backpressure: nothing more is read while too much is on its way out."""
+        began = self._clock.monotonic()
         for writer in self._writers.values():
             if writer.backlog:
                 await writer.drain()
         if self._transaction.backlog > BACKLOG_LIMIT:
             await self._transaction.drain()
+        self._paused.add(self._clock.monotonic() - began)
 
     async def _commit(self) -> None:
         await self._checkpoint.commit()
         self._process.committed()
         self._uncommitted = 0
-        self._last_commit = self.last_progress = self._clock.monotonic()
+        self._last_commit = self._progress = self._clock.monotonic()
 
     def _gauges(self) -> None:
         age = self._clock.monotonic() - self._began if self._uncommitted else 0.0
@@ -248,7 +267,9 @@ class Task:
         for (source, _), reader in self._readers.items():
             lag = reader.lag()
             if lag is not None:
-                self._metrics.gauge(catalog.SOURCE_LAG_RECORDS, source=source, **self._place).set(lag)
+                # How many records are in the rest of a file, nobody knows.
+                metric = catalog.SOURCE_LAG_BYTES if source in self._files else catalog.SOURCE_LAG_RECORDS
+                self._metrics.gauge(metric, source=source, **self._place).set(lag)
         for sink, writer in self._writers.items():
             self._metrics.gauge(catalog.SINK_BACKLOG, sink=sink, **self._place).set(writer.backlog)
 

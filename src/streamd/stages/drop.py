@@ -10,6 +10,7 @@ from typing import Any
 from pydantic import Field, field_validator
 
 from streamd.component.context import PipelineContext
+from streamd.component.fields import parse_field_path
 from streamd.component.model import Model
 from streamd.component.spec import stage
 from streamd.component.stage import Body
@@ -28,6 +29,13 @@ class DropConfig(Model):
     @classmethod
     def _one(cls, value: Any) -> Any:
         return [value] if isinstance(value, str) else value
+
+    @field_validator("fields")
+    @classmethod
+    def _names(cls, fields: list[str]) -> list[str]:
+        for name in fields:
+            parse_field_path(name)
+        return fields
 
 
 @stage("drop", config=DropConfig, shorthand="fields", shorthand_always=True)

@@ -57,9 +57,10 @@ class Flatten:
         if self.config.only:
             body.replace_document(f"{body.constant('as_object', as_object)}({element})")
             return
-        if self.config.as_ is not None and is_field and path != [self.config.as_]:
+        if self.config.as_ is not None and is_field and path != self.config.as_.split("."):
             body.drop_field(path)
-        body.set_field([self.config.as_] if self.config.as_ else path if is_field else ["element"], element)
+        target = self.config.as_.split(".") if self.config.as_ else path if is_field else ["element"]
+        body.set_field(target, element)
 
 
 def elements(value: Any) -> list[Any]:

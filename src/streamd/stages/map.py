@@ -4,17 +4,19 @@
         id: order.id
         total: round(amount * 1.1, 2)
 
-A dotted name makes an object: `a.b: 1` gives `{"a": {"b": 1}}`. All expressions see the old document.
+A dotted name makes an object: `a.b: 1` gives `{"a": {"b": 1}}`; so `a` and `a.b` cannot both be there. All expressions
+see the old document.
 """
 
 from __future__ import annotations
 
 from typing import Any
 
-from pydantic import Field
+from pydantic import Field, field_validator
+from pydantic_core import InitErrorDetails, PydanticCustomError, ValidationError
 
 from streamd.component.context import PipelineContext
-from streamd.component.fields import ExpressionField
+from streamd.component.fields import ExpressionField, parse_field_path
 from streamd.component.model import Model
 from streamd.component.spec import stage
 from streamd.component.stage import Body
@@ -28,6 +30,23 @@ class MapConfig(Model):
         examples=[{"id": "order.id", "total": "round(amount * 1.1, 2)"}],
         min_length=1,
     )
+
+    @field_validator("fields")
+    @classmethod
+    def _fit_together(cls, fields: dict[str, Any]) -> dict[str, Any]:
+        paths = {parse_field_path(name): name for name in fields}
+        for path, name in paths.items():
+            outer = next((paths[path[:n]] for n in range(1, len(path)) if path[:n] in paths), None)
+            if outer is not None:
+                raise _conflict(name, outer)
+        return fields
+
+
+def _conflict(name: str, outer: str) -> ValidationError:
+    message = f"{outer!r} is one value and {name!r} a field inside it: expected one of them"
+    error = PydanticCustomError("conflict", "{message}", {"message": message})
+    details = [InitErrorDetails(type=error, loc=(name, "[key]"), input=None)]
+    return ValidationError.from_exception_data("map", details, hide_input=True)
 
 
 @stage("map", config=MapConfig, shorthand="fields", shorthand_always=True)

@@ -6,10 +6,12 @@
         def __init__(self, percent: int): ...
         def process(self, batch: list[Record]) -> list[Record]: ...     # or async def
 
-`options` are the constructor's keyword arguments. `process` may change, drop and add records; what it returns goes on,
-in that order. `open()` and `close()`, plain or async, are called where they exist; each task has its own instance.
-Modules are found as Python finds them, and in the pipeline's folder. An exception fails the batch, which is then given
-record by record, so that only the guilty record fails: side effects of the first try may happen again.
+`options` are the constructor's keyword arguments; a function gets them with each batch. `process` may change, drop and
+add records; what it returns goes on, in that order. `open()` and `close()`, plain or async, are called where they
+exist; each task has its own instance. Modules are found as Python finds them, and in the pipeline's folder.
+
+An exception fails the batch, which is then given record by record, so that only the guilty record fails. The records
+are then as they came, whatever was done to them; side effects elsewhere of the first try may happen again.
 """
 
 from __future__ import annotations
@@ -17,6 +19,7 @@ from __future__ import annotations
 import importlib
 import inspect
 import sys
+from functools import partial
 from typing import Any
 
 from pydantic import Field
@@ -37,7 +40,9 @@ class PythonConfig(Model):
         examples=["shop.stages:Discount"],
         pattern=r"^[A-Za-z_][\w.]*:[A-Za-z_][\w.]*$",
     )
-    options: dict[str, Any] = Field({}, description="Keyword arguments of the constructor.", examples=[{"percent": 10}])
+    options: dict[str, Any] = Field(
+        {}, description="Keyword arguments of the constructor, or of the function.", examples=[{"percent": 10}]
+    )
 
 
 @stage("python", config=PythonConfig, shorthand="class", fused=False)
@@ -45,6 +50,8 @@ class Python:
     """The stage `python`."""
 
     spec: Any
+    # Own code may change records in place: a try that failed must not show in the next one.
+    changes_records = True
 
     def __init__(self, config: PythonConfig, context: PipelineContext) -> None:
         self.config, self.context = config, context
@@ -63,6 +70,11 @@ class Python:
                 found = getattr(found, step)
         except (ImportError, AttributeError) as error:
             raise FatalError(f"Stage `python` cannot import {self.config.class_!r}: {error}.") from error
+        except Exception as error:
+            # The module is the user's own, and its text is no record's.
+            raise FatalError(
+                f"Stage `python` cannot import {self.config.class_!r}: {type(error).__name__}: {error}."
+            ) from error
         if inspect.isclass(found):
             try:
                 self.instance = found(**self.config.options)
@@ -70,7 +82,7 @@ class Python:
                 raise FatalError(f"Stage `python` cannot make {self.config.class_!r}: {error!r}.") from error
             self.call = getattr(self.instance, "process", None)
         else:
-            self.call = found
+            self.call = partial(found, **self.config.options) if self.config.options and callable(found) else found
         if not callable(self.call):
             raise FatalError(f"{self.config.class_!r} has no method `process(batch)` and is no function.")
 
@@ -84,9 +96,14 @@ class Python:
         if not isinstance(result, list):
             raise TransformError(f"{self.config.class_} returned {type(result).__name__}, expected a list of records")
         for record in result:
-            if not isinstance(record, Record) or not isinstance(record.value, dict):
+            if not isinstance(record, Record):
                 raise TransformError(
-                    f"{self.config.class_} returned a list with something that is not a Record of an object"
+                    f"{self.config.class_} returned a list with {type(record).__name__}, expected records only"
+                )
+            if record.value is not None and not isinstance(record.value, dict):
+                raise TransformError(
+                    f"{self.config.class_} returned a record with a value of type {type(record.value).__name__}, "
+                    "expected a dict, or None for a tombstone"
                 )
         return result
 

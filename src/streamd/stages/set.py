@@ -12,10 +12,10 @@ from __future__ import annotations
 
 from typing import Any
 
-from pydantic import Field
+from pydantic import Field, field_validator
 
 from streamd.component.context import PipelineContext
-from streamd.component.fields import ExpressionField
+from streamd.component.fields import ExpressionField, parse_field_path
 from streamd.component.model import Model
 from streamd.component.spec import stage
 from streamd.component.stage import Body
@@ -29,6 +29,13 @@ class SetConfig(Model):
         examples=[{"eur": "round(amount * 1.1, 2)"}],
         min_length=1,
     )
+
+    @field_validator("fields")
+    @classmethod
+    def _names(cls, fields: dict[str, Any]) -> dict[str, Any]:
+        for name in fields:
+            parse_field_path(name)
+        return fields
 
 
 @stage("set", config=SetConfig, shorthand="fields", shorthand_always=True)

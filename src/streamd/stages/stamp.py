@@ -20,7 +20,6 @@ from typing import Any, Literal
 
 from pydantic import Field
 
-from streamd.clock import SYSTEM_CLOCK
 from streamd.component.context import PipelineContext
 from streamd.component.model import Model
 from streamd.component.spec import stage
@@ -47,7 +46,7 @@ class Stamp:
     spec: Any
 
     def __init__(self, config: StampConfig, context: PipelineContext) -> None:
-        self.config, self.pipeline = config, context.pipeline
+        self.config, self.pipeline, self.clock = config, context.pipeline, context.clock
 
     async def prepare(self) -> None:
         pass
@@ -59,7 +58,7 @@ class Stamp:
             body.add_headers(f"({pairs})")
         if self.config.as_ is not None or not self.config.headers:
             display = ", ".join(f"{name!r}: {source}" for name, source in facts.items())
-            body.set_field([self.config.as_ or "meta"], f"{{{display}}}")
+            body.set_field((self.config.as_ or "meta").split("."), f"{{{display}}}")
 
     def _fact(self, name: Fact, body: Body) -> str:
         if name == "pipeline":
@@ -67,7 +66,7 @@ class Stamp:
         if name == "stage":
             return repr(body.stage_id)
         if name == "time":
-            return f"{body.constant('now_ms', SYSTEM_CLOCK.now_ms)}()"
+            return f"{body.constant('now_ms', self.clock.now_ms)}()"
         topic, partition, offset = (body.metadata(f"_{fact}") for fact in ("topic", "partition", "offset"))
         if name == "id":
             return (
