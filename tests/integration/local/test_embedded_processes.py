@@ -99,7 +99,7 @@ async def test_processes_killed_again_and_again_lose_and_repeat_nothing(tmp_path
         group = chance.choice(sorted(left))
         with Copier(path, *group) as copier, Copier(path, *next(iter(left - {group}), ())) as other:
             # The kill falls wherever the process is after this commit was told: in the next read, append, or commit.
-            if kills < 20 and copier.commits(chance.randint(1, 6)):
+            if kills < 12 and copier.commits(chance.randint(1, 6)):
                 copier.process.kill()
                 kills += 1
                 other.commits(1)

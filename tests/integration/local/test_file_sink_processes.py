@@ -1,0 +1,49 @@
+"""A real process that writes files and is killed in the middle of it, again and again: every record is there once."""
+
+from __future__ import annotations
+
+import gzip
+import json
+import random
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+WRITER = Path(__file__).with_name("file_writer.py")
+COUNT = 1500
+
+
+def run_until_done(folder, settings, chance):
+    """Start the writer until it ends by itself; gives how often it was killed."""
+    kills = 0
+    while True:
+        command = [sys.executable, WRITER, folder, str(COUNT), json.dumps(settings)]
+        with subprocess.Popen(command, stdout=subprocess.PIPE, text=True) as process:
+            # The kill falls wherever the process is by then: writing, syncing, committing, renaming.
+            if kills < 6 and all(process.stdout.readline() for _ in range(chance.randint(1, 8))):
+                process.kill()
+                kills += 1
+            process.stdout.read()
+        if process.returncode == 0:
+            return kills
+        assert process.returncode == -9
+
+
+def numbers(data):
+    return [json.loads(line)["n"] for line in data.splitlines()]
+
+
+@pytest.mark.parametrize(("path", "unpack"), [("out.ndjson", bytes), ("out.ndjson.gz", gzip.decompress)])
+def test_one_file(tmp_path, path, unpack):
+    assert run_until_done(tmp_path, {"path": path}, random.Random(3)) >= 3
+    assert numbers(unpack((tmp_path / path).read_bytes())) == list(range(COUNT))
+
+
+def test_a_row_of_files(tmp_path):
+    settings = {"path": "out/o.ndjson", "rotate": {"records": 10}}
+    assert run_until_done(tmp_path, settings, random.Random(4)) >= 3
+    files = sorted(path for path in (tmp_path / "out").iterdir() if not path.name.startswith("."))
+    assert [numbers(path.read_bytes()) for path in files] == [list(range(n, n + 10)) for n in range(0, COUNT, 10)]
+    assert [path.name for path in (tmp_path / "out").iterdir() if path.name.endswith(".part")] == []
