@@ -5,7 +5,7 @@ from __future__ import annotations
 import math
 from typing import Any
 
-from hypothesis import HealthCheck, assume, given, settings
+from hypothesis import HealthCheck, assume, example, given, settings
 from hypothesis import strategies as st
 
 from streamd.errors import RecordError
@@ -154,7 +154,18 @@ def outcome(run: Any, scope: Scope) -> Any:
 
 
 @given(expressions, st.lists(documents, min_size=1, max_size=3))
-@settings(max_examples=1500, deadline=None, suppress_health_check=[HealthCheck.filter_too_much, HealthCheck.too_slow])
+@example("((has(a) == (0) is null)) is null", [{}])
+@example("f'''{ 0.0 :05d}{{}}{ a }'''", [{}])
+@example("0 in {[], a}", [{}])
+@example("(0 if 0 else '') % a", [{}])
+@example("(1, 2)[0] is null", [{}])
+@example("'abc'[1]", [{}])
+@settings(
+    max_examples=1500,
+    deadline=None,
+    derandomize=True,
+    suppress_health_check=[HealthCheck.filter_too_much, HealthCheck.too_slow],
+)
 def test_compiled_and_interpreted_agree(text: str, examples: list[dict[str, Any]]) -> None:
     try:
         expression = parse(text)
@@ -175,7 +186,12 @@ def test_compiled_and_interpreted_agree(text: str, examples: list[dict[str, Any]
 
 
 @given(expressions, documents)
-@settings(max_examples=500, deadline=None, suppress_health_check=[HealthCheck.filter_too_much, HealthCheck.too_slow])
+@settings(
+    max_examples=500,
+    deadline=None,
+    derandomize=True,
+    suppress_health_check=[HealthCheck.filter_too_much, HealthCheck.too_slow],
+)
 def test_the_static_type_holds(text: str, document: dict[str, Any]) -> None:
     try:
         expression = parse(text)
@@ -196,7 +212,12 @@ def test_the_static_type_holds(text: str, document: dict[str, Any]) -> None:
 
 
 @given(expressions)
-@settings(max_examples=300, deadline=None, suppress_health_check=[HealthCheck.filter_too_much, HealthCheck.too_slow])
+@settings(
+    max_examples=300,
+    deadline=None,
+    derandomize=True,
+    suppress_health_check=[HealthCheck.filter_too_much, HealthCheck.too_slow],
+)
 def test_only_the_declared_fields_are_read(text: str) -> None:
     """A document without a field that an expression does not name gives the same as one with it."""
     try:

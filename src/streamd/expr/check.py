@@ -36,6 +36,7 @@ from streamd.expr.nodes import (
     Variable,
 )
 from streamd.expr.refusals import BINARY_HINTS, REFUSED
+from streamd.expr.suggest import closest
 
 MAX_LOOPS = 2  # loops in one comprehension, and comprehensions inside one another
 MAX_WIDTH = 1_000  # of a padded value in an f-string
@@ -148,6 +149,8 @@ class Checker(Calls):
             return Metadata(name, _METADATA_KINDS[name])
         if name.startswith("__"):
             self.refuse(node, f"the name {name!r} is not allowed", f'for a field of that name write _value["{name}"]')
+        if name.startswith("_") and (near := closest(name, [*METADATA, "_value"], 0.85)):
+            self.refuse(node, f"there is no {name!r}", f'did you mean {near}? A field of that name is _value["{name}"]')
         return Field(name)
 
     def _item(self, node: ast.Attribute | ast.Subscript) -> Node:

@@ -46,7 +46,7 @@ _BINARY: dict[str, Callable[[Any, Any], Any]] = {
     "*": limits.times,
     "/": operator.truediv,
     "//": operator.floordiv,
-    "%": lambda left, right: (+left) % right,
+    "%": operator.mod,
     "**": limits.power,
 }
 _COMPARE: dict[str, Callable[[Any, Any], Any]] = {
@@ -128,7 +128,10 @@ class _Interpreter:
         return value if self.budget is None else self.budget.scan(value)
 
     def _binary(self, node: Binary) -> Any:
-        left, right = self.value(node.left), self.value(node.right)
+        left = self.value(node.left)
+        if node.operator == "%":  # of numbers only: a text to the left would be a format
+            left = +left
+        right = self.value(node.right)
         if node.operator == "+" and self.budget is not None:
             result = limits.plus(left, right)
         else:

@@ -79,14 +79,14 @@ ALIASES: Mapping[str, str] = {
 }
 
 
-def closest(name: str, known: Iterable[str]) -> str | None:
+def closest(name: str, known: Iterable[str], cutoff: float = 0.7) -> str | None:
     """The known name that was most likely meant."""
     known = list(known)
     alias = ALIASES.get(name)
     if alias in known:
         return alias
     folded = {candidate.replace("_", ""): candidate for candidate in known}
-    found = difflib.get_close_matches(name.lower().replace("_", ""), folded, n=1, cutoff=0.7)
+    found = difflib.get_close_matches(name.lower().replace("_", ""), folded, n=1, cutoff=cutoff)
     return folded[found[0]] if found else None
 
 

@@ -43,6 +43,7 @@ def refused(text: str) -> ExpressionError:
         ("class", "class", 'for a field of that name write _value["class"]'),
         ("a.from > 1", "from", 'write ["from"] in place of .from'),
         ("__secret", "__secret", 'for a field of that name write _value["__secret"]'),
+        ("_timestmp > 5", "_timestmp", 'did you mean _timestamp? A field of that name is _value["_timestmp"]'),
         ("a | b", "a | b", "use or for conditions, merge(a, b) for objects, bit_or(a, b) for bits"),
         ("a is b", "a is b", "use == or !="),
         ("{1, 2}", "{1, 2}", "use a list: [a, b]"),
@@ -174,6 +175,7 @@ def test_several_lines_comments_and_carriage_returns() -> None:
         ("true", set(), set()),
         ("len", {"len"}, {"len"}),
         ("_id", {"_id"}, {"_id"}),
+        ('_value["_timestmp"]', {"_timestmp"}, {"_timestmp"}),
     ],
 )
 def test_fields(text: str, fields: set[str], required: set[str]) -> None:
