@@ -67,7 +67,7 @@ async def _feed(system: System, campaign: Campaign, share: int, records: int, ch
 async def strike(daemon: Daemon, chance: random.Random, number: signal.Signals = signal.SIGKILL) -> int:
     """Send a signal to one of the workers, chosen by chance; its pid."""
     async with asyncio.timeout(30):
-        while not (active := daemon.active()):
+        while not (active := await daemon.at_work()):
             daemon.check()
             await asyncio.sleep(0.01)
     pid = chance.choice(active)

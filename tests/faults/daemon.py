@@ -6,12 +6,13 @@ import asyncio
 import json
 import os
 import signal
+import urllib.request
 from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import Any
 
 from services.command import PROGRAM
-from services.process import ServiceError, ServiceProcess, tail
+from services.process import ServiceError, ServiceProcess, free_ports, tail
 
 
 class Daemon:
@@ -26,11 +27,12 @@ class Daemon:
         self.folder = folder
         self.workers = workers
         self._env = dict(env or {})
+        [self._port] = free_ports(1)
         self._settings = {
             "app": "faults",
             "state_dir": folder / "state",
             "workers": workers,
-            "http": "{enabled: false}",
+            "http": f"{{port: {self._port}}}",
             "log": "{format: json}",
             # Failures come thick and fast here; a row of them must not make a test long.
             "restart": "{initial: 50ms, max: 300ms}",
@@ -64,9 +66,27 @@ class Daemon:
         except OSError:
             return []
 
-    def active(self) -> list[int]:
-        """Its workers without the spare one, which is always the youngest."""
-        return self.children()[: self.workers]
+    async def places(self) -> list[dict[str, Any]]:
+        """What the node says of its workers, without the spare one; nothing while it does not answer."""
+        url = f"http://127.0.0.1:{self._port}/api/v1/workers"
+
+        def ask() -> list[dict[str, Any]]:
+            with urllib.request.urlopen(url, timeout=5) as answer:
+                found: list[dict[str, Any]] = json.load(answer)["workers"]
+                return found
+
+        try:
+            return await asyncio.to_thread(ask)
+        except OSError:
+            return []
+
+    async def at_work(self) -> list[int]:
+        """The pids of the workers that have tasks."""
+        return [place["pid"] for place in await self.places() if place["tasks"] and alive(place["pid"])]
+
+    async def replaced(self) -> int:
+        """How many workers have been replaced so far."""
+        return sum(place["restarts"] for place in await self.places())
 
     def signal(self, number: signal.Signals) -> None:
         self._running().signal(number)

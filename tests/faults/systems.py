@@ -163,7 +163,6 @@ class KafkaSystem(System):
         self.output = await self._topics.make(OUT_PARTITIONS)
         self._producer = AIOKafkaProducer(bootstrap_servers=self.bootstrap, enable_idempotence=True)
         await self._producer.start()
-        # A node that was killed is missed after 2 s, and not after the usual session.
         options = f"\n  options:{self._options}" if self._options else ""
         return textwrap.dedent("""
             name: {pipeline}
@@ -299,9 +298,7 @@ class EmbeddedSystem(System):
         await self._log.stream("out", partition)
         at = 0
         while True:
-            if await self._log.wait(stream, at, 1.0) and (
-                records := await self._log.fetch(stream, at, 5_000, 1 << 22)
-            ):
+            if await self._log.wait(stream, at, 1.0) and (records := await self._log.fetch(stream, at, 5_000, 1 << 22)):
                 self._saw(record.value or b"" for record in records)
                 at = records[-1].offset + 1
 
