@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import logging
+import ssl
 import time
 from collections.abc import Hashable, Mapping
 from typing import Any, Final
@@ -16,10 +17,12 @@ from aiokafka.protocol.coordination import FindCoordinatorRequest
 from aiokafka.protocol.offset import OffsetRequest
 from aiokafka.structs import TopicPartition
 
-from streamd.errors import AccessDeniedError, FatalError, NotFoundError, StreamdError, UnavailableError
+from streamd.errors import AccessDeniedError, FatalError, NotFoundError, StreamdError, TransientError, UnavailableError
 from streamd.transport.kafka.buffers import keep_freed_buffers
 from streamd.transport.kafka.cluster import METADATA, Connections
 from streamd.transport.kafka.error_codes import error_of, meaning
+from streamd.transport.kafka.failures import explain
+from streamd.transport.kafka.settings import KafkaSettings
 
 log = logging.getLogger("streamd.kafka")
 
@@ -36,7 +39,7 @@ _DENIED = (
     kafka_errors.UnsupportedSaslMechanismError,
     kafka_errors.IllegalSaslStateError,
 )
-_NOT_SENT = (kafka_errors.NodeNotReadyError, kafka_errors.StaleMetadata)
+_NOT_SENT = kafka_errors.NodeNotReadyError
 
 
 class NotSentError(UnavailableError):
@@ -46,16 +49,18 @@ class NotSentError(UnavailableError):
 class KafkaClient:
     """One cluster as the readers and transactions of one worker see it.
 
-    `arguments` are those of `AIOKafkaClient` (`KafkaSettings.client_arguments()`). Made and used within one event loop.
+    `arguments` are those of `AIOKafkaClient` (`KafkaSettings.client_arguments()`); with the `settings` themselves,
+    errors of login and TLS say what to change there. Made and used within one event loop.
     """
 
-    def __init__(self, arguments: Mapping[str, Any]) -> None:
+    def __init__(self, arguments: Mapping[str, Any], settings: KafkaSettings | None = None) -> None:
         if aiokafka_version != NEEDED_AIOKAFKA:
             raise FatalError(f"aiokafka {aiokafka_version} is installed, streamd needs exactly {NEEDED_AIOKAFKA}")
         keep_freed_buffers()
         self._connections = Connections(**arguments)
         servers = arguments["bootstrap_servers"]
         self._address = servers if isinstance(servers, str) else ", ".join(servers)
+        self._settings = settings
         self._coordinators: dict[tuple[int, str], int] = {}
         self._starting = asyncio.Lock()
         self._started = False
@@ -86,14 +91,28 @@ class KafkaClient:
                     await self._connections.bootstrap_once()
                 return
             except (OSError, TimeoutError, kafka_errors.KafkaError) as error:
-                if isinstance(error, _DENIED):
-                    raise AccessDeniedError(f"Kafka at {self._address} refused the login: {_text(error)}") from error
+                self._raise_if_refused(error)
                 if time.monotonic() + wait >= until:
                     raise UnavailableError(
                         f"Kafka at {self._address} cannot be reached within {deadline:g} s: {_text(error)}"
                     ) from error
             await asyncio.sleep(wait)
             wait = min(wait * 2, 1.0)
+
+    def _raise_if_refused(self, error: Exception | None) -> None:
+        """Raise for a connection that failed because of who we are, or who they are: no use in trying again."""
+        if error is None:
+            return
+        tls = any(isinstance(one, ssl.SSLError) for one in (error, error.__cause__, error.__context__))
+        ours = isinstance(getattr(error, "reason", None), StreamdError)  # from the provider of a token
+        if not (tls or ours or isinstance(error, _DENIED)):
+            return
+        if self._settings is not None:
+            problem = explain(error, self._settings, "connect")
+        else:
+            problem = AccessDeniedError(f"Kafka at {self._address} refused the connection: {_text(error)}")
+        if not isinstance(problem, TransientError):
+            raise problem from error
 
     async def close(self) -> None:
         """Close every connection. Bounded in time; never raises."""
@@ -117,9 +136,7 @@ class KafkaClient:
             async with asyncio.timeout(timeout):
                 return await self._connections.send(node, request, group=group)
         except _NOT_SENT as error:
-            refused = self._connections.refused
-            if isinstance(refused, _DENIED):
-                raise AccessDeniedError(f"Kafka at {self._address} refused the login: {_text(refused)}") from error
+            self._raise_if_refused(self._connections.refused)
             raise NotSentError(f"Kafka node {node} at {self._address} cannot be reached") from error
         except kafka_errors.IncompatibleBrokerVersion as error:
             raise FatalError(f"Kafka at {self._address} is too old: {_text(error)}") from error
@@ -181,8 +198,7 @@ class KafkaClient:
                     f"Kafka does not let us see the topic {topic!r}: it needs Describe, Read or Write"
                 )
             if time.monotonic() + wait > until:
-                if isinstance(connections.refused, _DENIED):
-                    raise AccessDeniedError(f"Kafka at {self._address} refused the login: {_text(connections.refused)}")
+                self._raise_if_refused(connections.refused)
                 if connections.answered:
                     raise NotFoundError(f"Kafka at {self._address} has no topic {topic!r}")
                 raise UnavailableError(f"Kafka at {self._address} does not answer")
@@ -239,13 +255,16 @@ class KafkaClient:
     async def coordinator(self, kind: CoordinationType, key: str, timeout: float) -> int:
         """The node that coordinates a group or a transactional id; remembered until `forget_coordinator`.
 
-        Raises what `send` raises, and errors by code with `retry_after` set where asking again may help.
+        Raises NotSentError when it cannot be told now, and what else `send` raises.
         """
         known = self._coordinators.get((kind, key))
         if known is not None:
             return known
-        node = await self.any_node(timeout)
-        response = await self.send(node, FindCoordinatorRequest(key, kind), METADATA, timeout)
+        try:
+            node = await self.any_node(timeout)
+            response = await self.send(node, FindCoordinatorRequest(key, kind), METADATA, timeout)
+        except UnavailableError as error:
+            raise NotSentError(str(error)) from error
         if response.error_code:
             if meaning(response.error_code).retriable:
                 raise NotSentError(f"Kafka at {self._address}: the coordinator of {key!r} is not available")

@@ -11,7 +11,7 @@ from typing import Any
 from aiokafka.client import AIOKafkaClient
 from aiokafka.cluster import ClusterMetadata
 from aiokafka.conn import AIOKafkaConnection, CloseReason, create_conn
-from aiokafka.errors import KafkaError, StaleMetadata
+from aiokafka.errors import KafkaError, NodeNotReadyError, StaleMetadata
 from aiokafka.protocol.metadata import MetadataRequest
 
 log = logging.getLogger("streamd.kafka")
@@ -46,7 +46,7 @@ class Connections(AIOKafkaClient):  # type: ignore[misc]
             "sasl_oauth_token_provider": self._sasl_oauth_token_provider,
         }
         self._opening: dict[tuple[Any, Hashable], asyncio.Lock] = {}
-        self._refused: KafkaError | None = None
+        self._refused: Exception | None = None
         self._answered = False
 
     @property
@@ -55,8 +55,8 @@ class Connections(AIOKafkaClient):  # type: ignore[misc]
         return self._answered
 
     @property
-    def refused(self) -> KafkaError | None:
-        """Why the last connection was refused by the broker itself (authentication), None when the last one opened."""
+    def refused(self) -> Exception | None:
+        """Why the last connection could not be opened, None when it was."""
         return self._refused
 
     async def bootstrap_once(self) -> None:
@@ -76,6 +76,13 @@ class Connections(AIOKafkaClient):  # type: ignore[misc]
             raise problem
         if self._sync_task is None:
             self._sync_task = asyncio.get_running_loop().create_task(self._md_synchronizer())
+
+    async def send(self, node_id: Any, request: Any, *, group: Hashable = 0) -> Any:
+        """As aiokafka's; raises TimeoutError and leaves the connection to `drop` when there was no answer in time."""
+        connection = await self._get_conn(node_id, group=group)
+        if connection is None:
+            raise NodeNotReadyError(f"no connection to Kafka node {node_id}")
+        return await connection.send(request)
 
     def release(self, group: Hashable) -> None:
         """Close the connections of a group at once; what waits on them fails."""
@@ -110,8 +117,7 @@ class Connections(AIOKafkaClient):  # type: ignore[misc]
                 self._refused = None
                 return connection
         except (TimeoutError, OSError, KafkaError) as error:
-            if isinstance(error, KafkaError):
-                self._refused = error
+            self._refused = error
             log.debug("no connection to Kafka node %s: %r", node_id, error)
             self.force_metadata_update()
             return None

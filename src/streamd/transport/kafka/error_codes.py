@@ -154,6 +154,14 @@ def _table() -> dict[int, Meaning]:
 
 MEANINGS: Final = _table()
 
+_HINTS: Final = {
+    12: "the broker's offset.metadata.max.bytes is below 4096",
+    47: "a newer instance has taken over, or the transaction was open for longer than its timeout",
+    48: "the broker has aborted the transaction",
+    49: "the transactional id was not used for so long that the broker forgot it",
+    50: "transaction.timeout.ms is above the broker's transaction.max.timeout.ms",
+}
+
 UNKNOWN_TOPIC_OR_PARTITION: Final = 3
 MESSAGE_TOO_LARGE: Final = 10
 DUPLICATE_SEQUENCE_NUMBER: Final = 46
@@ -170,5 +178,6 @@ def meaning(code: int) -> Meaning:
 def error_of(code: int, doing: str, detail: str | None = None) -> StreamdError:
     """The exception for a final code. `doing` says what was tried, such as `commit offsets of group orders`."""
     known = meaning(code)
+    detail = detail or _HINTS.get(code)
     said = f": {detail}" if detail else ""
     return known.error(f"Kafka refused to {doing}: {known.name} ({code}){said}")

@@ -32,7 +32,7 @@ class ClientLease:
         self._place: _Place = (id(asyncio.get_running_loop()), id(settings), kind)
         entry = _ENTRIES.get(self._place)
         if entry is None:
-            client = KafkaClient(settings.client_arguments(kind))
+            client = KafkaClient(settings.client_arguments(kind), settings)
             entry = _ENTRIES[self._place] = _Entry(settings, client, 0)
         entry.users += 1
         self._returned = False

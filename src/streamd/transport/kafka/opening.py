@@ -19,6 +19,8 @@ from streamd.transport.kafka.transactional import KafkaTransaction, TransactionO
 
 SHORTEST_TIMEOUT = 10.0
 """Seconds that a transaction may be open at least: a broker that restarts must not abort it."""
+LONGEST_TIMEOUT = 900.0
+"""What brokers allow at most, unless told otherwise (`transaction.max.timeout.ms`)."""
 
 
 def transaction(
@@ -57,7 +59,10 @@ def transaction(
 def transaction_options(settings: KafkaSettings, commit_interval: float) -> TransactionOptions:
     """What the `options` of a cluster mean for a transaction that is committed every `commit_interval` seconds."""
     timeout_ms = settings.option("producer", "transaction.timeout.ms")
-    timeout = timeout_ms / 1000 if timeout_ms is not None else max(SHORTEST_TIMEOUT, 10 * commit_interval)
+    if timeout_ms is None:
+        timeout = min(max(SHORTEST_TIMEOUT, 10 * commit_interval), LONGEST_TIMEOUT)
+    else:
+        timeout = timeout_ms / 1000
     outbox = OutboxOptions(
         batch_bytes=settings.option("producer", "batch.size"),
         max_record_bytes=settings.option("producer", "max.request.size"),

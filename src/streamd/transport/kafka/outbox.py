@@ -227,9 +227,14 @@ class Outbox:
 
     def stop(self) -> None:
         """Send nothing more. What is unacknowledged may or may not have been written."""
-        self._failure = self._failure or UnavailableError("this transaction was given up")
+        self.fail(UnavailableError("this transaction was given up"))
         for task in self._tasks:
             task.cancel()
+
+    def fail(self, error: StreamdError) -> None:
+        """Send nothing new, and raise this from now on; the first such error counts."""
+        if self._failure is None:
+            self._failure = error
         self._moved.set()
 
     def _check(self) -> None:
@@ -294,11 +299,6 @@ class Outbox:
         self._tasks.add(task)
         task.add_done_callback(self._tasks.discard)
 
-    def _fail(self, error: StreamdError) -> None:
-        if self._failure is None:
-            self._failure = error
-        self._moved.set()
-
     async def _send_always(self) -> None:
         try:
             while self._failure is None:
@@ -315,10 +315,10 @@ class Outbox:
                         lane.joined = True
                     self._dispatch(strangers)
         except StreamdError as error:
-            self._fail(error)
+            self.fail(error)
         except Exception as error:
             log.exception("the sender of a transaction failed")
-            self._fail(FatalError(f"the sender of a transaction failed: {error!r}"))
+            self.fail(FatalError(f"the sender of a transaction failed: {error!r}"))
 
     def _dispatch(self, lanes: Sequence[Lane]) -> None:
         """Send the next batch of every lane that is ready: one request for each leader, more when it gets too large."""
@@ -375,7 +375,7 @@ class Outbox:
                 lane.sending = False
                 self._again(lane, error)
         except StreamdError as error:
-            self._fail(error)
+            self.fail(error)
 
     async def _settle(self, lane: Lane, code: int, message: str | None) -> None:
         """A broker has answered for one lane."""
@@ -392,9 +392,9 @@ class Outbox:
         elif meaning(code).retriable:
             self._again(lane, error_of(code, f"write to {lane}", message))
         elif code == MESSAGE_TOO_LARGE:
-            self._fail(await self._too_large(lane))
+            self.fail(await self._too_large(lane))
         else:
-            self._fail(error_of(code, f"write to {lane}", message))
+            self.fail(error_of(code, f"write to {lane}", message))
 
     def _again(self, lane: Lane, problem: StreamdError) -> None:
         """Try the same batch once more after a while, under the same sequence number."""
@@ -403,7 +403,7 @@ class Outbox:
         lane.deadline = lane.deadline or now + self._options.delivery
         wait = min(_FIRST_WAIT * 2 ** min(lane.attempts, 10), _LONGEST_WAIT)
         if now + wait > lane.deadline:
-            self._fail(problem)
+            self.fail(problem)
             return
         if lane.attempts == 1:
             log.info("writing to %s: %s; trying again", lane, problem)

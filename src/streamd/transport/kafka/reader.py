@@ -116,6 +116,8 @@ class PartitionReader:
         if fetch is not None:
             fetch.cancel()
             await asyncio.wait((fetch,))
+            if not fetch.cancelled():
+                fetch.exception()  # nobody else will ask for it
         self._client.release(self._group)
 
     async def _fetch_from(self, offset: int) -> tuple[FetchedRecords, int]:

@@ -17,7 +17,7 @@ from typing import Any, Final
 
 from streamd.clock import SYSTEM_CLOCK, Clock
 from streamd.component.transaction import Committed
-from streamd.errors import StreamdError
+from streamd.errors import StreamdError, UnavailableError
 from streamd.record import Position, TaskId
 from streamd.transport.kafka.client import KafkaClient
 from streamd.transport.kafka.coordinator import TRANSACTION, Coordinator
@@ -130,15 +130,21 @@ class KafkaTransaction:
 
     async def put_positions(self, positions: Mapping[SourcePartition, Position], cursors: Mapping[str, Any]) -> None:
         """See `Transaction.put_positions`."""
-        if self._group is None:
-            self._topic.put(self._outbox, positions, cursors, self._clock.now_ms())
-            await self._outbox.flush()
-        else:
-            await self._join_group(self._group)
-            await self._group.put(self._producer, positions, cursors, self._options.step)
+        try:
+            if self._group is None:
+                self._topic.put(self._outbox, positions, cursors, self._clock.now_ms())
+                await self._outbox.flush()
+            else:
+                await self._join_group(self._group)
+                await self._group.put(self._producer, positions, cursors, self._options.step)
+        except BaseException:
+            # Outputs must never be committed without their positions, whatever the caller does next.
+            self._outbox.fail(UnavailableError("the positions are not in the transaction: it must not be committed"))
+            raise
 
     async def commit(self) -> None:
         """See `Transaction.commit`."""
+        await self._outbox.flush()
         await self._end(commit=True)
 
     async def abort(self) -> None:
