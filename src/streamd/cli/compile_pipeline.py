@@ -28,14 +28,17 @@ def load_and_compile(
 ) -> list[tuple[PipelineConfig, PipelinePlan, Chains]]:
     """Every pipeline of the paths with its plan and chains. Raises ConfigError with all problems of all of them."""
     configs, problems = try_pipelines(paths, Registry.default(), env, service)
-    compiled = []
-    for config in configs:
-        plan = build_plan(config)
-        chains = asyncio.run(_compiled(plan, service, problems))
-        compiled.append((config, plan, chains))
+    compiled = asyncio.run(_all_compiled(configs, service, problems))
     if problems:
         raise config_error(problems)
     return compiled
+
+
+async def _all_compiled(
+    configs: list[PipelineConfig], service: ServiceConfig, problems: list[Diagnostic]
+) -> list[tuple[PipelineConfig, PipelinePlan, Chains]]:
+    plans = [(config, build_plan(config)) for config in configs]
+    return [(config, plan, await _compiled(plan, service, problems)) for config, plan in plans]
 
 
 async def _compiled(plan: PipelinePlan, service: ServiceConfig, problems: list[Diagnostic]) -> Chains:
