@@ -80,7 +80,8 @@ class _Fuser:
         self.part, self.chain, self.stages = part, chain, stages
         entry = chain.entry
         self.from_records = entry.kind == "stage"
-        self.decoded = self.from_records or entry.spec.decoded
+        # Some components decide by their settings: a file gives documents when it holds CSV, and bytes otherwise.
+        self.decoded = self.from_records or entry.spec.decoded or getattr(entry.settings, "decoded", False)
         self.format = "json" if self.from_records else getattr(entry.settings, "format", "json")
         # Those that a source lets through pass batch stages as they are, which may also make some.
         self.tombstones = "forward" if self.from_records else getattr(entry.settings, "tombstones", "error")
@@ -332,7 +333,7 @@ class _Fuser:
     def _encode(self, target: ComponentConfig, body: FusedBody) -> str:
         """Python source of the row's value: the record's own bytes wherever they still say the same."""
         doc = body.path.document
-        if target.spec.documents:
+        if target.spec.documents or getattr(target.settings, "documents", False):
             return self._own(body, body.document())
         out_format = getattr(target.settings, "format", "json")
         raw = None if self.decoded or out_format != self.format else doc.raw
