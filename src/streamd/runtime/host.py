@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import importlib
 import pickle
 from pathlib import Path
 from typing import Any
@@ -34,6 +35,13 @@ def restart_policy(service: ServiceConfig) -> RestartPolicy:
     """How tasks, workers and pipelines are tried again."""
     restart = service.restart
     return RestartPolicy(initial=restart.initial, maximum=restart.max, calm=restart.reset_after)
+
+
+def membership_of(member: Member) -> Any:
+    """A member as Kafka's transactions take it."""
+    # By name: a process without Kafka must not pay for importing a client of it.
+    kafka = importlib.import_module("streamd.transport.kafka.membership")
+    return kafka.Membership(member.group, member.member_id, member.generation)
 
 
 class EngineHost:
@@ -84,13 +92,11 @@ class EngineHost:
             raise FatalError(f"Version {assign.version} of pipeline {assign.task.pipeline} is not loaded here.")
         part = assembly.plan.parts[assign.task.part]
         tasks = max(assembly.partitions.get(source.id, assign.task.partition + 1) for source in part.sources)
-        membership = self.membership(member) if member is not None else None
+        membership = membership_of(member) if member is not None else None
         return Task(assign.task, assembly, tasks, self._metrics, membership)
 
     def membership(self, member: Member) -> Any:
-        from streamd.transport.kafka.membership import Membership
-
-        return Membership(member.group, member.member_id, member.generation)
+        return membership_of(member)
 
     def snapshot(self) -> Snapshot:
         return self._metrics.snapshot()

@@ -133,16 +133,20 @@ class TaskOwner:
         slot.runner = self._group.create_task(self._own(slot), name=f"task {assign.task}")
 
     def revoke(self, task: TaskId, deadline: float, incarnation: int | None = None) -> None:
-        """Drain a task, and cancel it after `deadline` seconds. Does nothing for one that is not here."""
+        """Drain a task, and cancel it after `deadline` seconds, the shortest if called again. No-op for one not here."""
         slot = self._slots.get(task)
         if slot is None or incarnation not in (None, slot.assign.incarnation):
             return
         slot.stopping.set()
         if slot.task is not None:
             slot.task.stop()
+        loop = asyncio.get_running_loop()
+        latest = loop.time() + max(0.0, deadline)
         if slot.kill_timer is not None:
+            if slot.kill_timer.when() <= latest:
+                return
             slot.kill_timer.cancel()
-        slot.kill_timer = asyncio.get_running_loop().call_later(max(0.0, deadline), _kill, slot)
+        slot.kill_timer = loop.call_at(latest, _kill, slot)
 
     def stop(self, deadline: float) -> None:
         """Drain all tasks."""

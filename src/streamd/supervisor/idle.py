@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Callable, Iterable, Mapping
 from typing import Protocol
 
 from streamd.record import TaskId
@@ -44,18 +44,20 @@ class IdleWatch:
         desired = [task for pipeline in pipelines for task in pipeline.desired]
         if not desired:
             return not node.placed
-        seen = _what_is_idle(node, desired)
+        seen = quiet_tasks(node.report, desired)
         if seen is None or seen != self._seen:
             self._seen, self._since = seen, now
             return False
         return all(node.reported_at(task) >= self._since + self._confirmation for task in desired)
 
 
-def _what_is_idle(node: Node, desired: list[TaskId]) -> dict[TaskId, tuple[int, int]] | None:
+def quiet_tasks(
+    report_of: Callable[[TaskId], TaskReport | None], tasks: Iterable[TaskId]
+) -> dict[TaskId, tuple[int, int]] | None:
     """task → (incarnation, records taken in), when all tasks are idle; None when one is not."""
     seen: dict[TaskId, tuple[int, int]] = {}
-    for task in desired:
-        report = node.report(task)
+    for task in tasks:
+        report = report_of(task)
         if report is None or not report.idle:
             return None
         seen[task] = (report.incarnation, report.records_in)

@@ -24,9 +24,17 @@ class Verdict:
 
 
 def judge(
-    now: float, spawned_at: float, heard_at: float | None, reports: Iterable[TaskReport], options: Options
+    now: float,
+    spawned_at: float,
+    heard_at: float | None,
+    reported_at: float,
+    reports: Iterable[TaskReport],
+    options: Options,
 ) -> Verdict | None:
-    """What to do about a worker. `heard_at`: when it last sent anything, None if never. None: leave it alone."""
+    """What to do about a worker. `heard_at`: when it last sent anything, None if never. None: leave it alone.
+
+    `reported_at`: when the reports were made. A stall is judged by that time: what came after is not known yet.
+    """
     if heard_at is None:
         if now - spawned_at > options.start_timeout:
             return Verdict(f"It did not start within {options.start_timeout:g} s.")
@@ -34,7 +42,7 @@ def judge(
     if now - heard_at > options.silence_timeout:
         return Verdict(f"Its event loop has been silent for {now - heard_at:.1f} s.")
     for report in reports:
-        quiet = now - max(report.last_progress, report.attempt_at)
+        quiet = reported_at - max(report.last_progress, report.attempt_at)
         if stalls(report) and quiet > options.stall_timeout:
             lag = "work" if report.lag is None else f"{report.lag} to read"
             return Verdict(f"Task {report.task} has {lag} and made no progress for {quiet:.1f} s.", stalled=True)

@@ -40,6 +40,7 @@ from streamd.supervisor.watchdog import judge
 log = structlog.get_logger(__name__)
 
 UNREAD_LIMIT = 64 * 1024 * 1024  # bytes of orders a worker may leave unread
+SPARE_DELAY = 1.0  # seconds from the first time that all workers run to the start of the spare one
 LOAD_AGAIN = 1.0  # seconds until a pipeline is loaded again that met an error that may pass
 EXIT_GRACE = 2.0  # seconds from the end of its tasks to the end of a worker's process
 
@@ -110,6 +111,7 @@ class WorkerPool:
         self._loads: dict[str, Load] = {}
         self._spawns: set[asyncio.Task[None]] = set()
         self._closing = False
+        self._settled_at: float | None = None
         self._stepped_at = clock.monotonic()
 
     @property
@@ -241,7 +243,8 @@ class WorkerPool:
         if process.child.buffered > UNREAD_LIMIT:
             process.child.kill("It does not read its orders.")
             return
-        verdict = judge(now, process.child.spawned_at, process.heard_at, process.reports.values(), self._options)
+        child, reports = process.child, process.reports.values()
+        verdict = judge(now, child.spawned_at, process.heard_at, process.progress_at, reports, self._options)
         if verdict is not None:
             if verdict.stalled:
                 self._metrics.counter(catalog.WORKER_STALLS, worker=worker).add()
@@ -289,7 +292,7 @@ class WorkerPool:
             process.child.send(load)
 
     def _keep_spare(self, wanted: int, now: float) -> None:
-        """One spare process, started once all workers run, so that it does not take the machine from them."""
+        """One spare process, started once all workers run. At first it leaves the machine to them for a second."""
         place = self._spare
         if wanted == 0 or not self._options.spare or self._closing:
             if place.process is not None and place.process.stopping_since is None:
@@ -298,16 +301,18 @@ class WorkerPool:
                 place.process.child.kill("It is not needed any more.")
             return
         if place.process is not None:
-            verdict = judge(now, place.process.child.spawned_at, place.process.heard_at, (), self._options)
+            verdict = judge(now, place.process.child.spawned_at, place.process.heard_at, now, (), self._options)
             if verdict is not None:
                 place.process.child.kill(verdict.reason)
-        elif not place.spawning and now >= place.not_before and self._settled(now):
+        elif not place.spawning and now >= place.not_before and self._settled():
+            self._settled_at = self._settled_at or now
+            if now - self._settled_at < SPARE_DELAY:
+                return
             self._fill(place)
 
-    def _settled(self, now: float) -> bool:
-        """All workers run, and have for a second."""
-        running = [place.process for place in self._places if place.process and place.process.heard_at is not None]
-        return len(running) == len(self._places) and all(now - p.child.spawned_at > 1.0 for p in running)
+    def _settled(self) -> bool:
+        """All workers run."""
+        return all(place.process is not None and place.process.heard_at is not None for place in self._places)
 
     def _place_of(self, child: Child) -> tuple[int, Place] | None:
         """(worker, place) of a process, worker -1 for the spare one."""

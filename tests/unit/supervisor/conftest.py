@@ -29,10 +29,10 @@ from streamd.supervisor.pipelines import ManagedPipeline
 FAKE_WORKER = (sys.executable, str(Path(__file__).parent / "fake_worker.py"))
 QUICK = Options(
     workers=2,
-    drain_timeout=10.0,
-    stall_timeout=1.0,
-    silence_timeout=3.0,
-    unreachable_timeout=1.0,
+    drain_timeout=20.0,
+    stall_timeout=20.0,
+    silence_timeout=10.0,
+    unreachable_timeout=20.0,
     idle_confirmation=0.2,
     revoke_timeout=2.0,
     restart=RestartPolicy(initial=0.05, maximum=0.2),

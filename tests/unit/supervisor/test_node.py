@@ -65,7 +65,7 @@ async def test_a_stopped_worker_is_killed_and_replaced(node):
 async def test_a_worker_without_progress_is_killed_and_replaced(node, how):
     """A blocked loop is noticed by its silence, a task that waits for ever by its lag."""
     node.pipeline(partitions=1, records=30, after=10, then=f"once {how}")
-    node.start(stall_timeout=1.0, silence_timeout=2.5)
+    node.start(stall_timeout=2.0, silence_timeout=4.0)
     assert await node.ended() == 0
     assert node.output() == list(range(30))
     metrics = node.supervisor.metrics
