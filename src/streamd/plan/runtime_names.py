@@ -11,6 +11,7 @@ from typing import Any
 import msgspec
 import orjson
 
+from streamd.codecs import Undecodable
 from streamd.errors import ExtractError, MissingFieldError, TransformError
 from streamd.record import Headers
 
@@ -43,6 +44,8 @@ def need(value: Any, name: str) -> Any:
 def document_of(value: Any) -> dict[str, Any]:
     """The parsed value, if it is a document."""
     if type(value) is not dict:
+        if isinstance(value, Undecodable):
+            raise ExtractError(value.reason)
         raise ExtractError(f"a record must be a JSON object, this one is {_json_name(value)}")
     return value
 
