@@ -7,8 +7,9 @@ Sources, sinks and stages are own classes, or built-in ones by name: `Pipeline("
 "stdout")`,
 `.add_stage("set", {"eur": "round(amount * 1.1, 2)"})`. Own ones take and give values (usually dicts), not bytes.
 
-Delivery: exactly once between built-in sources and sinks that promise it. An own source cannot be read again, and an
-own sink gets each record once unless the process dies in between.
+Delivery: exactly once between built-in sources and sinks that promise it. An own source cannot be read again, so that
+whatever fails behind it ends the run. An own sink gets each record once, unless something fails that is tried again (a
+broker out of reach) or the process dies: then again what came since the last checkpoint.
 """
 
 from __future__ import annotations
@@ -20,11 +21,14 @@ from itertools import pairwise
 from pathlib import Path
 from typing import Any
 
+from pydantic import ValidationError
+
 from streamd.component.model import Model
 from streamd.component.registry import Registry
 from streamd.component.spec import ComponentSpec, Kind
 from streamd.config.pipeline import ComponentConfig, ErrorPolicy, PipelineConfig, Place
 from streamd.config.service import ServiceConfig
+from streamd.errors import FatalError
 from streamd.observability import catalog
 from streamd.observability.metrics import MetricSet
 from streamd.pipeline.own import (
@@ -67,8 +71,9 @@ class PipelineMetrics:
 class Pipeline:
     """A linear pipeline: a source, stages in the order they are added, a sink.
 
-    `on_error`: `fail` (default: the run raises), `skip` (left out and counted), or an `ErrorPolicy`. `state_dir`:
-    where built-in components keep positions and logs.
+    `on_error`: `fail` (default: the run raises), `skip` (left out and counted), or an `ErrorPolicy`, which may say
+    `retry` for stages. `batch_size`: records in flight between source and sink, at most twice as many are read and not
+    written. `state_dir`: where built-in components keep positions and logs.
     """
 
     def __init__(
@@ -87,7 +92,9 @@ class Pipeline:
         self._source = self._component("source", source)
         self._sink = self._component("sink", sink)
         self._stages: list[ComponentConfig] = []
-        self._policy = on_error if isinstance(on_error, ErrorPolicy) else ErrorPolicy(action=on_error)  # type: ignore[arg-type]
+        self._policy = _policy(on_error)
+        self._trouble: Exception | None = None
+        self._metrics = MetricSet()
         self._batch_size, self._state_dir, self._kafka = batch_size, Path(state_dir), kafka
 
     def filter(self, keep: Function) -> Pipeline:
@@ -112,13 +119,19 @@ class Pipeline:
     async def run(self, *, until_idle: bool = True) -> PipelineMetrics:
         """Run until the source has ended, and with `until_idle` (default) also when an endless one is read for now.
 
-        Raises FatalError when a record fails that `on_error` does not forgive, or a component cannot work.
+        Raises FatalError when a record fails that `on_error` does not forgive, or a component cannot work; its cause is
+        the exception of the own code, where that failed. A cancel ends in order: what was read is finished and
+        committed first. Can be run again.
         """
-        metrics = MetricSet()
+        metrics = self._metrics = MetricSet()
+        self._trouble = None
         began = time.perf_counter()
         config = self._config()
         service = ServiceConfig.model_validate({"state_dir": self._state_dir})
-        await run_inline(build_plan(config), pipeline_context(config, service), metrics, until_idle=until_idle)
+        try:
+            await run_inline(build_plan(config), pipeline_context(config, service), metrics, until_idle=until_idle)
+        except FatalError as error:
+            raise error from self._trouble
         return _figures(metrics, time.perf_counter() - began)
 
     # How it is put together.
@@ -146,11 +159,11 @@ class Pipeline:
     def _component(self, kind: Kind, given: Any) -> ComponentConfig:
         if isinstance(given, DataSource):
             spec = ComponentSpec(
-                "source", "read", Nothing, lambda _, context: OwnSource(given), decoded=True, replayable=False,
-                bounded=lambda config: True,
+                "source", "read", Nothing, lambda _, context: OwnSource(given, self._note), decoded=True,
+                replayable=False, bounded=lambda config: True,
             )  # fmt: skip
         elif isinstance(given, DataSink):
-            spec = ComponentSpec("sink", "write", Nothing, lambda _, context: OwnSink(given), documents=True)
+            spec = ComponentSpec("sink", "write", Nothing, lambda _, context: self._own_sink(given), documents=True)
         elif isinstance(given, str):
             return self._named(kind, given, None)
         elif isinstance(given, Mapping) and len(given) == 1:
@@ -168,13 +181,30 @@ class Pipeline:
             raise ValueError(f"there is no {kind} {name!r}" + (f"; did you mean {near!r}?" if near else ""))
         if spec.shorthand and (spec.shorthand_always or not isinstance(settings, Mapping)):
             settings = {spec.shorthand: settings}
-        checked = spec.config.model_validate({} if settings is None else settings)
+        checked = _checked(spec, {} if settings is None else settings)
         return ComponentConfig(kind if kind != "stage" else name, kind, name, checked, spec, Place(f"<{self.name}>"))
 
     def _own(self, process: Callable[[Any], Awaitable[list[Any]]], name: str) -> Pipeline:
-        spec = ComponentSpec("stage", name, Nothing, lambda _, context: OwnStage(process), fused=False)
+        spec = ComponentSpec("stage", name, Nothing, lambda _, context: OwnStage(process, self._note), fused=False)
         self._add(ComponentConfig(name, "stage", name, Nothing(), spec, Place(f"<{self.name}>")))
         return self
+
+    def _note(self, error: Exception) -> None:
+        """Remember what own code raised, as the cause of what becomes of it."""
+        self._trouble = error
+
+    def _own_sink(self, own: DataSink) -> OwnSink:
+        labels: dict[str, Any] = {"pipeline": self.name, "component": "sink"}
+
+        def refused(error: Exception) -> None:
+            self._note(error)
+            name = type(error).__name__
+            self._metrics.counter(catalog.FAILED_RECORDS, **labels, phase="load", error=name).add()
+            if "skip" not in (self._policy.action, self._policy.then if self._policy.action == "retry" else None):
+                raise FatalError(f"The sink {type(own).__name__} failed: {name}: {error}.") from error
+            self._metrics.counter(catalog.SKIPPED_RECORDS, **labels, error=name).add()
+
+        return OwnSink(own, refused)
 
     def _add(self, stage: ComponentConfig) -> None:
         taken = {one.id for one in self._stages} | {"source", "sink"}
@@ -188,6 +218,22 @@ class Nothing(Model):
     """The settings of a component that is its own object."""
 
     format: str = "object"
+
+
+def _policy(on_error: str | ErrorPolicy) -> ErrorPolicy:
+    policy = on_error if isinstance(on_error, ErrorPolicy) else ErrorPolicy(action=on_error)  # type: ignore[arg-type]
+    if policy.action not in ("fail", "skip", "retry") or policy.then not in ("fail", "skip"):
+        raise ValueError(f"on_error: expected fail, skip or an ErrorPolicy of fail, skip or retry, got {on_error!r}")
+    return policy
+
+
+def _checked(spec: ComponentSpec, settings: Any) -> Any:
+    try:
+        return spec.config.model_validate(settings)
+    except ValidationError as error:
+        found = error.errors(include_url=False, include_input=False, include_context=False)
+        problems = "; ".join(f"{'.'.join(map(str, one['loc'])) or spec.name}: {one['msg']}" for one in found)
+        raise ValueError(f"{spec.kind} {spec.name!r}: {problems}") from None
 
 
 def _reading(component: ComponentConfig, before: str) -> ComponentConfig:

@@ -5,14 +5,17 @@ from __future__ import annotations
 import asyncio
 import inspect
 from abc import ABC, abstractmethod
+from collections import deque
 from collections.abc import AsyncGenerator, AsyncIterator, Awaitable, Callable, Sequence
 from typing import Any
 
 from streamd.clock import SYSTEM_CLOCK
 from streamd.component.context import TaskContext
+from streamd.errors import FatalError
 from streamd.record import Position, RawRecord, Record, SourceRecord
 
 Function = Callable[[Any], Any]
+OnError = Callable[[Exception], None]
 
 
 class DataSource(ABC):
@@ -21,7 +24,7 @@ class DataSource(ABC):
     @abstractmethod
     def read(self) -> AsyncIterator[Any]:
         """Async generator of records, in order. It is asked for the next one only as fast as the pipeline can
-        follow.
+        follow, and closed at the end. An exception stops the pipeline; what came before it goes through.
         """
 
 
@@ -30,7 +33,9 @@ class DataSink(ABC):
 
     @abstractmethod
     async def write(self, record: Any) -> None:
-        """Take one record. Records come in order, one at a time; an exception stops the pipeline (see `on_error`)."""
+        """Take one record. Records come in order, one at a time; an exception stops the pipeline, or with
+        `on_error="skip"` leaves the record out and counts it.
+        """
 
     async def close(self) -> None:  # noqa: B027 - most sinks hold nothing
         """Release what the sink holds. Called once, at the end."""
@@ -81,10 +86,13 @@ def from_stage(stage: PipelineStage) -> Callable[[Any], Awaitable[list[Any]]]:
 
 
 class OwnStage:
-    """A function value → values as a batch stage."""
+    """A function value → values as a batch stage. `on_error` is told of each exception, which is raised as well."""
 
-    def __init__(self, process: Callable[[Any], Awaitable[list[Any]]]) -> None:
-        self._process = process
+    def __init__(self, process: Callable[[Any], Awaitable[list[Any]]], on_error: OnError) -> None:
+        self._process, self._on_error = process, on_error
+        # {id of a record: what came of it}, of a batch that failed: its records come again one by one, and the function
+        # must not see them twice, since it may change them in place.
+        self._known: dict[int, list[Record] | Exception] = {}
 
     async def prepare(self) -> None:
         pass
@@ -93,23 +101,41 @@ class OwnStage:
         pass
 
     async def process(self, batch: list[Record]) -> list[Record]:
+        if len(batch) == 1:
+            known = self._known.pop(id(batch[0]), None)
+            if isinstance(known, Exception):
+                raise known
+            return await self._one(batch[0]) if known is None else known
+        self._known.clear()
         passed: list[Record] = []
-        for r in batch:
-            passed += [
-                Record(value, r.key, r.timestamp, r.headers, r.topic, r.partition, r.offset)
-                for value in await self._process(r.value)
-            ]
+        for record in batch:
+            try:
+                some = self._known[id(record)] = await self._one(record)
+            except Exception as error:
+                self._known[id(record)] = error
+                raise
+            passed += some
+        self._known.clear()
         return passed
+
+    async def _one(self, r: Record) -> list[Record]:
+        try:
+            values = await self._process(r.value)
+        except Exception as error:
+            self._on_error(error)
+            raise
+        return [Record(value, r.key, r.timestamp, r.headers, r.topic, r.partition, r.offset) for value in values]
 
     async def close(self) -> None:
         pass
 
 
 class OwnSource:
-    """A `DataSource` as a source of one partition."""
+    """A `DataSource` as a source of one partition, read once."""
 
-    def __init__(self, own: DataSource) -> None:
-        self._own = own
+    def __init__(self, own: DataSource, on_error: OnError) -> None:
+        self._own, self._on_error = own, on_error
+        self._opened = False
 
     async def prepare(self) -> None:
         pass
@@ -118,7 +144,14 @@ class OwnSource:
         return 1
 
     async def open(self, partition: int, position: Position | None, task: Any = None) -> OwnReader:
-        return OwnReader(self._own)
+        """Begin to read. Raises FatalError the second time: what was read and not committed cannot be had again."""
+        if self._opened:
+            raise FatalError(
+                f"The pipeline failed, and its source {type(self._own).__name__} cannot be read again from where the "
+                "last checkpoint was; the log says why it failed."
+            )
+        self._opened = True
+        return OwnReader(self._own, self._on_error)
 
     async def close(self) -> None:
         pass
@@ -127,15 +160,17 @@ class OwnSource:
 class OwnReader:
     """Takes what the generator has ready, at most a batch, and waits only for the first record of it."""
 
-    def __init__(self, own: DataSource) -> None:
+    def __init__(self, own: DataSource, on_error: OnError) -> None:
+        self._name, self._on_error = type(own).__name__, on_error
         self._records = own.read()
         self._next: asyncio.Task[Any] | None = None
+        self._error: Exception | None = None
         self._count = 0
-        self.ended = False
+        self._over = False
 
     async def read(self, max_records: int, timeout: float) -> Sequence[RawRecord]:
         batch: list[SourceRecord] = []
-        while len(batch) < max_records and not self.ended:
+        while len(batch) < max_records and not self._over:
             if self._next is None:
                 self._next = asyncio.ensure_future(self._advance())
             done, _ = await asyncio.wait((self._next,), timeout=timeout if not batch else 0)
@@ -145,15 +180,27 @@ class OwnReader:
             try:
                 value = finished.result()
             except StopAsyncIteration:
-                self.ended = True
+                self._over = True
+                break
+            except Exception as error:
+                # What came before it goes on first.
+                self._error, self._over = error, True
                 break
             batch.append(SourceRecord(None, value, SYSTEM_CLOCK.now_ms(), self._count))
             self._count += 1
+        if self._error is not None and not batch:
+            self._on_error(self._error)
+            what = f"{type(self._error).__name__}: {self._error}"
+            raise FatalError(f"The source {self._name} failed after {self._count} records: {what}.") from self._error
         return batch
 
     async def _advance(self) -> Any:
         # As a coroutine of our own: a task cannot end with StopAsyncIteration unless it is raised inside one.
         return await anext(self._records)
+
+    @property
+    def ended(self) -> bool:
+        return self._over and self._error is None
 
     def position(self) -> Position:
         return self._count
@@ -165,35 +212,62 @@ class OwnReader:
         if self._next is not None:
             self._next.cancel()
             await asyncio.wait((self._next,))
+            if not self._next.cancelled():
+                self._next.exception()
         if isinstance(self._records, AsyncGenerator):
             await self._records.aclose()
 
 
 class OwnSink:
-    """A `DataSink` as a sink; it is its own writer."""
+    """A `DataSink` as a sink that all tasks share. `refused` says what a failed write means: it raises, or returns to
+    leave the record out.
+    """
 
-    def __init__(self, own: DataSink) -> None:
-        self._own = own
-        self._rows: list[Any] = []
+    def __init__(self, own: DataSink, refused: OnError) -> None:
+        self._own, self._refused = own, refused
+        self._turn = asyncio.Lock()
+        self._closed = False
 
     async def prepare(self) -> None:
         pass
 
-    async def open(self, task: TaskContext, cursor: Any) -> OwnSink:
-        return self
+    async def open(self, task: TaskContext, cursor: Any) -> OwnWriter:
+        return OwnWriter(self)
+
+    async def take(self, value: Any) -> None:
+        """Give one record to the sink, when no other task does."""
+        async with self._turn:
+            try:
+                await self._own.write(value)
+            except Exception as error:
+                self._refused(error)
+
+    async def close(self) -> None:
+        if not self._closed:
+            self._closed = True
+            await self._own.close()
+
+
+class OwnWriter:
+    """One task's way to the sink. Everything is written out after each batch."""
+
+    def __init__(self, sink: OwnSink) -> None:
+        self._sink = sink
+        self._values: deque[Any] = deque()
 
     def write(self, rows: Sequence[Any]) -> list[tuple[int, Exception]]:
-        self._rows += [row[1] for row in rows]
+        self._values += [row[1] for row in rows]
         return []
 
     @property
     def backlog(self) -> int:
-        return len(self._rows)
+        """Records, whose sizes nobody knows."""
+        return len(self._values)
 
     async def drain(self) -> None:
-        while self._rows:
-            await self._own.write(self._rows[0])
-            del self._rows[0]
+        while self._values:
+            await self._sink.take(self._values[0])
+            self._values.popleft()
 
     async def flush(self) -> None:
         await self.drain()
@@ -202,6 +276,4 @@ class OwnSink:
         pass
 
     async def close(self) -> None:
-        if self._own is not None:
-            own, self._own = self._own, None  # type: ignore[assignment]
-            await own.close()
+        pass

@@ -17,7 +17,8 @@ class StreamProcessor:
             await processor.ingest(record)
 
     `ingest` waits while a batch is full and the one before it is still being handled: memory holds two batches at most.
-    An exception of `on_batch` is raised by the next `ingest`, or by `close`.
+    An exception of `on_batch` is raised by the next `ingest`, which then has not taken its record, or by `flush` or
+    `close`, which hand over everything first. Batches after the one that failed are handed over all the same.
     """
 
     def __init__(
@@ -33,7 +34,9 @@ class StreamProcessor:
         self._batch: list[Any] = []
         self._timer: asyncio.TimerHandle | None = None
         self._handling: asyncio.Task[None] | None = None
-        self._error: BaseException | None = None
+        self._error: Exception | None = None
+        # The window of what is in the batch is over: it goes on as soon as the one before it is handled.
+        self._due = False
 
     def on_batch(self, handler: Callable[[list[Any]], Any]) -> Callable[[list[Any]], Any]:
         """Set what is called with each batch, plain or async. Works as a decorator."""
@@ -51,14 +54,12 @@ class StreamProcessor:
         if len(self._batch) >= self.batch_size:
             if self._handling is None:
                 self._start()
-        elif self._timer is None:
+        elif self._timer is None and not self._due:
             self._timer = asyncio.get_running_loop().call_later(self.window_seconds, self._window_over)
 
     async def flush(self) -> None:
-        """Hand over what is there, and return when everything is handled."""
+        """Hand over what is there, and return when everything is handled. Raises the first error of `on_batch`."""
         while self._batch or self._handling is not None:
-            if self._handling is None:
-                self._start()
             await self._turn()
         self._raise()
 
@@ -74,13 +75,15 @@ class StreamProcessor:
 
     def _window_over(self) -> None:
         self._timer = None
-        if self._batch and self._handling is None:
+        self._due = True
+        if self._handling is None:
             self._start()
 
     def _start(self) -> None:
         if self._timer is not None:
             self._timer.cancel()
             self._timer = None
+        self._due = False
         batch, self._batch = self._batch, []
         self._handling = asyncio.get_running_loop().create_task(self._handle(batch))
 
@@ -90,18 +93,18 @@ class StreamProcessor:
             await outcome(self._handler(batch))
         except Exception as error:
             self._error = self._error or error
-        self._handling = None
-        # What was due while this batch was under way; after an error the next `ingest` has to raise it first.
-        if self._batch and self._error is None and (len(self._batch) >= self.batch_size or self._timer is None):
+        finally:
+            self._handling = None
+        # What became due while this batch was under way.
+        if self._due or len(self._batch) >= self.batch_size:
             self._start()
 
     async def _turn(self) -> None:
-        """Wait for the batch under way."""
-        if self._handling is not None:
-            await asyncio.shield(self._handling)
-        elif len(self._batch) >= self.batch_size:
+        """Wait for the batch under way, or begin with what is there."""
+        if self._handling is None:
             self._start()
-        self._raise()
+        elif not self._handling.done():
+            await asyncio.wait((self._handling,))
 
     def _raise(self) -> None:
         error, self._error = self._error, None
