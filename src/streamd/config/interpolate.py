@@ -1,7 +1,8 @@
 """`${NAME}`, `${NAME:default}` and `${file:/path}` in parsed leaves; `$${` stands for `${`.
 
 Done after parsing, so that a value can neither change the YAML nor shift places, and before the leaf's type is known:
-`port: ${PORT:80}` is a number. What was put in is never shown in a problem.
+`port: ${PORT:80}` is a number. What was put in is never shown in a problem; contents of files, and variables and keys
+that are named like secrets, in no log line either.
 """
 
 from __future__ import annotations
@@ -10,8 +11,10 @@ import re
 from collections.abc import Mapping as MappingType
 from pathlib import Path
 
+from streamd.config.file_text import is_secret_name
 from streamd.config.scalars import character_index, resolve_plain
 from streamd.config.yaml_nodes import Document, Mapping, Node, Scalar, Sequence
+from streamd.observability import redact
 
 _REFERENCE = re.compile(r"\$\$\{|\$\{(?P<body>[^{}]*)\}|\$\{")
 _NAME = re.compile(r"[A-Za-z_][A-Za-z0-9_]*")
@@ -59,6 +62,8 @@ class _Substitution:
         node.text = "".join(pieces)
         node.value = resolve_plain(node.text) if node.style is None and not node.tagged else node.text
         node.substituted = tuple(self.names)
+        if node.hidden:
+            redact.hide(node.text)
         if self.hidden or node.hidden:
             self.document.hide(node)
 
@@ -74,7 +79,11 @@ class _Substitution:
         self.names.append(name)
         if name in self.variables:
             self.hidden = True
-            return self.variables[name]
+            value = self.variables[name]
+            # Other variables hold hosts and names, which log lines must be able to tell.
+            if is_secret_name(name):
+                redact.hide(value)
+            return value
         if not colon:
             help_text = f"set it in the environment or with --set {name}=…, or give a default: ${{{name}:default}}"
             self._report(match, "unset-variable", f"variable `{name}` is not set and has no default", help_text)
@@ -89,7 +98,9 @@ class _Substitution:
                 content = file.read(_MAX_SECRET_FILE + 1)
             if len(content) > _MAX_SECRET_FILE:
                 raise ValueError(f"it is larger than {_MAX_SECRET_FILE // 1024} KiB")
-            return content.decode("utf-8").removesuffix("\n").removesuffix("\r")
+            value = content.decode("utf-8").removesuffix("\n").removesuffix("\r")
+            redact.hide(value)
+            return value
         except (OSError, ValueError) as error:
             reason = error.strerror if isinstance(error, OSError) else str(error)
             if isinstance(error, UnicodeDecodeError):

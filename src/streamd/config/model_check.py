@@ -14,6 +14,7 @@ from streamd.config.file_text import is_secret_name
 from streamd.config.findings import Finding, Location, findings, known_fields, models_in
 from streamd.config.scalars import character_index, inline_yaml
 from streamd.config.yaml_nodes import Document, Mapping, Node, Scalar, Sequence
+from streamd.observability import redact
 
 M = TypeVar("M", bound=BaseModel)
 
@@ -99,7 +100,7 @@ class Check(Generic[M]):
         if isinstance(self.node, Mapping):
             _hide_secret_fields(self.document, self.model, self.node)
         elif self.shorthand is not None and _is_secret(_field(self.model, self.shorthand).annotation):
-            self.document.hide(self.node)
+            _hide_secret(self.document, self.node)
 
     def _retype(self, found: list[Finding]) -> bool:
         """Give texts where a text is wanted and a substituted value looks like another type (a password of digits)."""
@@ -209,13 +210,20 @@ def _is_secret(annotation: Any) -> bool:
     return annotation is SecretStr or any(_is_secret(argument) for argument in arguments)
 
 
+def _hide_secret(document: Document, node: Node) -> None:
+    """Show the value neither in problems nor, from here on, in a log line of this process."""
+    document.hide(node)
+    if isinstance(node, Scalar):
+        redact.hide(node.text)
+
+
 def _hide_secret_fields(document: Document, model: type[BaseModel], node: Mapping) -> None:
     for name, info in model.model_fields.items():
         value = node.get(info.alias or name)
         if value is None:
             continue
         if _is_secret(info.annotation):
-            document.hide(value)
+            _hide_secret(document, value)
         for inner in models_in(info.annotation):
             children = value.items if isinstance(value, Sequence) else [value]
             for child in children:
