@@ -21,7 +21,7 @@ from streamd.component.registry import Registry
 from streamd.config.load import load_pipelines
 from streamd.config.pipeline import PipelineConfig
 from streamd.config.service import HttpConfig, ServiceConfig
-from streamd.errors import ConfigError
+from streamd.errors import ConfigError, FatalError
 from streamd.observability import catalog
 from streamd.observability.logs import configure_logging
 from streamd.observability.merge import MergedMetrics
@@ -130,11 +130,21 @@ async def run_pipelines(
     async with AsyncExitStack() as stack:
         await stack.enter_async_context(_signals(supervisor))
         if service.http.enabled:
-            server = _http_server(supervisor, service.http)
-            await server.start()
-            stack.push_async_callback(server.stop)
+            await _serve(stack, _http_server(supervisor, service.http), optional=until_idle)
         exit_code = await supervisor.run()
     return _summary(supervisor, SYSTEM_CLOCK.monotonic() - began, exit_code)
+
+
+async def _serve(stack: AsyncExitStack, server: Endpoint, *, optional: bool) -> None:
+    """Serve HTTP while the stack is open. A run that ends by itself does without when another one has the port."""
+    try:
+        await server.start()
+    except FatalError as error:
+        if not optional:
+            raise
+        log.warning("Running without HTTP", reason=str(error))
+        return
+    stack.push_async_callback(server.stop)
 
 
 def options_of(service: ServiceConfig, until_idle: bool) -> Options:
