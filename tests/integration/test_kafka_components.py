@@ -19,9 +19,9 @@ from streamd.errors import LoadError, NotFoundError, PositionLostError
 from streamd.record import TaskId
 from streamd.sinks.kafka import KafkaSink, KafkaSinkConfig
 from streamd.sources.kafka import KafkaSource, KafkaSourceConfig
-from streamd.transport.kafka import transaction
 from streamd.transport.kafka.admin import open_admin
 from streamd.transport.kafka.leases import closed
+from streamd.transport.kafka.opening import transaction
 from streamd.transport.kafka.settings import KafkaSettings
 
 pytestmark = pytest.mark.kafka
