@@ -253,7 +253,8 @@ class WorkerPool:
 
     def _fill(self, place: Place) -> None:
         spare = self._spare.process if place is not self._spare else None
-        if spare is not None and spare.heard_at is not None and spare.stopping_since is None:
+        # One that is still starting is ahead of one that is only begun now, and is spared its competition.
+        if spare is not None and spare.stopping_since is None and spare.child.killed_for is None:
             self._spare.process = None
             place.process = spare
             spare.child.send(Seat(self._places.index(place)))
