@@ -25,32 +25,33 @@ from typing import Any
 
 from streamd.clock import Clock
 from streamd.component.sink import Writer
-from streamd.component.source import Reader
 from streamd.component.transaction import Transaction
 from streamd.errors import TransientError
 from streamd.observability import catalog
 from streamd.observability.metrics import MetricSet
-from streamd.record import TaskId
+from streamd.record import Position, TaskId
 from streamd.runtime.faults import fault_point
 
 
 class Checkpoint:
     """The checkpoints of one task, one after another.
 
-    `readers` by (source id, partition), `writers` by sink id. `timeout` in seconds bounds steps 2 to 4 together.
+    `positions` by (source id, partition) is the task's own mapping, as it is at each commit: where to go on after the
+    last record that was processed. A reader's own position may be ahead of it, of a read that nobody has taken yet.
+    `writers` by sink id. `timeout` in seconds bounds steps 2 to 4 together.
     """
 
     def __init__(
         self,
         task: TaskId,
         transaction: Transaction,
-        readers: Mapping[tuple[str, int], Reader],
+        positions: Mapping[tuple[str, int], Position],
         writers: Mapping[str, Writer],
         metrics: MetricSet,
         clock: Clock,
         timeout: float,
     ) -> None:
-        self._transaction, self._readers, self._writers = transaction, readers, writers
+        self._transaction, self._positions, self._writers = transaction, positions, writers
         self._clock, self._timeout = clock, timeout
         place = {"pipeline": task.pipeline, "part": task.part, "partition": task.partition}
         self._count = metrics.counter(catalog.CHECKPOINTS, pipeline=task.pipeline)
@@ -78,7 +79,7 @@ class Checkpoint:
 
     async def _commit(self) -> None:
         # 1
-        positions = {place: reader.position() for place, reader in self._readers.items()}
+        positions = dict(self._positions)
         self._transaction.begin()
         fault_point("after_produce")
         # 2

@@ -20,7 +20,7 @@ from streamd.component.source import Reader
 from streamd.component.transaction import Transaction
 from streamd.observability import catalog
 from streamd.observability.metrics import MetricSet
-from streamd.record import RawRecord, TaskId
+from streamd.record import Position, RawRecord, TaskId
 from streamd.runtime.assembly import Assembly
 from streamd.runtime.checkpoint import Checkpoint
 from streamd.runtime.faults import fault_point
@@ -56,6 +56,9 @@ class Task:
         self._files = {source.id for source in self._part.sources if source.name == "file"}
         self._readers: dict[tuple[str, int], Reader] = {}
         self._writers: dict[str, Writer] = {}
+        # {reader's place: position after the last record processed}, what a checkpoint commits. A read that is done and
+        # not taken yet has moved its reader on already.
+        self._processed: dict[tuple[str, int], Position] = {}
         # {reader's place: its read under way}. A read is never cancelled but at the end: it would lose its turn.
         self._reads: dict[tuple[str, int], asyncio.Task[Sequence[RawRecord]]] = {}
         self._stop = asyncio.Event()
@@ -158,10 +161,11 @@ class Task:
             if self.id.partition < self._assembly.partitions.get(source.id, self.id.partition + 1):
                 opened = self._assembly.sources[source.id].open(self.id.partition, committed.positions.get(place))
                 self._readers[place] = await opened
+                self._processed[place] = self._readers[place].position()
         self._process = Process(self.id, self._part, self._assembly, context, self._writers, self._metrics, self._clock)
         await self._process.open()
         self._checkpoint = Checkpoint(
-            self.id, self._transaction, self._readers, self._writers, self._metrics, self._clock,
+            self.id, self._transaction, self._processed, self._writers, self._metrics, self._clock,
             timeout=self._assembly.checkpoint_timeout,
         )  # fmt: skip
         if any(place not in committed.positions for place in self._readers):
@@ -180,8 +184,7 @@ class Task:
                 if not self._reads:
                     break
                 await self._wait_for(self._reads.values(), None)
-                if not self._stop.is_set():
-                    await self._take_what_came()
+                await self._take_what_came()
             if self._commit_due():
                 await self._commit()
         ended = not self._stop.is_set()
@@ -215,8 +218,10 @@ class Task:
     async def _take_what_came(self) -> None:
         for place in [place for place, read in self._reads.items() if read.done()]:
             records = self._reads.pop(place).result()
+            position = self._readers[place].position()
             if records:
                 await self._take(place, records)
+            self._processed[place] = position
 
     def _commit_in(self) -> float | None:
         """Seconds until a commit is due; None when there is nothing to commit."""

@@ -133,7 +133,7 @@ class TaskOwner:
         slot.runner = self._group.create_task(self._own(slot), name=f"task {assign.task}")
 
     def revoke(self, task: TaskId, deadline: float, incarnation: int | None = None) -> None:
-        """Drain a task, and cancel it after `deadline` seconds, the shortest if called again. No-op for one not here."""
+        """Drain a task, and cancel it after `deadline` seconds; the earliest counts. No-op for one that is not here."""
         slot = self._slots.get(task)
         if slot is None or incarnation not in (None, slot.assign.incarnation):
             return
