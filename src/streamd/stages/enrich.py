@@ -15,10 +15,10 @@ import csv
 from collections.abc import Callable, Iterator
 from copy import deepcopy
 from pathlib import Path
-from typing import Any, Literal
+from typing import Annotated, Any, Literal
 
 import orjson
-from pydantic import Field, model_validator
+from pydantic import BeforeValidator, Field, WithJsonSchema, model_validator
 
 from streamd.component.context import PipelineContext
 from streamd.component.fields import ExpressionField
@@ -30,6 +30,17 @@ from streamd.errors import FatalError, NotFoundError, TransformError
 Row = dict[str, Any]
 JSON_LINES = (".ndjson", ".jsonl")
 SUFFIXES = (".csv", ".json", *JSON_LINES)
+
+
+_MISSING_SCHEMA = {"enum": ["error", "null", None, "drop"]}
+
+
+def _null(value: object) -> object:
+    """The word, where YAML sees a value."""
+    return "null" if value is None else value
+
+
+Missing = Annotated[Literal["error", "null", "drop"], BeforeValidator(_null), WithJsonSchema(_MISSING_SCHEMA)]
 
 
 class EnrichConfig(Model):
@@ -45,7 +56,7 @@ class EnrichConfig(Model):
     columns: tuple[str, ...] | None = Field(
         None, description="Column names of a CSV file without a header line.", examples=[["key", "value"]]
     )
-    missing: Literal["error", "null", "drop"] = Field(
+    missing: Missing = Field(
         "error", description="A key that the table does not have: an error of the record, null, or drop the record."
     )
 

@@ -36,7 +36,7 @@ class RateLimitConfig(Model):
     """Settings of `rate_limit`."""
 
     records: Annotated[float, WithJsonSchema(_RECORDS_SCHEMA)] = Field(
-        description="How many records, or a rate such as 1000/s.", examples=[1000], gt=0
+        description="How many records, or a rate such as 1000/s.", examples=[1000], gt=0, allow_inf_nan=False
     )
     per: Duration = Field(1.0, description="In how long a time.", examples=["1s", "1m"], gt=0)
 

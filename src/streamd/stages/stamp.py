@@ -36,7 +36,7 @@ class StampConfig(Model):
         None, alias="as", description="Field that gets an object with the facts.", examples=["meta"]
     )
     headers: bool = Field(False, description="Write the facts into the record's headers.", examples=[True])
-    include: tuple[Fact, ...] = Field(ALL, description="Which facts.", examples=[["pipeline", "id"]], min_length=1)
+    include: list[Fact] = Field(list(ALL), description="Which facts.", examples=[["pipeline", "id"]], min_length=1)
 
 
 @stage("stamp", config=StampConfig, shorthand="as")
