@@ -15,7 +15,8 @@ from streamd.config.load import load_pipelines
 from streamd.config.service import ServiceConfig
 from streamd.observability.merge import MergedMetrics
 from streamd.observability.status import NodeStatus
-from streamd.supervisor.run import RunSummary, run_pipelines
+from streamd.supervisor.node import Supervisor
+from streamd.supervisor.run import RunSummary, make_supervisor, run_supervisor
 from streamd.transport.embedded.log import EmbeddedLog, log_path
 from streamd.transport.embedded.transaction import EmbeddedTransaction
 
@@ -32,6 +33,7 @@ class RunningNode:
         self._path.parent.mkdir(parents=True)
         self._log: EmbeddedLog | None = None
         self._input: EmbeddedTransaction | None = None
+        self._supervisor: Supervisor | None = None
         self._run: asyncio.Task[RunSummary] | None = None
 
     async def open(self, partitions: int) -> None:
@@ -78,8 +80,8 @@ class RunningNode:
             (folder / name).write_text(text)
         service = ServiceConfig.model_validate({**self.service.model_dump(), **settings})
         configs = load_pipelines([folder], Registry.default(), {}, service)
-        run = run_pipelines(configs, service, until_idle=until_idle, env={}, on_progress=self._progress)
-        self._run = asyncio.create_task(run)
+        self._supervisor = make_supervisor(configs, service, until_idle=until_idle, env={}, on_progress=self._progress)
+        self._run = asyncio.create_task(run_supervisor(self._supervisor, service))
 
     async def until(self, condition: Callable[[], Any], deadline: float = 60.0) -> None:
         """Wait until a plain or async condition holds. A node that ends before is an error."""
@@ -91,6 +93,11 @@ class RunningNode:
                     return
                 assert not self._run.done(), self._run.result()
                 await asyncio.wait((self._run,), timeout=0.01)
+
+    def drain(self) -> None:
+        """End this node in order. A signal would end all nodes of the test."""
+        assert self._supervisor is not None
+        self._supervisor.drain()
 
     async def ended(self, deadline: float = 60.0) -> RunSummary:
         assert self._run is not None

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import asyncio
 import importlib
-import itertools
 import pickle
 import signal
 from collections.abc import AsyncIterator, Callable, Mapping, Sequence
@@ -21,7 +20,7 @@ from streamd.component.registry import Registry
 from streamd.config.load import load_pipelines
 from streamd.config.pipeline import PipelineConfig
 from streamd.config.service import HttpConfig, ServiceConfig
-from streamd.errors import ConfigError, FatalError
+from streamd.errors import ConfigError
 from streamd.observability import catalog
 from streamd.observability.logs import configure_logging
 from streamd.observability.merge import MergedMetrics
@@ -116,35 +115,42 @@ async def run_pipelines(
     metrics: MetricSet | None = None,
 ) -> RunSummary:
     """As `run_daemon`, on the running loop, for pipelines that are loaded already. `metrics`: the process's own."""
+    made = make_supervisor(configs, service, until_idle=until_idle, env=env, on_progress=on_progress, metrics=metrics)
+    return await run_supervisor(made, service)
+
+
+def make_supervisor(
+    configs: Sequence[PipelineConfig],
+    service: ServiceConfig,
+    *,
+    until_idle: bool = False,
+    env: Mapping[str, str],
+    on_progress: OnProgress | None = None,
+    metrics: MetricSet | None = None,
+) -> Supervisor:
+    """A supervisor with its pipelines, on the running loop; nothing is started yet. Raises ConfigError."""
     if not __debug__:
         raise ConfigError("streamd cannot run under python -O: its Kafka client guards transactions with assertions.")
-    began = SYSTEM_CLOCK.monotonic()
     options = options_of(service, until_idle)
     start = Start(pickle.dumps(service), dict(env))
     supervisor = Supervisor(service.app, start, options, metrics=metrics, on_progress=on_progress)
-    versions = itertools.count(1)
-    for config in configs:
+    for version, config in enumerate(configs, 1):
         context = pipeline_context(config, service)
-        pipeline = ManagedPipeline(build_plan(config), next(versions), context, supervisor.wake, options.restart)
-        supervisor.add(pipeline)
+        supervisor.add(ManagedPipeline(build_plan(config), version, context, supervisor.wake, options.restart))
+    return supervisor
+
+
+async def run_supervisor(supervisor: Supervisor, service: ServiceConfig) -> RunSummary:
+    """Run it with its HTTP server, and with signals handled, until it ends."""
+    began = SYSTEM_CLOCK.monotonic()
     async with AsyncExitStack() as stack:
         await stack.enter_async_context(_signals(supervisor))
         if service.http.enabled:
-            await _serve(stack, _http_server(supervisor, service.http), optional=until_idle)
+            server = _http_server(supervisor, service.http)
+            await server.start()
+            stack.push_async_callback(server.stop)
         exit_code = await supervisor.run()
     return _summary(supervisor, SYSTEM_CLOCK.monotonic() - began, exit_code)
-
-
-async def _serve(stack: AsyncExitStack, server: Endpoint, *, optional: bool) -> None:
-    """Serve HTTP while the stack is open. A run that ends by itself does without when another one has the port."""
-    try:
-        await server.start()
-    except FatalError as error:
-        if not optional:
-            raise
-        log.warning("Running without HTTP", reason=str(error))
-        return
-    stack.push_async_callback(server.stop)
 
 
 def options_of(service: ServiceConfig, until_idle: bool) -> Options:
