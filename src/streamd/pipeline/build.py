@@ -72,7 +72,8 @@ class Pipeline:
     """A linear pipeline: a source, stages in the order they are added, a sink.
 
     `on_error`: `fail` (default: the run raises), `skip` (left out and counted), or an `ErrorPolicy`, which may say
-    `retry` for stages. `batch_size`: so many records are read ahead of the sink, at most. `state_dir`: where built-in components keep positions and logs.
+    `retry` for stages. `batch_size`: so many records are read ahead of the sink, at most. `state_dir`: where
+    built-in components keep positions and logs.
     """
 
     def __init__(
