@@ -31,13 +31,15 @@ def place(
         at[home[task]].append(task) if home.get(task) in at else homeless.append(task)
     share, extra = divmod(len(todo), len(workers))
     fullest = sorted(workers, key=lambda worker: -len(at[worker]))
-    quota = {worker: share + (rank < extra) for rank, worker in enumerate(fullest)}
-    for worker, stayed in at.items():
-        stayed.sort(key=lambda task: (-load.get(task, 0.0), task))
-        homeless.extend(stayed[quota[worker] :])
-        del stayed[quota[worker] :]
+    for rank, worker in enumerate(fullest):
+        at[worker].sort(key=lambda task: (-load.get(task, 0.0), task))
+        keep = share + (rank < extra)
+        homeless.extend(at[worker][keep:])
+        del at[worker][keep:]
     for task in sorted(homeless, key=lambda task: (-load.get(task, 0.0), task)):
-        open_workers = [worker for worker in workers if len(at[worker]) < quota[worker]]
+        # `extra` workers have one task above their share; any may become one of them while not all are found.
+        above = sum(len(placed) > share for placed in at.values())
+        open_workers = [worker for worker in workers if len(at[worker]) < share + (above < extra)]
         at[min(open_workers, key=lambda worker: _fullness(task, worker, at[worker], load))].append(task)
     return {task: worker for worker, placed in at.items() for task in placed}
 

@@ -1,0 +1,64 @@
+"""Whether and when a failed task is tried again."""
+
+from __future__ import annotations
+
+from streamd.errors import AccessDeniedError, ConfigError, FencedError, UnavailableError
+from streamd.runtime.backoff import Failures, RestartPolicy, fault_of, give_up, next_delay
+
+POLICY = RestartPolicy(initial=0.5, maximum=4.0, jitter=0.5, unexpected_limit=3, fence_limit=4)
+
+
+def after(*kinds):
+    failures = Failures()
+    for kind in kinds:
+        failures = failures.and_one(kind)
+    return failures
+
+
+def test_the_delay_doubles_up_to_its_maximum():
+    delays = [next_delay(POLICY, after(*["transient"] * n), 0.0) for n in range(1, 6)]
+    assert delays == [0.5, 1.0, 2.0, 4.0, 4.0]
+    assert next_delay(POLICY, after(*["transient"] * 2000), 0.0) == 4.0
+
+
+def test_chance_shortens_and_the_server_has_the_last_word():
+    assert next_delay(POLICY, after("transient"), 0.5) == 0.375
+    assert next_delay(POLICY, after("transient"), 0.0, at_least=9.0) == 9.0
+
+
+def test_errors_by_class():
+    assert fault_of(UnavailableError("away")).kind == "transient"
+    assert fault_of(ConnectionResetError()).kind == "transient"
+    assert fault_of(OSError(28, "No space left on device")).kind == "transient"
+    assert fault_of(FencedError("newer")).kind == "fenced"
+    assert fault_of(AccessDeniedError("no")).kind == "fatal"
+    assert fault_of(ConfigError("bad")).kind == "fatal"
+    assert fault_of(SystemExit(1)).kind == "unexpected"
+
+
+def test_the_text_of_unexpected_errors_is_left_out():
+    """It may hold record contents."""
+    fault = fault_of(ValueError("card 4111-1111"))
+    assert fault.error == "ValueError"
+    assert "4111" not in fault.message
+
+
+def test_transient_errors_are_tried_for_ever():
+    assert give_up(POLICY, after(*["transient"] * 1000), fault_of(UnavailableError("away"))) is None
+
+
+def test_fatal_errors_are_not_tried_again():
+    fault = fault_of(AccessDeniedError("no"))
+    assert give_up(POLICY, after("fatal"), fault) is fault
+
+
+def test_unexpected_errors_are_given_up_after_some():
+    fault = fault_of(KeyError("x"))
+    assert give_up(POLICY, after("unexpected", "unexpected"), fault) is None
+    assert give_up(POLICY, after("unexpected", "transient", "unexpected", "unexpected"), fault).kind == "fatal"
+
+
+def test_a_fence_storm_names_its_cause():
+    fault = fault_of(FencedError("newer"))
+    assert give_up(POLICY, after(*["fenced"] * 3), fault) is None
+    assert "`app`" in give_up(POLICY, after(*["fenced"] * 4), fault).message

@@ -1,0 +1,150 @@
+"""The owner of a process's tasks."""
+
+from __future__ import annotations
+
+import asyncio
+
+import pytest
+
+from streamd.errors import FatalError, FencedError, TransientError
+from streamd.record import TaskId
+from streamd.runtime.backoff import RestartPolicy
+from streamd.runtime.control import Assign, Member
+from streamd.runtime.tasks import TaskOwner
+
+TASK = TaskId("app", "p", 0, 0)
+POLICY = RestartPolicy(initial=0.001, maximum=0.01, unexpected_limit=3)
+
+
+class Scripted:
+    """A task whose attempts do what a list says: an error to raise, "end", or "wait" for stop."""
+
+    def __init__(self, script, stops):
+        self._what = script.pop(0)
+        self._stop = asyncio.Event()
+        self._stops = stops
+        self.status = self
+        self.state, self.idle, self.lag, self.positions = "running", False, None, {}
+        self.records_in, self.last_progress = 1, 0.0
+        self.membership = None
+
+    def stop(self):
+        self._stops.append("stop")
+        self._stop.set()
+
+    def update_membership(self, membership):
+        self.membership = membership
+
+    async def run(self):
+        if isinstance(self._what, BaseException):
+            raise self._what
+        if self._what == "wait":
+            await self._stop.wait()
+        if self._what == "deaf":
+            await asyncio.Event().wait()
+
+
+class Owned:
+    def __init__(self, *script):
+        self.script, self.ended, self.made, self.stops = list(script), asyncio.Queue(), [], []
+        self.owner = TaskOwner(self._make, self.ended.put_nowait, policy=POLICY)
+
+    def _make(self, assign, member):
+        self.made.append(Scripted(self.script, self.stops))
+        return self.made[-1]
+
+    async def end(self):
+        async with asyncio.timeout(10):
+            return await self.ended.get()
+
+
+async def test_a_task_that_ends_by_itself_is_drained():
+    owned = Owned("end")
+    async with owned.owner as owner:
+        owner.assign(Assign(TASK, 4, 1))
+        ended = await owned.end()
+    assert (ended.outcome, ended.incarnation, ended.fault) == ("drained", 4, None)
+    assert owner.tasks == ()
+
+
+async def test_errors_that_may_pass_are_tried_again():
+    owned = Owned(TransientError("away"), FencedError("newer"), ConnectionResetError(), "end")
+    async with owned.owner as owner:
+        owner.assign(Assign(TASK, 1, 1))
+        ended = await owned.end()
+    assert ended.outcome == "drained"
+    assert ended.report.restarts == 3
+    assert ended.report.records_in == 4
+
+
+async def test_a_fatal_error_is_the_end_of_it():
+    owned = Owned(FatalError("no"))
+    async with owned.owner as owner:
+        owner.assign(Assign(TASK, 1, 1))
+        ended = await owned.end()
+    assert (ended.outcome, ended.fault.error, ended.fault.message) == ("failed", "FatalError", "no")
+
+
+@pytest.mark.parametrize("error", [KeyError("x"), SystemExit(0)])
+async def test_unexpected_errors_do_not_reach_the_other_tasks(error):
+    owned = Owned("wait", error, error, error)
+    other = TaskId("app", "q", 0, 0)
+    async with owned.owner as owner:
+        owner.assign(Assign(other, 1, 1))
+        await asyncio.sleep(0)
+        owner.assign(Assign(TASK, 2, 1))
+        ended = await owned.end()
+        assert (ended.task, ended.outcome) == (TASK, "failed")
+        assert owner.tasks == (other,)
+        owner.stop(10.0)
+        assert (await owned.end()).outcome == "stopped"
+
+
+async def test_revoke_drains():
+    owned = Owned("wait")
+    async with owned.owner as owner:
+        owner.assign(Assign(TASK, 1, 1))
+        await asyncio.sleep(0)
+        owner.revoke(TASK, 10.0, incarnation=99)
+        assert owned.stops == []
+        owner.revoke(TASK, 10.0, incarnation=1)
+        assert (await owned.end()).outcome == "stopped"
+
+
+async def test_revoke_ends_a_back_off_at_once():
+    owned = Owned(TransientError("away", retry_after=3600.0))
+    async with owned.owner as owner:
+        owner.assign(Assign(TASK, 1, 1))
+        while owner.reports()[0].state != "backing_off":  # noqa: ASYNC110 — its state has no event
+            await asyncio.sleep(0)
+        owner.revoke(TASK, 10.0)
+        assert (await owned.end()).outcome == "stopped"
+
+
+async def test_a_task_that_does_not_listen_is_killed_at_the_deadline():
+    owned = Owned("deaf")
+    async with owned.owner as owner:
+        owner.assign(Assign(TASK, 1, 1))
+        await asyncio.sleep(0)
+        owner.revoke(TASK, 0.01)
+        assert (await owned.end()).outcome == "killed"
+
+
+async def test_a_new_generation_reaches_the_running_task_and_the_next_attempt():
+    owned = Owned("wait")
+    async with owned.owner as owner:
+        owner.assign(Assign(TASK, 1, 1, Member("g", "m", 1)))
+        await asyncio.sleep(0)
+        owner.generation("p", Member("g", "m", 2))
+        owner.generation("other", Member("g", "m", 9))
+        assert owned.made[0].membership == Member("g", "m", 2)
+        owner.stop(10.0)
+        await owned.end()
+
+
+async def test_leaving_kills_what_runs():
+    owned = Owned("deaf")
+    async with owned.owner as owner:
+        owner.assign(Assign(TASK, 1, 1))
+        await asyncio.sleep(0)
+    assert (await owned.end()).outcome == "killed"
