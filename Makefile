@@ -29,7 +29,11 @@ run: .venv/.project ## Run the quickstart pipeline over the bundled sample event
 
 .PHONY: test
 test: services lint ## Run every check and every test, with a real Kafka broker
-	$(BIN)/pytest
+	$(BIN)/pytest -m ""
+
+.PHONY: kills
+kills: services ## Run the long kill tests alone, which `pytest` by itself leaves out
+	$(BIN)/pytest -m kills
 
 .PHONY: services
 services: .venv/.dev ## Install what tests need: Java, Maven, Kafka's jars, systemd's and Prometheus' checkers
