@@ -7,15 +7,18 @@ from typing import Any
 
 import orjson
 
+from streamd import errors
 from streamd.component.context import PipelineContext
 from streamd.component.registry import Registry
 from streamd.config.load import load_pipeline_text
 from streamd.config.service import ServiceConfig
+from streamd.errors import FatalError
 from streamd.observability.metrics import MetricSet
 from streamd.plan.graph import build_plan
 from streamd.record import RawRecord
 from streamd.runtime.backoff import RestartPolicy
-from streamd.runtime.inline import run_inline
+from streamd.supervisor.inline import run_inline
+from streamd.supervisor.options import Options
 from streamd.transport.embedded.log import EmbeddedLog, log_path
 from streamd.transport.embedded.transaction import EmbeddedTransaction
 
@@ -52,8 +55,11 @@ class InlineApp:
         )
         context = PipelineContext("app", config.name, self.folder, self.folder, config.kafka)
         self.metrics = MetricSet()
-        policy = RestartPolicy(initial=0.01, maximum=0.02)
-        await run_inline(build_plan(config), context, self.metrics, until_idle=True, policy=policy)
+        options = Options(idle_confirmation=0.1, restart=RestartPolicy(initial=0.01, maximum=0.02))
+        result = await run_inline(build_plan(config), context, self.metrics, until_idle=True, options=options)
+        if result.fault is not None:
+            kind = getattr(errors, result.fault.error, FatalError)
+            raise (kind if issubclass(kind, FatalError) else FatalError)(result.fault.message)
 
     async def records(self, topic: str) -> list[RawRecord]:
         """Everything in partition 0 of a topic."""

@@ -14,6 +14,7 @@ broker out of reach) or the process dies: then again what came since the last ch
 
 from __future__ import annotations
 
+import asyncio
 import time
 from collections.abc import Awaitable, Callable, Mapping
 from dataclasses import dataclass
@@ -46,7 +47,11 @@ from streamd.pipeline.own import (
 )  # fmt: skip
 from streamd.plan.graph import build_plan
 from streamd.runtime.host import pipeline_context
-from streamd.runtime.inline import run_inline
+from streamd.supervisor.inline import run_inline
+from streamd.supervisor.options import Options
+
+# Seconds that everything must have been idle for a run to be over: within one process news travels fast.
+IDLE_CONFIRMATION = 0.1
 
 Named = str | Mapping[str, Mapping[str, Any]]
 
@@ -128,10 +133,20 @@ class Pipeline:
         began = time.perf_counter()
         config = self._config()
         service = ServiceConfig.model_validate({"state_dir": self._state_dir})
+        stop = asyncio.Event()
+        options = Options(idle_confirmation=IDLE_CONFIRMATION)
+        context = pipeline_context(config, service)
+        running = asyncio.ensure_future(
+            run_inline(build_plan(config), context, metrics, until_idle=until_idle, options=options, stop=stop)
+        )
         try:
-            await run_inline(build_plan(config), pipeline_context(config, service), metrics, until_idle=until_idle)
-        except FatalError as error:
-            raise error from self._trouble
+            result = await asyncio.shield(running)
+        except asyncio.CancelledError:
+            stop.set()
+            await asyncio.shield(running)
+            raise
+        if result.fault is not None:
+            raise FatalError(result.fault.message) from self._trouble
         return _figures(metrics, time.perf_counter() - began)
 
     # How it is put together.

@@ -226,12 +226,14 @@ class OwnSink:
     def __init__(self, own: DataSink, refused: OnError) -> None:
         self._own, self._refused = own, refused
         self._turn = asyncio.Lock()
-        self._closed = False
+        # An instance that was only asked to prepare has nothing to close: the own sink belongs to the one with tasks.
+        self._opened = False
 
     async def prepare(self) -> None:
         pass
 
     async def open(self, task: TaskContext, cursor: Any) -> OwnWriter:
+        self._opened = True
         return OwnWriter(self)
 
     async def take(self, value: Any) -> None:
@@ -243,8 +245,8 @@ class OwnSink:
                 self._refused(error)
 
     async def close(self) -> None:
-        if not self._closed:
-            self._closed = True
+        if self._opened:
+            self._opened = False
             await self._own.close()
 
 
