@@ -14,10 +14,10 @@ from prometheus_client.openmetrics.parser import text_string_to_metric_families 
 from prometheus_client.parser import text_string_to_metric_families as parse
 
 from services.api_node import Node, Serve
-from streamd.version import __version__
 from streamd.observability import catalog
 from streamd.observability.metrics import MetricSet
 from streamd.observability.status import ErrorStatus, GraphNode, PipelineStatus, TaskStatus, WorkerStatus
+from streamd.version import __version__
 
 ERROR = ErrorStatus("UnavailableError", "Kafka at kafka:9092 cannot be reached", 1_700_000_001_000)
 GRAPH = (
