@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import weakref
 from dataclasses import dataclass
 from typing import Final
 
@@ -21,6 +22,9 @@ class _Entry:
 
 
 _ENTRIES: Final[dict[_Place, _Entry]] = {}
+# {id of settings: its clients' record limits}. They outlive the client: the attempt that a refused batch ended gives its
+# client back, and the next one must know the limit, or it would send the same batch again for ever.
+_LIMITS: Final[dict[int, dict[str, int]]] = {}
 _CLOSING: Final[set[asyncio.Task[None]]] = set()
 
 
@@ -33,6 +37,7 @@ class ClientLease:
         entry = _ENTRIES.get(self._place)
         if entry is None:
             client = KafkaClient(settings.client_arguments(kind), settings)
+            client.record_limits = _limits_of(settings)
             entry = _ENTRIES[self._place] = _Entry(settings, client, 0)
         entry.users += 1
         self._returned = False
@@ -50,6 +55,13 @@ class ClientLease:
             task = asyncio.get_running_loop().create_task(entry.client.close())
             _CLOSING.add(task)
             task.add_done_callback(_CLOSING.discard)
+
+
+def _limits_of(settings: KafkaSettings) -> dict[str, int]:
+    if id(settings) not in _LIMITS:
+        _LIMITS[id(settings)] = {}
+        weakref.finalize(settings, _LIMITS.pop, id(settings), None).atexit = False
+    return _LIMITS[id(settings)]
 
 
 async def closed() -> None:
