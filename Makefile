@@ -33,7 +33,7 @@ test: services lint ## Run every check and every test, with a real Kafka broker
 
 .PHONY: kills
 kills: services ## Run the long kill tests alone, which `pytest` by itself leaves out
-	$(BIN)/pytest -m kills
+	$(BIN)/pytest -m kills -rP
 
 .PHONY: services
 services: .venv/.dev ## Install what tests need: Java, Maven, Kafka's jars, systemd's and Prometheus' checkers

@@ -1,4 +1,4 @@
-"""What happens to a node as a whole: frozen workers, a drain under load, brokers that restart, a node that is killed."""
+"""What happens to a node as a whole: frozen workers, a drain under load, a broker that restarts, a killed node."""
 
 from __future__ import annotations
 
