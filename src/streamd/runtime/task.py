@@ -10,14 +10,16 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import Iterable, Sequence
-from contextlib import suppress
 from typing import Any
+
+import structlog
 
 from streamd.clock import SYSTEM_CLOCK, Clock
 from streamd.component.context import TaskContext
 from streamd.component.sink import Writer
 from streamd.component.source import Reader
 from streamd.component.transaction import Transaction
+from streamd.errors import FencedError
 from streamd.observability import catalog
 from streamd.observability.metrics import MetricSet
 from streamd.record import Position, RawRecord, TaskId
@@ -25,6 +27,8 @@ from streamd.runtime.assembly import Assembly
 from streamd.runtime.checkpoint import Checkpoint
 from streamd.runtime.faults import fault_point
 from streamd.runtime.process import Process
+
+log = structlog.get_logger(__name__)
 
 # A quiet pipeline commits as soon as its input is drained, but leaves the transport this long between two commits.
 QUIET_GAP = 0.005
@@ -54,6 +58,7 @@ class Task:
         self._config = assembly.plan.config
         self._transaction: Transaction = assembly.transaction(task, membership)
         self._files = {source.id for source in self._part.sources if source.name == "file"}
+        self._bounded = {source.id for source in self._part.sources if source.spec.bounded(source.settings)}
         self._readers: dict[tuple[str, int], Reader] = {}
         self._writers: dict[str, Writer] = {}
         # {reader's place: position after the last record processed}, what a checkpoint commits. A read that is done and
@@ -92,8 +97,13 @@ class Task:
         """True when everything that was there is read and committed."""
         if self.state == "drained":
             return True
-        quiet = self.state == "running" and not self._uncommitted
-        return quiet and all(reader.ended or reader.lag() == 0 for reader in self._readers.values())
+        if self.state != "running" or self._uncommitted or any(read.done() for read in self._reads.values()):
+            return False
+        # An input with an end is done there, and not before: what comes slowly is no lag.
+        return all(
+            reader.ended or (source not in self._bounded and reader.lag() == 0)
+            for (source, _), reader in self._readers.items()
+        )
 
     @property
     def last_progress(self) -> float:
@@ -124,7 +134,7 @@ class Task:
         Raises what made it fail; nothing since the last checkpoint is committed then. A cancel has the same effect.
         """
         forget = self._metrics.before_snapshot(self._gauges)
-        orderly = False
+        orderly = healthy = False
         try:
             async with asyncio.TaskGroup() as group:
                 await self._open()
@@ -134,16 +144,17 @@ class Task:
                 finally:
                     for read in (*self._reads.values(), self._stop_seen):
                         read.cancel()
-            orderly = True
+            orderly = healthy = True
         except BaseExceptionGroup as errors:
             # One reader's error is the task's; a group only adds its wrapping.
+            healthy = not isinstance(errors.exceptions[0], FencedError)
             raise errors.exceptions[0] from None
         finally:
             forget()
             self._metrics.remove(**self._place)
             if self.state != "drained":
                 self.state = "stopped" if orderly else "failed"
-            await asyncio.shield(self._close(orderly))
+            await asyncio.shield(self._close(healthy))
 
     # How it runs.
 
@@ -189,7 +200,8 @@ class Task:
                 await self._commit()
         ended = not self._stop.is_set()
         await self._process.finish()
-        if self._uncommitted or any(writer.backlog for writer in self._writers.values()):
+        held_back = self._transaction.backlog or any(writer.backlog for writer in self._writers.values())
+        if self._uncommitted or held_back:
             await self._commit()
         if ended:
             self.state = "drained"
@@ -243,9 +255,10 @@ class Task:
         if not self._uncommitted:
             self._began = self._clock.monotonic()
             fault_point("before_begin")
+        # Before anything is awaited: a task with a batch in its hands is not idle.
+        self._uncommitted += len(records)
         self._transaction.begin()
         await self._process.batch(place[0], records)
-        self._uncommitted += len(records)
         self.records_in += len(records)
         self._progress = self._clock.monotonic()
         await self._let_writers_follow()
@@ -278,19 +291,24 @@ class Task:
         for sink, writer in self._writers.items():
             self._metrics.gauge(catalog.SINK_BACKLOG, sink=sink, **self._place).set(writer.backlog)
 
-    async def _close(self, orderly: bool) -> None:
-        """Release everything, bounded in time. After a failure the transaction is dropped, not aborted: `open` settles
-        it.
+    async def _close(self, healthy: bool) -> None:
+        """Release everything, bounded in time. A transaction left open would hold up the readers of its topics until it
+        times out, so it is aborted, unless the task was killed or fenced: then the next `open` settles it.
         """
-        with suppress(TimeoutError):
+        try:
             async with asyncio.timeout(CLOSE_TIMEOUT):
+                if healthy:
+                    await self._transaction.close()
                 for reader in self._readers.values():
                     await reader.close()
                 for writer in self._writers.values():
                     await writer.close()
                 if hasattr(self, "_process"):
                     await self._process.close()
-                if orderly:
-                    await self._transaction.close()
-                    return
-        self._transaction.abandon()
+        except TimeoutError:
+            log.warning("Task did not release everything in time", task=str(self.id), seconds=CLOSE_TIMEOUT)
+        except Exception as error:
+            # Own code may fail here. It must not hide why the task ended, nor what else is to be released.
+            log.exception("Task could not release everything", task=str(self.id), error=type(error).__name__)
+        finally:
+            self._transaction.abandon()
