@@ -145,7 +145,12 @@ class KafkaTransaction:
     async def commit(self) -> None:
         """See `Transaction.commit`."""
         await self._outbox.flush()
-        await self._end(commit=True)
+        try:
+            await self._end(commit=True)
+        except BaseException:
+            # It may be committed all the same: nothing must be asked of it any more, an abort least of all.
+            self._known = False
+            raise
 
     async def abort(self) -> None:
         """See `Transaction.abort`."""
