@@ -25,6 +25,8 @@ class ChainPlan:
 class PartPlan:
     """A connected piece of the graph: what one task runs over one partition of each of its sources.
 
+    Pieces that read the same topic of Kafka are one part, since they share its offsets.
+
     `consumers` maps `id` or `stage.output` to who reads it. `dead_letters` are the sinks that its failures go to.
     """
 
@@ -88,6 +90,12 @@ def build_plan(config: PipelineConfig) -> PipelinePlan:
     for read, readers in consumers.items():
         for reader in readers:
             group[leader(reader.id)] = leader(producer(read, nodes))
+    # A group has one offset for a partition: two tasks that read the same would each commit it for the other.
+    readers_of: dict[str, str] = {}
+    for source in config.sources:
+        if source.spec.transport == "kafka":
+            topic = source.settings.topic  # type: ignore[attr-defined]
+            group[leader(source.id)] = leader(readers_of.setdefault(topic, source.id))
     # Parts are numbered by their first source in the file: the number is in transactional ids and must not wander.
     order = list(dict.fromkeys(leader(source.id) for source in config.sources))
     parts = [_part(i, config, {n for n in nodes if leader(n) == top}, consumers) for i, top in enumerate(order)]
