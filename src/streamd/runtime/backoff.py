@@ -6,7 +6,11 @@ import math
 from dataclasses import dataclass
 
 from streamd.errors import ConfigError, FatalError, FencedError, TransientError
+from streamd.observability import redact
 from streamd.runtime.control import Fault
+
+# Characters: all problems of a configuration file are one message.
+MAX_MESSAGE = 100_000
 
 
 @dataclass(frozen=True, slots=True)
@@ -41,14 +45,17 @@ class Failures:
 
 
 def fault_of(error: BaseException) -> Fault:
-    """The error as a value. The text of an error that no code raises on purpose may hold anything, and is left out."""
-    name = type(error).__name__
+    """The error as a value. The text of an error that no code raises on purpose may hold anything, and is left out.
+
+    Known secrets are hidden: the message goes not only into the log, but also to the terminal and to the API.
+    """
+    name, message = type(error).__name__, redact.text(str(error), MAX_MESSAGE)
     if isinstance(error, FencedError):
-        return Fault("fenced", name, str(error))
+        return Fault("fenced", name, message)
     if isinstance(error, TransientError | ConnectionError | TimeoutError):
-        return Fault("transient", name, str(error) or name)
+        return Fault("transient", name, message or name)
     if isinstance(error, FatalError | ConfigError):
-        return Fault("fatal", name, str(error))
+        return Fault("fatal", name, message)
     if isinstance(error, OSError):
         return Fault("transient", name, f"The operating system says: {error.strerror or name}.")
     return Fault("unexpected", name, f"Unexpected {name}; its trace is in the worker's log.")

@@ -84,6 +84,10 @@ def _extract_error(value: Any, error: BaseException) -> ExtractError:
         return ExtractError(value.reason)
     if isinstance(error, json.JSONDecodeError):
         return ExtractError(f"the value is not JSON, from byte {error.pos} on", str(error))
+    if isinstance(error, UnicodeDecodeError):
+        return ExtractError(f"the value is not UTF-8 text, from byte {error.start} on", error.reason)
+    if isinstance(error, RecursionError):
+        return ExtractError("the value is nested too deeply")
     return ExtractError(f"the value cannot be decoded ({type(error).__name__})", str(error))
 
 
