@@ -18,6 +18,7 @@ from streamd.plan.body import FuseError
 from streamd.plan.fuse import Chain, fuse
 from streamd.plan.graph import PartPlan, PipelinePlan
 from streamd.record import TaskId
+from streamd.runtime.retries import Retries
 from streamd.transport.embedded.log import log_path
 from streamd.transport.embedded.transaction import EmbeddedTransaction
 
@@ -39,6 +40,8 @@ class Assembly:
         self.sources: dict[str, Source] = {}
         self.sinks: dict[str, Sink] = {}
         self.chains: dict[tuple[int, str], Chain] = {}
+        # Over all attempts at a task in this process.
+        self.retries: dict[TaskId, Retries] = {}
         self._clients: list[Any] = []
 
     async def open(self) -> None:

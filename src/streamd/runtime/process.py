@@ -7,7 +7,7 @@ from __future__ import annotations
 import asyncio
 import pickle
 import time
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Collection, Mapping, Sequence
 from functools import partial
 from typing import Any
 
@@ -20,7 +20,7 @@ from streamd.errors import FatalError, TransientError
 from streamd.observability.metrics import MetricSet
 from streamd.plan.fuse import Chain
 from streamd.plan.graph import PartPlan
-from streamd.record import RawRecord, Record, TaskId
+from streamd.record import Position, RawRecord, Record, TaskId
 from streamd.runtime.assembly import Assembly
 from streamd.runtime.counting import Counting
 from streamd.runtime.failure import (
@@ -33,6 +33,7 @@ from streamd.runtime.failure import (
     policy_of,
     stop_message,
 )  # fmt: skip
+from streamd.runtime.retries import WAIT_IN_PLACE, RetriedRecord, Retries, RetryLaterError
 
 # The typed function is worth its while only if most records fit it; after a batch with more misfits than this share,
 # the function that parses whole documents takes so many batches before the typed one is tried again.
@@ -57,7 +58,9 @@ class Process:
         self._threshold = Threshold(limit) if limit else None
         # {entry: batches that the plain function still takes}
         self._plain_left: dict[str, int] = {}
-        # Monotonic seconds until which nothing is done on purpose.
+        self._retries = assembly.retries.setdefault(task, Retries())
+        # Monotonic seconds: when the batch at hand was begun, and until when nothing is done on purpose.
+        self._began = 0.0
         self._waits_until = 0.0
 
     async def open(self) -> None:
@@ -76,15 +79,21 @@ class Process:
     async def batch(self, source: str, records: Sequence[RawRecord]) -> None:
         """Everything that is to be done with a batch that was read."""
         self._count.read(source, records)
+        self._began = self._clock.monotonic()
         failed = await self._chain(source, records)
+        self._retries.passed(records)
         if self._threshold is not None:
             self._threshold.add(self._clock.monotonic(), len(records), failed)
 
-    @property
-    def max_records(self) -> int:
-        """How many records to read at once: as set, or fewer where a stage wants them even."""
+    def max_records(self, position: Position) -> int:
+        """How many records to read at once: as set, fewer where a stage wants them even or a record is tried again."""
         wanted: list[int] = [n for stage in self._stages.values() if (n := getattr(stage, "max_batch", None))]
-        return min([self._config.max_batch_records, *wanted])
+        before = self._retries.before(position)
+        return min([self._config.max_batch_records, *wanted, *([] if before is None else [before])])
+
+    def retries_among(self, records: Sequence[RawRecord]) -> bool:
+        """Whether one of these has made an attempt end: what comes before it is to be committed first."""
+        return self._retries.among(records)
 
     @property
     def ready_at(self) -> float:
@@ -114,6 +123,7 @@ class Process:
     def committed(self) -> None:
         """A checkpoint has made durable what was processed."""
         self._count.committed()
+        self._retries.committed()
 
     # A chain.
 
@@ -171,25 +181,32 @@ class Process:
     def _write(self, chain: Chain, sink: str, records: Sequence[RawRecord], rows: list[Any]) -> int:
         self._count.written(sink, rows)
         refused = self._writers[sink].write(rows)
+        if not refused:
+            return 0
+        origins = self._origins(chain, sink, records, {index for index, _ in refused})
         for index, error in refused:
-            record = self._origin(chain, sink, records, index)
-            failure = failure_of(record, load_error(error), self._components[sink], chain)
+            failure = failure_of(origins[index], load_error(error), self._components[sink], chain)
             policy = self._policy(failure.component)
             self._count.failed(failure)
             self._dispose(failure, policy, policy.then if policy.action == "retry" else None)
         return len(refused)
 
-    def _origin(self, chain: Chain, sink: str, records: Sequence[RawRecord], index: int) -> RawRecord:
-        """The record that a row came from: found by running the chain, which is pure, record by record. Rare."""
+    def _origins(
+        self, chain: Chain, sink: str, records: Sequence[RawRecord], rows: Collection[int]
+    ) -> dict[int, RawRecord]:
+        """{row: the record that it came from}: found by running the chain, which is pure, record by record. Rare."""
         at = chain.targets.index(sink)
-        seen = 0
+        found: dict[int, RawRecord] = {}
+        last, seen = max(rows), 0
         for record in records:
             outs: list[list[Any]] = [[] for _ in chain.targets]
             chain.plain((record,), self._task.partition, [], *outs)
-            seen += len(outs[at])
-            if seen > index:
-                return record
-        raise FatalError(f"Sink {sink!r} refused row {index} of a batch that had {seen} rows.")
+            after = seen + len(outs[at])
+            found |= {row: record for row in range(seen, after) if row in rows}
+            if after > last:
+                return found
+            seen = after
+        raise FatalError(f"Sink {sink!r} refused row {last} of a batch that had {seen} rows.")
 
     # Batch stages.
 
@@ -216,7 +233,8 @@ class Process:
         """One record through a stage; None when it failed for good and was disposed of. `again` gives it as it came."""
         component = self._components[name]
         policy = self._policy(component)
-        began, attempt = self._clock.monotonic(), 1
+        known: RetriedRecord | None = None
+        began, attempt = 0.0, 0
         while True:
             try:
                 return await self._stages[name].process([record if again is None else again()])
@@ -224,11 +242,14 @@ class Process:
                 raise
             except Exception as error:
                 failure = failure_of(record if again is None else again(), error, component, None, entry=name)
+            if known is None:
+                known = self._known(failure)
+                began, attempt = self._retries.since(known, self._clock.monotonic())
             if policy.action != "retry" or self._used_up(policy, began, attempt):
                 self._count.failed(failure)
                 self._dispose(failure, policy, policy.then if policy.action == "retry" else None, attempt)
                 return None
-            await self._back_off(policy, attempt, failure)
+            await self._back_off(policy, attempt, failure, known, began)
             attempt += 1
 
     # Failures.
@@ -238,9 +259,10 @@ class Process:
 
     async def _retry(self, chain: Chain, failure: Failure) -> int:
         """Try one record of a fused chain again until it passes or its time is used up. Returns 1 when it failed."""
-        policy, began, attempt = self._policy(failure.component), self._clock.monotonic(), 1
+        policy, known = self._policy(failure.component), self._known(failure)
+        began, attempt = self._retries.since(known, self._clock.monotonic())
         while not self._used_up(policy, began, attempt):
-            await self._back_off(policy, attempt, failure)
+            await self._back_off(policy, attempt, failure, known, began)
             attempt += 1
             outs: list[list[Any]] = [[] for _ in chain.targets]
             counts, failures = self._run(chain, [failure.record], outs, plain=True)
@@ -256,10 +278,25 @@ class Process:
         over = self._clock.monotonic() - began >= policy.deadline
         return over or (policy.attempts is not None and attempt >= policy.attempts)
 
-    async def _back_off(self, policy: ErrorPolicy, attempt: int, failure: Failure) -> None:
+    def _known(self, failure: Failure) -> RetriedRecord:
+        return RetriedRecord(failure.component.id, self._topic(failure), failure.record.offset)
+
+    async def _back_off(
+        self, policy: ErrorPolicy, attempt: int, failure: Failure, known: RetriedRecord, began: float
+    ) -> None:
+        """Wait until the next try. Raises RetryLaterError when that is too long to keep a transaction open."""
         self._count.retried(failure)
         delay = min(policy.max_backoff, policy.backoff * 2 ** min(attempt - 1, 30))
-        self._waits_until = self._clock.monotonic() + delay
+        now = self._clock.monotonic()
+        if now + delay - self._began > WAIT_IN_PLACE:
+            self._retries.keep(known, began, attempt + 1)
+            raise RetryLaterError(
+                f"{failure.component.kind} {failure.component.id!r} failed on the record at offset "
+                f"{failure.record.offset} of {known.topic}, partition {self._task.partition}: {failure.error}: "
+                f"{failure.message}; it is tried again",
+                delay,
+            )
+        self._waits_until = now + delay
         await asyncio.sleep(delay)
 
     def _dispose(self, failure: Failure, policy: ErrorPolicy, action: str | None = None, attempt: int = 1) -> None:

@@ -216,7 +216,7 @@ class Task:
     def _read_on(self, group: asyncio.TaskGroup) -> None:
         for place, reader in self._readers.items():
             if place not in self._reads and not reader.ended:
-                read = reader.read(self._process.max_records, IDLE_WAIT)
+                read = reader.read(self._process.max_records(reader.position()), IDLE_WAIT)
                 self._reads[place] = group.create_task(read)
 
     async def _wait_for(self, reads: Iterable[asyncio.Task[Any]], timeout: float | None) -> None:
@@ -252,6 +252,8 @@ class Task:
         return self._commit_in() == 0.0
 
     async def _take(self, place: tuple[str, int], records: Sequence[RawRecord]) -> None:
+        if self._uncommitted and self._process.retries_among(records):
+            await self._commit()
         if not self._uncommitted:
             self._began = self._clock.monotonic()
             fault_point("before_begin")

@@ -18,6 +18,7 @@ from streamd.errors import TransientError
 from streamd.record import TaskId
 from streamd.runtime.backoff import Failures, RestartPolicy, fault_of, give_up, next_delay
 from streamd.runtime.control import Assign, Fault, Member, TaskEnded, TaskReport
+from streamd.runtime.retries import RetryLaterError
 
 log = structlog.get_logger(__name__)
 
@@ -183,6 +184,14 @@ class TaskOwner:
                 slot.task = self._make(slot.assign, slot.member)
                 await slot.task.run()
                 return ("stopped" if slot.stopping.is_set() else "drained"), None
+            except RetryLaterError as error:
+                # The task is as it should be, and so this is not counted: it only waits without a transaction.
+                self._absorb(slot)
+                slot.fault, slot.fault_at, slot.waiting = fault_of(error), self._clock.now_ms(), True
+                log.info("Task waits to try a record again", task=str(slot.assign.task), message=str(error))
+                if await _happens(slot.stopping, error.retry_after or 0.0):
+                    return "stopped", slot.fault
+                continue
             except (Exception, SystemExit) as error:
                 fault = fault_of(error)
                 retry_after = error.retry_after if isinstance(error, TransientError) else None

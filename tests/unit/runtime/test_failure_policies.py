@@ -168,3 +168,14 @@ async def test_counts_add_up(app: InlineApp) -> None:
     assert app.total("streamd_stage_filtered_records_total") == 200
     assert app.total("streamd_failed_records_total") == 200
     assert app.total("streamd_stage_input_records_total", stage="set") == 800
+
+
+async def test_each_of_many_rows_that_a_sink_refuses_is_traced_to_its_record(app: InlineApp) -> None:
+    await app.seed([{"n": n} if n % 2 else {"n": n, "unknown": 1} for n in range(1000)])
+    await app.run(
+        "name: p\nsource: {log: {topic: in}}\nstages:\n- filter: n % 5 != 0\n"
+        'sink: {file: {path: "out.csv", format: csv, columns: [n]}}\n'
+        "on_error: {dead_letter: {log: {topic: dlq}}}\n"
+    )
+    refused = [n for n in range(0, 1000, 2) if n % 5]
+    assert [record.key for record in await app.records("dlq")] == [b"k%d" % n for n in refused]
