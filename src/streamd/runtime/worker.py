@@ -93,7 +93,9 @@ class Worker:
             return
         host = self._make_host(start)
         _tune_collector()
-        owner = TaskOwner(host.make, self._ended, policy=host.policy, membership=host.membership)
+        owner = TaskOwner(
+            host.make, lambda ended: self._ended(ended, owner, host), policy=host.policy, membership=host.membership
+        )
         async with owner:
             reporter = asyncio.create_task(self._report_for_ever(owner, host))
             try:
@@ -147,7 +149,9 @@ class Worker:
         gc.freeze()
         self._channel.send(Loaded(load.pipeline, load.version))
 
-    def _ended(self, ended: TaskEnded) -> None:
+    def _ended(self, ended: TaskEnded, owner: TaskOwner, host: Host) -> None:
+        # What the task has counted goes before the news of its end: once that is known, this process may be killed.
+        self._channel.send(self._progress(owner, host.snapshot()))
         self._channel.send(ended)
 
     async def _report_for_ever(self, owner: TaskOwner, host: Host) -> None:
