@@ -1,0 +1,50 @@
+"""What a task says of itself while a stage holds it back."""
+
+from __future__ import annotations
+
+import asyncio
+from pathlib import Path
+from types import SimpleNamespace
+from typing import Any
+
+import pytest
+
+from demo.inline_app import InlineApp
+from streamd.runtime.process import Process
+from streamd.runtime.task import Task
+
+LIMITED = """
+name: p
+source: {file: {path: in.ndjson}}
+stages:
+- rate_limit: 1/h
+sink: {log: {topic: out}}
+commit_interval: 10ms
+"""
+
+
+async def test_the_lag_of_a_file_is_in_bytes(tmp_path: Path) -> None:
+    app = InlineApp(tmp_path)
+    await app.seed([], "out")
+    (tmp_path / "in.ndjson").write_text('{"n": 1}\n' * 10)
+    run = asyncio.create_task(app.run(LIMITED))
+    try:
+        async with asyncio.timeout(20):
+            while not await app.records("out"):  # noqa: ASYNC110 - another reader of the log, which tells nobody
+                await asyncio.sleep(0.01)
+        assert app.total("streamd_source_lag_bytes") == 81
+        assert app.total("streamd_source_lag_records") == 0
+    finally:
+        run.cancel()
+        with pytest.raises(asyncio.CancelledError):
+            await run
+
+
+@pytest.mark.parametrize(("until", "progress"), [(0.0, 10.0), (50.0, 50.0), (500.0, 100.0)])
+def test_holding_still_on_purpose_is_no_standstill(until: float, progress: float) -> None:
+    """A rate limit and a back-off reach to `until`; it is 100 now, and the last batch was at 10."""
+    process: Any = Process.__new__(Process)
+    process._stages, process._waits_until = {"limit": SimpleNamespace(ready_at=until)}, 0.0
+    task: Any = Task.__new__(Task)
+    task._progress, task._process, task._clock = 10.0, process, SimpleNamespace(monotonic=lambda: 100.0)
+    assert task.last_progress == progress
