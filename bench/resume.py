@@ -58,12 +58,14 @@ async def measure(system: System, kills: int, workers: int, between: float) -> l
 
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("systems", nargs="*", choices=["kafka", "embedded", []], default=["kafka", "embedded"])
+    parser.add_argument("systems", nargs="*", choices=["kafka", "embedded", "all"], default="all")
     parser.add_argument("--kills", type=int, default=10)
     parser.add_argument("--workers", type=int, default=2)
     parser.add_argument("--between", type=float, default=3.0, help="seconds between two kills, on average")
     parser.add_argument("--bootstrap")
     options = parser.parse_args()
+    if "all" in options.systems:
+        options.systems = ["kafka", "embedded"]
     with ExitStack() as stack:
         folder = Path(stack.enter_context(tempfile.TemporaryDirectory(prefix="resume-")))
         bootstrap = options.bootstrap
