@@ -22,8 +22,8 @@ class _Entry:
 
 
 _ENTRIES: Final[dict[_Place, _Entry]] = {}
-# {id of settings: its clients' record limits}. They outlive the client: the attempt that a refused batch ended gives its
-# client back, and the next one must know the limit, or it would send the same batch again for ever.
+# {id of settings: its clients' record limits}. They outlive the client: the attempt that a refused batch ended gives
+# its client back, and the next one must know the limit, or it would send the same batch again for ever.
 _LIMITS: Final[dict[int, dict[str, int]]] = {}
 _CLOSING: Final[set[asyncio.Task[None]]] = set()
 
