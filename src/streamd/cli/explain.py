@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import sys
 from pathlib import Path
 from typing import Annotated
 
@@ -9,6 +10,7 @@ import typer
 
 from streamd.cli.compile_pipeline import load_and_compile
 from streamd.cli.options import ConfigOption, SetOption, service_settings, variables
+from streamd.observability import redact
 from streamd.plan.explain import explain
 
 
@@ -21,4 +23,5 @@ def command(
     """Show what a pipeline will do: graph, topics, keys, delivery, code."""
     env = variables(set_)
     for index, (_, plan, chains) in enumerate(load_and_compile([file], env, service_settings(config, env))):
-        typer.echo(("\n" if index else "") + explain(plan, chains, code=code), nl=False)
+        shown = redact.text(explain(plan, chains, code=code), limit=sys.maxsize)
+        typer.echo(("\n" if index else "") + shown, nl=False)

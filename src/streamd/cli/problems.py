@@ -7,6 +7,7 @@ import re
 import typer
 
 from streamd.errors import ConfigError
+from streamd.observability import redact
 
 _HEAD = re.compile(r"(?P<place>\S.*?:\d+:\d+): (?P<error>error\[[a-z0-9-]+\]): (?P<message>.*)", re.DOTALL)
 _CARET = re.compile(r"(\s*\|\s*)(\^+)")
@@ -15,11 +16,12 @@ _CARET = re.compile(r"(\s*\|\s*)(\^+)")
 def show_problems(error: ConfigError) -> None:
     """Print every problem with its lines to standard error, in colours on a terminal, and how many there are."""
     if not error.diagnostics:
-        typer.echo(f"{_red('error')}: {error}", err=True)
+        typer.echo(f"{_red('error')}: {redact.known(str(error))}", err=True)
         return
     for problem in error.diagnostics:
         render = getattr(problem, "render", None)
-        typer.echo(_coloured(str(problem) if render is None else render()) + "\n", err=True)
+        shown = redact.known(str(problem) if render is None else render())
+        typer.echo(_coloured(shown) + "\n", err=True)
     files = {getattr(getattr(problem, "place", None), "file", "") for problem in error.diagnostics}
     count = len(error.diagnostics)
     found = f"{count} problem{'s' if count > 1 else ''} in {len(files)} file{'s' if len(files) > 1 else ''}"

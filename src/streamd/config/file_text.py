@@ -8,7 +8,9 @@ from bisect import bisect_right
 from streamd.config.pipeline import Place
 
 _SECRET_NAME = re.compile(
-    r"pass(word|wd|phrase)|(^|[_.\-])pwd|secret|token|credential|private|api[_\-]?key|access[_\-]?key", re.IGNORECASE
+    r"pass(word|wd|phrase)|(^|[_.\-])pwd|(^|[_.\-])pw($|[_.\-])|[_.\-]pass$|secret|token|credential|private"
+    r"|api[_\-]?key|access[_\-]?key",
+    re.IGNORECASE,
 )
 _KEY_IN_LINE = re.compile(r"""["']?(?P<key>[A-Za-z0-9_.\-]+)["']?\s*:(?=\s|$)\s*""")
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import re
 import traceback
 from collections.abc import Iterator, Mapping
@@ -41,15 +42,26 @@ _known: set[str] = set()
 
 
 def hide(secret: str) -> None:
-    """From here on this text is shown as *** wherever a log line has it. Texts under 6 characters are not sought."""
+    """From here on this text is shown as *** wherever what is printed or logged has it, escaped or not.
+
+    Texts under 6 characters are in many words: they are only sought in quotes.
+    """
     if len(secret) >= 6:
-        _known.add(secret)
+        _known.update((secret, repr(secret)[1:-1], json.dumps(secret)[1:-1]))
+    elif secret:
+        _known.update((f"'{secret}'", f'"{secret}"'))
+
+
+def known(value: str) -> str:
+    """The text without what is known as a secret; the rest as it is."""
+    for secret in sorted(_known, key=len, reverse=True):
+        value = value.replace(secret, HIDDEN)
+    return value
 
 
 def text(value: str, limit: int = MAX_TEXT) -> str:
     """The text without what looks like, or is known as, a secret; cut to `limit` characters."""
-    for secret in _known:
-        value = value.replace(secret, HIDDEN)
+    value = known(value)
     for pattern, shown in _SECRET_TEXT:
         value = pattern.sub(shown, value)
     return value if len(value) <= limit else value[: limit - 1] + "…"

@@ -20,6 +20,36 @@ def test_the_plan(cli: Cli, write: Write) -> None:
     assert "> 41" in cli("explain", "p.yaml", "--code").out.partition("def ")[2]
 
 
+def test_secrets_are_hidden(cli: Cli, write: Write) -> None:
+    """What came from files, and from variables that are named like secrets, is shown in neither plan nor code."""
+    write("sec", "it's-a-s3cret\n")
+    write("short", "ab1\n")
+    sink = "sink: {log: {topic: '${TOPIC}'}}"
+    stages = "stages: [{map: {sec: '\"${file:sec}\"', short: '\"${file:short}\"', pin: '\"${DB_PW}\"'}}]"
+    write("p.yaml", f"name: p\nsource: {{log: {{topic: in}}}}\n{stages}\n{sink}\n")
+
+    outcome = cli("explain", "p.yaml", "--code", "--set", "DB_PW=hunter2222", "--set", "TOPIC=totals")
+
+    assert outcome.code == 0
+    for secret in ("s3cret", "ab1", "hunter2222"):
+        assert secret not in outcome.out
+    assert "topic totals" in outcome.out
+    assert "sec = " in outcome.out
+    assert "def " in outcome.out
+
+
+def test_secrets_are_hidden_in_problems(cli: Cli, write: Write) -> None:
+    """Also where only the compiler finds the mistake."""
+    write("sec", "s3cret-thing\n")
+    stages = "stages: [{python: 'nowhere_${file:sec}:Missing'}]"
+    write("p.yaml", f"name: p\nsource: {{log: {{topic: in}}}}\n{stages}\nsink: discard\n")
+
+    for command in ("explain", "validate"):
+        outcome = cli(command, "p.yaml")
+
+        assert "s3cret" not in outcome.out + outcome.err
+
+
 def test_problems(cli: Cli, write: Write) -> None:
     """The same diagnostics as everywhere."""
     write("p.yaml", PIPELINE.replace("a >", "a >>>"))

@@ -73,7 +73,7 @@ def test_secret_names(name: str) -> None:
     assert is_secret_name(name)
 
 
-@pytest.mark.parametrize("name", ["key", "topic", "path", "pass", "user", "keys", "partition_key"])
+@pytest.mark.parametrize("name", ["key", "topic", "path", "pass", "pwned", "user", "keys", "partition_key"])
 def test_ordinary_names(name: str) -> None:
     """Names that are shown."""
     assert not is_secret_name(name)
