@@ -9,9 +9,10 @@ it.
 appends to each target's list (rows for sinks, Records for batch stages) and to `failed` (record, error) for the records
 that could not be processed; a record that fails leaves nothing in any list. `counts` are in the order of `counters`.
 
-There are two functions when the fast one decodes fields only: a record that does not fit it (a field is missing, the
-document is not an object) is given to `chain_plain`, which parses it whole and finds out what is wrong, if anything is.
-Which fields the fast one decodes is found by writing the chain once for the record of uses alone, and then again.
+There are two functions where the values are JSON, the fast one decoding only the fields in use. A record that does not
+fit it (a field is missing, the document is not an object) is given to `chain_plain`, which parses it whole and finds
+out what is wrong, if anything is. Which fields the fast one decodes is found by writing the chain once for the record
+of uses alone, and then again.
 """
 
 from __future__ import annotations
@@ -113,10 +114,9 @@ class _Fuser:
         if typed:
             taken = set(self.code.taken)
             self._function("chain", use, typed=True)
-            if use.struct_fields():
-                # Local names of one function are free in the other; what both call by name is not.
-                self.code.taken = taken | set(self.code.namespace) | {name for name, _, _ in self.code.counters}
-                self._function("chain_plain", use, typed=False)
+            # Local names of one function are free in the other; what both call by name is not.
+            self.code.taken = taken | set(self.code.namespace) | {name for name, _, _ in self.code.counters}
+            self._function("chain_plain", use, typed=False)
         else:
             self._function("chain", use, typed=False)
         return self._finish(use if typed else FieldUse())
@@ -206,10 +206,6 @@ class _Fuser:
             line("d = v")
         elif self.decoded:
             line(f"d = {code.constant('document_of', names.document_of)}(v)")
-        elif typed and not use.struct_fields():
-            # Nobody looks inside: the bytes go on as they came.
-            line(f"if v.__class__ is not bytes: {code.constant('not_bytes', names.not_bytes)}(v)")
-            path.document = Document(Base.TYPED, "d", "v")
         elif typed:
             code.namespace["decode"] = names.decoder(use.struct_fields())
             code.namespace["DecodeError"] = msgspec.DecodeError
@@ -220,6 +216,8 @@ class _Fuser:
             line(f"counts = chain_plain((r,), partition, failed{targets})", 4)
             self.misfit_line = len(code.lines)
             line("continue", 4)
+            # The decoder does not look at what it skips, and the bytes may go on as they are. ASCII is told for nothing.
+            line("if not v.isascii(): v.decode()")
             path.document = Document(Base.TYPED, "d", "v")
         elif self.format == "json":
             document_of, loads = code.constant("document_of", names.document_of), code.constant("loads", names.loads)

@@ -24,7 +24,7 @@ RESERVED = frozenset(dir(builtins)) | {
     *("records", "partition", "failed", "r", "v", "d", "error", "kept", "counts", "limit_ms"),
     *("chain", "chain_plain", "decode", "loads", "dumps", "UNSET", "DecodeError", "Record"),
     *("need", "key_text", "header_map", "to_key", "with_path", "without_path", "without_fields", "deepcopy"),
-    *("document_of", "not_bytes", "event_time", "too_far_ahead", "now_ms", "dropped"),
+    *("document_of", "event_time", "too_far_ahead", "now_ms", "dropped"),
 }
 
 
@@ -48,11 +48,6 @@ def document_of(value: Any) -> dict[str, Any]:
             raise ExtractError(value.reason)
         raise ExtractError(f"a record must be a JSON object, this one is {_json_name(value)}")
     return value
-
-
-def not_bytes(value: Any) -> None:
-    """Refuse a value that no decoder would have taken."""
-    raise TypeError(f"bytes expected, got {type(value).__name__}")
 
 
 def _json_name(value: Any) -> str:

@@ -18,7 +18,11 @@ LATENCY_SAMPLES = 256
 
 
 class Counting:
-    """The counters of one task; all are looked up once."""
+    """The counters of one task; all are looked up once.
+
+    What belongs to a record counts when a checkpoint has made it durable: a record that is read again after a failure
+    counts once, as it is written once. Only the record that stops the pipeline counts at once.
+    """
 
     def __init__(
         self, pipeline: str, part: PartPlan, chains: Mapping[tuple[int, str], Chain], metrics: MetricSet, clock: Clock
@@ -57,11 +61,16 @@ class Counting:
         # (timestamp of a batch's middle record, records), since the last commit
         self._pending: list[tuple[int, int]] = []
         self._uncommitted = 0
+        # {counter: what the next commit adds to it}
+        self._due: dict[Counter, float] = {}
+
+    def _add(self, counter: Counter, amount: float = 1) -> None:
+        self._due[counter] = self._due.get(counter, 0) + amount
 
     def read(self, source: str, records: Sequence[RawRecord]) -> None:
         count, size, batch = self._sources[source]
-        count.add(len(records))
-        size.add(sum([len(v) for r in records if (v := r.value).__class__ is bytes]))
+        self._add(count, len(records))
+        self._add(size, sum([len(v) for r in records if (v := r.value).__class__ is bytes]))
         batch.observe(len(records))
         self._uncommitted += len(records)
         if len(self._pending) < LATENCY_SAMPLES:
@@ -72,6 +81,9 @@ class Counting:
         for timestamp, records in self._pending:
             self._latency.observe(max(0, now - timestamp) / 1000, records)
         self._checkpoint_records.observe(self._uncommitted)
+        for counter, amount in self._due.items():
+            counter.add(amount)
+        self._due.clear()
         self._pending.clear()
         self._uncommitted = 0
 
@@ -96,7 +108,7 @@ class Counting:
         """Follow the records from the entry: what a stage lets through is what its readers get."""
         entry_filtered = by.get((chain.entry, "filtered"), 0)
         if entry_filtered:
-            self._dropped[chain.entry].add(entry_filtered)
+            self._add(self._dropped[chain.entry], entry_filtered)
         arriving = {chain.entry: records - entry_filtered - failed.get(chain.entry, 0)}
         names = []
         for stage in self._part.stages:
@@ -113,17 +125,17 @@ class Counting:
                 if owner == stage.id and what.startswith("output:"):
                     arriving[f"{stage.id}.{what[7:]}"] = count
             counters = self._stages[stage.id]
-            counters[0].add(given)
-            counters[1].add(passed)
-            counters[2].add(filtered)
+            self._add(counters[0], given)
+            self._add(counters[1], passed)
+            self._add(counters[2], filtered)
         return names
 
     def stage(self, name: str, given: int, passed: int, failed: int, seconds: float) -> None:
         """Count a batch that went through a batch stage."""
         counters = self._stages[name]
-        counters[0].add(given)
-        counters[1].add(passed)
-        counters[2].add(max(0, given - failed - passed))
+        self._add(counters[0], given)
+        self._add(counters[1], passed)
+        self._add(counters[2], max(0, given - failed - passed))
         self._duration(name, given, seconds)
 
     def held_back(self, stage: str, seconds: float) -> None:
@@ -142,17 +154,24 @@ class Counting:
 
     def written(self, sink: str, rows: Sequence[Any]) -> None:
         count, size, batch = self._sinks[sink]
-        count.add(len(rows))
-        size.add(sum([len(v) for row in rows if (v := row[1]).__class__ is bytes]))
+        self._add(count, len(rows))
+        self._add(size, sum([len(v) for row in rows if (v := row[1]).__class__ is bytes]))
         batch.observe(len(rows))
 
     # Failures.
 
     def failed(self, failure: Failure) -> None:
-        self._metrics.counter(
+        self._add(self._failures(failure))
+
+    def stopped_by(self, failure: Failure) -> None:
+        """Count the record that stops the pipeline: no commit will."""
+        self._failures(failure).add()
+
+    def _failures(self, failure: Failure) -> Counter:
+        return self._metrics.counter(
             catalog.FAILED_RECORDS, pipeline=self._pipeline, component=failure.component.id, phase=failure.phase,
             error=failure.error,
-        ).add()  # fmt: skip
+        )  # fmt: skip
 
     def _of(self, metric: catalog.Metric, failure: Failure) -> Counter:
         return self._metrics.counter(
@@ -160,11 +179,11 @@ class Counting:
         )
 
     def skipped(self, failure: Failure) -> None:
-        self._of(catalog.SKIPPED_RECORDS, failure).add()
+        self._add(self._of(catalog.SKIPPED_RECORDS, failure))
 
     def retried(self, failure: Failure) -> None:
         self._of(catalog.RETRIES, failure).add()
 
     def dead_letter(self, failure: Failure, sink: str, row: Row) -> None:
-        self._of(catalog.DEAD_LETTERS, failure).add()
+        self._add(self._of(catalog.DEAD_LETTERS, failure))
         self.written(sink, [row])

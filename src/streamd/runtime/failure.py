@@ -43,7 +43,15 @@ class Failure:
 
 
 class RecordFailedError(FatalError):
-    """A record failed, and the pipeline's settings say that this stops it. Nothing of it is committed."""
+    """A record failed, and the pipeline's settings say that this stops it. Nothing of it is committed.
+
+    `offset`: of the record. `complete_before`: all that came before it, and nothing after it, is with the writers.
+    """
+
+    def __init__(self, message: str, offset: int) -> None:
+        super().__init__(message)
+        self.offset = offset
+        self.complete_before = False
 
 
 def failure_of(
@@ -52,7 +60,9 @@ def failure_of(
     """What happened to the record, in words that may be shown."""
     phase = error.phase if isinstance(error, RecordError) else PHASES[component.kind]
     if phase == "extract" and not isinstance(error, RecordError):
-        error = _extract_error(record.value, error)
+        error = _extract_error(record.value, error, chain.words if chain else frozenset())
+    elif phase == "load" and type(error) is TypeError and (reason := _unwritable(error)) is not None:
+        error = LoadError(reason, str(error))
     name = type(error).__name__
     if isinstance(error, RecordError):
         message = str(error)
@@ -77,7 +87,21 @@ def _line_in(error: BaseException) -> str:
     return f" in {Path(frames[-1].filename).name}, line {frames[-1].lineno}" if frames else ""
 
 
-def _extract_error(value: Any, error: BaseException) -> ExtractError:
+def _unwritable(error: TypeError) -> str | None:
+    """Why a document has no JSON form; None for an error of something else."""
+    text = str(error)
+    if text.startswith("Integer exceeds 64-bit"):
+        return "a number is beyond 64 bits, which JSON is not written with; str(…) keeps it as text"
+    if "surrogates not allowed" in text:
+        return "a text holds half a surrogate pair, which has no UTF-8 form"
+    if text.startswith("Dict key must be str"):
+        return "an object has a key that is no text, which JSON does not have"
+    if text.startswith(("Type is not JSON serializable", "Recursion limit")):
+        return f"the document has no JSON form: {text}"
+    return None
+
+
+def _extract_error(value: Any, error: BaseException, words: frozenset[str]) -> ExtractError:
     if value is None:
         return ExtractError("the record has no value (a tombstone); `tombstones: forward` or `drop` lets it be")
     if isinstance(value, Undecodable):
@@ -88,6 +112,12 @@ def _extract_error(value: Any, error: BaseException) -> ExtractError:
         return ExtractError(f"the value is not UTF-8 text, from byte {error.start} on", error.reason)
     if isinstance(error, RecursionError):
         return ExtractError("the value is nested too deeply")
+    # What no decoder raises comes from the expression for the event time.
+    expression = isinstance(error, LookupError | AttributeError | ArithmeticError)
+    if expression or (isinstance(error, TypeError) and isinstance(value, bytes | dict)):
+        assert isinstance(error, Exception)
+        known = failure_in_words(error, words)
+        return ExtractError(f"no event time: {known}", known.detail)
     return ExtractError(f"the value cannot be decoded ({type(error).__name__})", str(error))
 
 
@@ -98,7 +128,7 @@ def dead_letter(
     """The row that keeps a failed record: its own key, value and headers, and where and why it failed.
 
     Sinks with headers get the record as it came, with `streamd.…` headers. Others get an envelope, a JSON object with
-    `error` and `record`.
+    `error` and `record`, in which a value that is JSON stands as it was written, and any other as text.
     """
     record = failure.record
     facts: dict[str, Any] = {
@@ -114,8 +144,10 @@ def dead_letter(
         "attempt": attempt,
     }
     if sink.spec.transport is None:
-        envelope = {"error": facts, "record": {"key": _text(record.key), "value": _plain(record.value)}}
-        value: Any = envelope if sink.spec.documents else orjson.dumps(envelope, default=str)
+        documents = sink.spec.documents or getattr(sink.settings, "documents", False)
+        inner = _plain(record.value) if documents else _embedded(record.value)
+        envelope = {"error": facts, "record": {"key": _text(record.key), "value": inner}}
+        value: Any = envelope if documents else _json(envelope)
         return Row(record.key, value, record.timestamp, ())
     headers: Headers = (*record.headers, *((f"streamd.{name}", str(fact).encode()) for name, fact in facts.items()))
     return Row(record.key, _bytes(record.value), record.timestamp, headers)
@@ -125,17 +157,40 @@ def _bytes(value: Any) -> bytes | None:
     if value is None or type(value) is bytes:
         return value
     if isinstance(value, Undecodable):
-        return orjson.dumps({"undecodable": value.reason})
-    return orjson.dumps(value, default=str)
+        return value.raw if value.raw is not None else orjson.dumps({"undecodable": value.reason})
+    return _json(value)
 
 
 def _plain(value: Any) -> Any:
+    """The value as a document's field."""
+    if isinstance(value, Undecodable):
+        return _text(value.raw) if value.raw is not None else {"undecodable": value.reason}
     if isinstance(value, bytes):
         try:
             return orjson.loads(value)
         except ValueError:
             return _text(value)
-    return {"undecodable": value.reason} if isinstance(value, Undecodable) else value
+    return value
+
+
+def _embedded(value: Any) -> Any:
+    """The value as a part of JSON text: what is JSON already, as it was written."""
+    if not isinstance(value, bytes):
+        return _plain(value) if isinstance(value, Undecodable) else orjson.Fragment(_json(value))
+    try:
+        orjson.loads(value)
+    except ValueError:
+        return _text(value)
+    # A line end can only stand between tokens there; sinks of lines need it gone.
+    return orjson.Fragment(value.replace(b"\n", b" ").replace(b"\r", b" "))
+
+
+def _json(value: Any) -> bytes:
+    """JSON of anything: a dead letter must not fail for what the record failed for."""
+    try:
+        return orjson.dumps(value, default=str)
+    except TypeError:
+        return json.dumps(value, default=str, skipkeys=True).encode()
 
 
 def _text(value: bytes | None) -> str | None:
@@ -147,12 +202,18 @@ def policy_of(component: ComponentConfig, pipeline: PipelineConfig) -> ErrorPoli
     return component.on_error or pipeline.on_error
 
 
-def stop_message(failure: Failure, topic: str, partition: int) -> str:
-    """What is said when a failed record stops the pipeline."""
+def stop_message(failure: Failure, topic: str, partition: int, *, lost: bool) -> str:
+    """What is said when a failed record stops the pipeline. `lost`: its source can not be read again."""
+    fate = (
+        "Its source cannot be read again: what came before the record is written, the record and what was read after "
+        "it are lost."
+        if lost
+        else "Nothing is lost: the record is not committed."
+    )
     return (
         f"{failure.component.place}: {failure.component.kind} {failure.component.id!r} failed on the record at offset "
         f"{failure.record.offset} of {topic}, partition {partition}: {failure.error}: {failure.message}. "
-        "Nothing is lost: the record is not committed. `on_error` can say skip, retry or dead_letter instead."
+        f"{fate} `on_error` can say skip, retry or dead_letter instead."
     )
 
 

@@ -58,6 +58,9 @@ class Process:
         self._threshold = Threshold(limit) if limit else None
         # {entry: batches that the plain function still takes}
         self._plain_left: dict[str, int] = {}
+        # Whether what was read can not be read again; and for which actions a failed record is looked at by itself.
+        self._once = not all(source.spec.replayable for source in part.sources)
+        self._alone = ("retry", "fail") if self._once else ("retry",)
         self._retries = assembly.retries.setdefault(task, Retries())
         # Monotonic seconds: when the batch at hand was begun, and until when nothing is done on purpose.
         self._began = 0.0
@@ -78,9 +81,14 @@ class Process:
 
     async def batch(self, source: str, records: Sequence[RawRecord]) -> None:
         """Everything that is to be done with a batch that was read."""
-        self._count.read(source, records)
         self._began = self._clock.monotonic()
-        failed = await self._chain(source, records)
+        try:
+            failed = await self._chain(source, records)
+        except RecordFailedError as error:
+            if error.complete_before:
+                self._count.read(source, [record for record in records if record.offset <= error.offset])
+            raise
+        self._count.read(source, records)
         self._retries.passed(records)
         if self._threshold is not None:
             self._threshold.add(self._clock.monotonic(), len(records), failed)
@@ -135,13 +143,17 @@ class Process:
             outs: list[list[Any]] = [[] for _ in chain.targets]
             began = time.perf_counter()
             counts, failures = self._run(chain, records, outs, plain=self._plain_left.get(entry, 0) > 0)
-            retried = next((f for f in failures if self._policy(f.component).action == "retry"), None)
-            if retried is not None:
+            alone = next((f for f in failures if self._policy(f.component).action in self._alone), None)
+            if alone is not None:
                 # Nothing has left the chain yet. What comes before the record goes on, then it alone, then the rest:
-                # so a record that is tried again is not overtaken.
-                at = next(i for i, record in enumerate(records) if record is retried.record)
+                # so a record that is tried again is not overtaken, and one that stops the pipeline takes none along.
+                at = next(i for i, record in enumerate(records) if record is alone.record)
                 failed += await self._chain(entry, records[:at])
-                failed += await self._retry(chain, retried)
+                try:
+                    failed += await self._retry(chain, alone)
+                except RecordFailedError as error:
+                    error.complete_before = self._once
+                    raise
                 records = records[at + 1 :]
                 continue
             misfits = self._count.chain(chain, len(records), counts, failures, time.perf_counter() - began)
@@ -174,8 +186,10 @@ class Process:
             if target in self._writers:
                 failed += self._write(chain, target, records, out)
             else:
-                passed, lost = await self._stage(target, out)
+                passed, lost, stopped = await self._stage(target, out)
                 failed += lost + await self._chain(target, passed)
+                if stopped is not None:
+                    raise stopped
         return failed
 
     def _write(self, chain: Chain, sink: str, records: Sequence[RawRecord], rows: list[Any]) -> int:
@@ -210,10 +224,14 @@ class Process:
 
     # Batch stages.
 
-    async def _stage(self, name: str, batch: list[Record]) -> tuple[list[Record], int]:
-        """A batch through a stage of user code; when it fails, record by record, so that only the guilty one fails."""
+    async def _stage(self, name: str, batch: list[Record]) -> tuple[list[Record], int, RecordFailedError | None]:
+        """A batch through a stage of user code; when it fails, record by record, so that only the guilty one fails.
+
+        Returns what goes on, how many failed, and the error to raise when that has gone on.
+        """
         stage, began = self._stages[name], time.perf_counter()
         originals = _Originals(batch) if getattr(stage, "changes_records", False) else None
+        stopped: RecordFailedError | None = None
         try:
             passed, failed = await stage.process(list(batch)), 0
         except TransientError:
@@ -221,13 +239,19 @@ class Process:
         except Exception:
             passed, failed = [], 0
             for index, record in enumerate(batch):
-                some = await self._one(name, record, None if originals is None else partial(originals.again, index))
+                try:
+                    some = await self._one(name, record, None if originals is None else partial(originals.again, index))
+                except RecordFailedError as error:
+                    if not self._once:
+                        raise
+                    error.complete_before, stopped = True, error
+                    break
                 if some is None:
                     failed += 1
                 else:
                     passed.extend(some)
         self._count.stage(name, len(batch), len(passed), failed, time.perf_counter() - began)
-        return passed, failed
+        return passed, failed, stopped
 
     async def _one(self, name: str, record: Record, again: Callable[[], Record] | None) -> list[Record] | None:
         """One record through a stage; None when it failed for good and was disposed of. `again` gives it as it came."""
@@ -260,6 +284,8 @@ class Process:
     async def _retry(self, chain: Chain, failure: Failure) -> int:
         """Try one record of a fused chain again until it passes or its time is used up. Returns 1 when it failed."""
         policy, known = self._policy(failure.component), self._known(failure)
+        if policy.action != "retry":
+            self._dispose(failure, policy)
         began, attempt = self._retries.since(known, self._clock.monotonic())
         while not self._used_up(policy, began, attempt):
             await self._back_off(policy, attempt, failure, known, began)
@@ -314,12 +340,16 @@ class Process:
                 )  # fmt: skip
                 self._count.dead_letter(failure, sink.id, row)
                 if self._writers[sink.id].write([row]):
+                    self._count.stopped_by(failure)
                     raise RecordFailedError(
                         f"{sink.place}: the dead-letter sink {sink.id!r} refused a record that failed before: "
-                        + stop_message(failure, topic, self._task.partition)
+                        + stop_message(failure, topic, self._task.partition, lost=self._once),
+                        failure.record.offset,
                     )
             case _:
-                raise RecordFailedError(stop_message(failure, topic, self._task.partition))
+                self._count.stopped_by(failure)
+                message = stop_message(failure, topic, self._task.partition, lost=self._once)
+                raise RecordFailedError(message, failure.record.offset)
 
     def _topic(self, failure: Failure) -> str:
         """The topic, or else the source, that the record came from."""

@@ -25,6 +25,7 @@ from streamd.observability.metrics import MetricSet
 from streamd.record import Position, RawRecord, TaskId
 from streamd.runtime.assembly import Assembly
 from streamd.runtime.checkpoint import Checkpoint
+from streamd.runtime.failure import RecordFailedError
 from streamd.runtime.faults import fault_point
 from streamd.runtime.process import Process
 
@@ -260,7 +261,12 @@ class Task:
         # Before anything is awaited: a task with a batch in its hands is not idle.
         self._uncommitted += len(records)
         self._transaction.begin()
-        await self._process.batch(place[0], records)
+        try:
+            await self._process.batch(place[0], records)
+        except RecordFailedError as error:
+            if error.complete_before:
+                await self._commit()
+            raise
         self.records_in += len(records)
         self._progress = self._clock.monotonic()
         await self._let_writers_follow()

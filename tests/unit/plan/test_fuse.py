@@ -116,11 +116,34 @@ async def test_a_bad_record_fails_alone_and_names_the_component(compiled: Any, v
     assert [(r is bad, chain.owner_of(error)) for r, error in failed] == [(True, owner)]
 
 
-async def test_nobody_looks_inside_bytes_go_on_untouched(compiled: Any) -> None:
+async def test_without_stages_json_goes_on_untouched_and_what_is_not_json_does_not(compiled: Any) -> None:
     chain = await compiled(SOURCE + SINK)
-    [rows], failed, _ = run(chain, [record(b"not json at all", headers=[("h", b"1")]), record(None)])
-    assert rows == [(b"k", b"not json at all", 5, [("h", b"1")])]
-    assert len(failed) == 1
+    good = b' {"a":1.10, "a":2, "big":123456789012345678901234567890} '
+    records = [
+        record(good, headers=[("h", b"1")]),
+        record(b"not json"),
+        record(b"[1]"),
+        record(b'{"a":8,}'),
+        record(None),
+    ]
+    [rows], failed, _ = run(chain, records)
+    assert rows == [(b"k", good, 5, [("h", b"1")])]
+    assert [chain.owner_of(error) for _, error in failed] == ["source"] * 4
+
+
+async def test_bytes_that_are_no_utf8_fail_wherever_they_stand(compiled: Any) -> None:
+    for stages in ("", "stages:\n- filter: a > 0\n", "stages:\n- set: {b: a}\n"):
+        chain = await compiled(SOURCE + stages + SINK)
+        [rows], failed, _ = run(chain, [record(b'{"a":1,"c":"\xff\xfe"}'), record('{"a":1,"c":"ä"}'.encode())])
+        assert len(rows) == len(failed) == 1
+
+
+async def test_format_bytes_is_never_looked_at(compiled: Any) -> None:
+    chain = await compiled(
+        "name: p\nsource: {log: {topic: in, format: bytes}}\nsink: {log: {topic: out, format: bytes}}\n"
+    )
+    [rows], failed, _ = run(chain, [record(b"\xff not json")])
+    assert (rows[0][1], failed) == (b"\xff not json", [])
 
 
 async def test_map_makes_a_new_document_and_knows_its_fields(compiled: Any) -> None:
