@@ -216,7 +216,7 @@ class _Fuser:
             line(f"counts = chain_plain((r,), partition, failed{targets})", 4)
             self.misfit_line = len(code.lines)
             line("continue", 4)
-            # The decoder does not look at what it skips, and the bytes may go on as they are. ASCII is known to be right.
+            # The decoder does not look at what it skips, and the bytes may go on as they are. ASCII is right.
             line("if not v.isascii(): v.decode()")
             path.document = Document(Base.TYPED, "d", "v")
         elif self.format == "json":
