@@ -102,12 +102,12 @@ class RowReader:
             return [self._one(row) for row in rows]
         columns, typed, width = self.columns, self._typed, len(self.columns)
         documents: list[dict[str, Any] | Undecodable] = []
-        for cells in parsed:
+        for cells, row in zip(parsed, rows, strict=True):
             if len(cells) != width:
-                documents.append(self._wrong_width(len(cells)))
+                documents.append(self._wrong_width(len(cells), row))
                 continue
             document: dict[str, Any] = dict(zip(columns, cells, strict=True))
-            documents.append(self._convert(document) if typed else document)
+            documents.append(self._convert(document, row) if typed else document)
         return documents
 
     def _one(self, row: bytes) -> dict[str, Any] | Undecodable:
@@ -115,22 +115,22 @@ class RowReader:
         try:
             cells = next(csv.reader(io.StringIO(row.decode(), newline=""), delimiter=self._delimiter), [])
         except UnicodeDecodeError as error:
-            return Undecodable(f"not valid UTF-8 at byte {error.start} of the row: {error.reason}")
+            return Undecodable(f"not valid UTF-8 at byte {error.start} of the row: {error.reason}", row)
         except csv.Error as error:
-            return Undecodable(f"not valid CSV: {error}")
+            return Undecodable(f"not valid CSV: {error}", row)
         if len(cells) != len(self.columns):
-            return self._wrong_width(len(cells))
-        return self._convert(dict(zip(self.columns, cells, strict=True)))
+            return self._wrong_width(len(cells), row)
+        return self._convert(dict(zip(self.columns, cells, strict=True)), row)
 
-    def _wrong_width(self, found: int) -> Undecodable:
-        return Undecodable(f"the row has {found} values, the file has {len(self.columns)} columns")
+    def _wrong_width(self, found: int, row: bytes) -> Undecodable:
+        return Undecodable(f"the row has {found} values, the file has {len(self.columns)} columns", row)
 
-    def _convert(self, document: dict[str, Any]) -> dict[str, Any] | Undecodable:
+    def _convert(self, document: dict[str, Any], row: bytes) -> dict[str, Any] | Undecodable:
         for name, parse in self._typed:
             try:
                 document[name] = parse(document[name])
             except (ValueError, KeyError):
-                return Undecodable(f"column {name!r} does not hold {_WANTED[parse]}")
+                return Undecodable(f"column {name!r} does not hold {_WANTED[parse]}", row)
         return document
 
 

@@ -10,14 +10,16 @@ from streamd.errors import ExtractError
 class Undecodable:
     """The value of a record that the source found, but could not read: the chain makes it an ExtractError.
 
-    `reason` is one sentence without record contents. The record still has its key, timestamp and offset, so that a dead
-    letter says where it came from.
+    `reason` is one sentence without record contents. `raw` are the bytes as they were found, for a dead letter: only
+    their beginning when there were too many, which `reason` then says; None when there were none. The record still has
+    its key, timestamp and offset, so that a dead letter says where it came from.
     """
 
-    __slots__ = ("reason",)
+    __slots__ = ("raw", "reason")
 
-    def __init__(self, reason: str) -> None:
+    def __init__(self, reason: str, raw: bytes | None = None) -> None:
         self.reason = reason
+        self.raw = raw
 
     def __repr__(self) -> str:
         return f"Undecodable({self.reason!r})"

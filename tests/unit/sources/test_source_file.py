@@ -118,9 +118,13 @@ async def test_bad_rows_and_long_rows_are_error_records(context, data):
     assert found == [
         {"id": 1, "name": "a"},
         Undecodable("column 'id' does not hold an integer"),
-        Undecodable("the record has more than 100 bytes (max_record_bytes)"),
+        Undecodable(
+            "the record has more than 100 bytes (max_record_bytes): it has 502, of which the first 100 are kept"
+        ),
         {"id": 4, "name": "d"},
     ]
+    assert found[1].raw == b"x,b"
+    assert found[2].raw == long[:100]
 
 
 @pytest.mark.parametrize("header", [b"a,a\n", b"a,\n", b"\xff\n"])

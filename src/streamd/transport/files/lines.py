@@ -9,6 +9,9 @@ from streamd.codecs import Undecodable
 
 _BOM = b"\xef\xbb\xbf"
 
+# So much of a line that is too long is kept for a dead letter: one that any transport takes.
+KEPT_BYTES = 64 * 1024
+
 
 @dataclass(slots=True)
 class Lines:
@@ -22,9 +25,9 @@ class Lines:
 class LineCutter:
     """Cuts a stream of bytes that begins at byte `offset` into lines without their line ends ("\\n" or "\\r\\n").
 
-    What has no line end yet is kept for the next `feed`, up to `max_bytes`: a longer line becomes Undecodable, and its
-    rest is thrown away as it comes. With `quoted` a line end between double quotes is part of the line (CSV). Lines of
-    white space alone are left out unless `keep_blank`.
+    What has no line end yet is kept for the next `feed`, up to `max_bytes`: a longer line becomes Undecodable with its
+    first KEPT_BYTES, and its rest is thrown away as it comes. With `quoted` a line end between double quotes is part of
+    the line (CSV). Lines of white space alone are left out unless `keep_blank`.
     """
 
     def __init__(self, offset: int, max_bytes: int, *, quoted: bool = False, keep_blank: bool = False) -> None:
@@ -35,6 +38,7 @@ class LineCutter:
         self._rest = b""
         # Where the line began whose rest is being thrown away; None when none is.
         self._skipping_from: int | None = None
+        self._skipped_start = b""
 
     @property
     def offset(self) -> int:
@@ -60,13 +64,13 @@ class LineCutter:
         """What is left when no more bytes will come: a last line without line end."""
         found = Lines()
         if self._skipping_from is not None:
-            self._too_long(self._skipping_from, found)
+            self._too_long(self._skipping_from, self._skipped_start, self._offset - self._skipping_from, found)
             self._skipping_from = None
         elif self._rest:
             quoted, self._quoted = self._quoted, False
             if quoted and self._rest.count(b'"') % 2:
                 found.starts.append(self._offset)
-                found.values.append(Undecodable("the file ends inside double quotes"))
+                found.values.append(Undecodable("the file ends inside double quotes", self._rest))
                 self._offset += len(self._rest)
             else:
                 self._append([self._rest], [self._offset], found)
@@ -121,7 +125,7 @@ class LineCutter:
         if max(map(len, lines)) > self._max_bytes:
             for line, start in zip(lines, starts, strict=True):
                 if len(line) > self._max_bytes:
-                    self._too_long(start, found)
+                    self._too_long(start, line, len(line), found)
                 else:
                     self._append([line], [start], found)
             return
@@ -142,7 +146,7 @@ class LineCutter:
             found.starts += again.starts
             found.values += again.values
             return
-        self._skipping_from = self._offset
+        self._skipping_from, self._skipped_start = self._offset, self._rest[:KEPT_BYTES]
         self._offset += len(self._rest)
         self._rest = b""
 
@@ -153,11 +157,16 @@ class LineCutter:
             self._offset += len(data)
             return b""
         assert self._skipping_from is not None
-        self._too_long(self._skipping_from, found)
+        self._too_long(self._skipping_from, self._skipped_start, self._offset + at - self._skipping_from, found)
         self._skipping_from = None
         self._offset += at + 1
         return data[at + 1 :]
 
-    def _too_long(self, start: int, found: Lines) -> None:
+    def _too_long(self, start: int, beginning: bytes, size: int, found: Lines) -> None:
+        kept = beginning[: min(KEPT_BYTES, self._max_bytes)]
+        reason = (
+            f"the record has more than {self._max_bytes} bytes (max_record_bytes): it has {size}, of which the first "
+            f"{len(kept)} are kept"
+        )
         found.starts.append(start)
-        found.values.append(Undecodable(f"the record has more than {self._max_bytes} bytes (max_record_bytes)"))
+        found.values.append(Undecodable(reason, kept))

@@ -54,6 +54,8 @@ def test_a_line_that_is_too_long_is_one_error_and_the_next_is_fine(size, quoted)
     assert [value for _, value in found if isinstance(value, bytes)] == [b"a", b"b"]
     assert end == 105
     assert "more than 20 bytes" in found[1][1].reason
+    assert "it has 50, of which the first 20 are kept" in found[1][1].reason
+    assert [value.raw for _, value in found if isinstance(value, Undecodable)] == [b"x" * 20, b"y" * 20]
 
 
 def test_what_is_kept_of_a_long_line_is_bounded():

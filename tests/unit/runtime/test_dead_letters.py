@@ -1,0 +1,91 @@
+"""What a dead letter keeps: the record as it came, to the byte."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any
+
+import orjson
+import pytest
+
+from demo.inline_app import InlineApp
+
+CSV = (
+    "name: p\nsource: {file: {path: in.csv, format: csv, types: {id: int, amount: float}, max_record_bytes: 40}}\n"
+    "sink: {discard: {}}\n"
+)
+GOOD = b"1,1.5,fine"
+BAD = [b"2,abc,caf\xc3\xa9", b"3,1.0", b"4,2.0,\xff"]
+LONG = b"5,1.0," + b"x" * 100
+
+
+@pytest.fixture
+def app(tmp_path: Path) -> InlineApp:
+    return InlineApp(tmp_path)
+
+
+def csv_input(app: InlineApp) -> None:
+    (app.folder / "in.csv").write_bytes(b"\n".join((b"id,amount,name", GOOD, *BAD, LONG, GOOD)) + b"\n")
+
+
+def lines(path: Path) -> list[Any]:
+    return [orjson.loads(line) for line in path.read_bytes().splitlines()]
+
+
+async def test_rows_that_cannot_be_read_are_kept_as_they_were(app: InlineApp) -> None:
+    csv_input(app)
+    await app.run(CSV + "on_error: {dead_letter: {log: {topic: dlq}}}\n")
+    dead = await app.records("dlq")
+    assert [r.value for r in dead] == [*BAD, LONG[:40]]
+    said = dict(dead[-1].headers)["streamd.message"]
+    assert said is not None
+    assert b"it has 106, of which the first 40 are kept" in said
+
+
+async def test_rows_that_cannot_be_read_are_text_in_an_envelope(app: InlineApp) -> None:
+    csv_input(app)
+    await app.run(CSV + "on_error: {dead_letter: {file: {path: dead.ndjson}}}\n")
+    values = [envelope["record"]["value"] for envelope in lines(app.folder / "dead.ndjson")]
+    assert values == ["2,abc,café", "3,1.0", "4,2.0,\\xff", LONG[:40].decode()]
+
+
+async def test_json_stands_in_an_envelope_as_it_was_written(app: InlineApp) -> None:
+    raw = [b'{"n":3,"big":123456789012345678901234567890,"price":1.10,"n":3}', b'{"n":3,\r\n "a": 1.0}', b"{not json"]
+    await app.seed(raw)
+    await app.run("stages:\n- filter: 1 / (n - 3) > 0\non_error: {dead_letter: {file: {path: dead.ndjson}}}\n")
+    dead = (app.folder / "dead.ndjson").read_bytes().splitlines()
+    assert len(dead) == 3
+    assert b'"value":' + raw[0] + b"}" in dead[0]
+    assert b'"value":{"n":3,   "a": 1.0}}' in dead[1]
+    assert orjson.loads(dead[2])["record"]["value"] == "{not json"
+
+
+async def test_a_csv_of_dead_letters_has_the_value_too(app: InlineApp) -> None:
+    await app.seed([{"n": 3}])
+    await app.run("stages:\n- filter: 1 / (n - 3) > 0\non_error: {dead_letter: {file: {path: d.csv, format: csv}}}\n")
+    header, row = (app.folder / "d.csv").read_text().splitlines()
+    assert header == "error,record"
+    assert '""value"":{""n"":3}' in row
+
+
+async def test_a_number_beyond_64_bits_is_an_error_of_the_sink(app: InlineApp) -> None:
+    await app.seed([{"n": 2**62}, {"n": 1}])
+    await app.run("stages:\n- map: {m: n * 16}\non_error: {dead_letter: {log: {topic: dlq}}}\n")
+    [dead] = await app.records("dlq")
+    headers = dict(dead.headers)
+    assert (headers["streamd.error"], headers["streamd.phase"]) == (b"LoadError", b"load")
+    assert headers["streamd.message"] is not None
+    assert b"beyond 64 bits" in headers["streamd.message"]
+    assert await app.values() == [{"m": 16}]
+
+
+async def test_a_missing_event_time_is_named(app: InlineApp) -> None:
+    await app.seed([{"n": 1}])
+    await app.run(
+        "name: p\nsource: {log: {topic: in, event_time: ts}}\nsink: {log: {topic: out}}\n"
+        "on_error: {dead_letter: {log: {topic: dlq}}}\n"
+    )
+    [dead] = await app.records("dlq")
+    headers = dict(dead.headers)
+    assert (headers["streamd.error"], headers["streamd.phase"]) == (b"ExtractError", b"extract")
+    assert headers["streamd.message"] == b"no event time: field 'ts' is missing"
