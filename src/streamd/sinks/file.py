@@ -141,6 +141,8 @@ class _FileWriter:
         # Lines on their way to the file: what a failed write leaves here is written first the next time.
         self._moving: list[bytes] = []
         self._columns = config.columns
+        # Whether the columns can be read from the file again, and so need no room in the cursor.
+        self._header_there = False
         self._running: asyncio.Future[Any] | None = None
 
     async def open(self, cursor: Any) -> None:
@@ -182,9 +184,16 @@ class _FileWriter:
         """Write everything, have it on disk, and give the cursor."""
         await self._write_out()
         cursor: dict[str, Any] = await self._in_thread(lambda: self._output.sync(self._clock.now_ms()))
-        if self._columns is not None:
+        if self._columns is not None and self._config.columns is None and not await self._has_header():
             cursor["columns"] = list(self._columns)
         return cursor
+
+    async def _has_header(self) -> bool:
+        """Whether the file's own first line says what the columns are. A row of files has that in others, too."""
+        if not self._header_there and isinstance(self._output, Output) and not self._output.empty:
+            first = await self._in_thread(self._output.first_line)
+            self._header_there = parse_header(first, self._config.delimiter) == self._columns
+        return self._header_there
 
     async def committed(self) -> None:
         """Let full files appear."""

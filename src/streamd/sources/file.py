@@ -3,7 +3,8 @@
 By default a file is read once, and the source has ended at the end of the last one. With `tail: true` it is followed
 while others append to it; it survives rotation by rename and by copy and truncate, and a half-written line waits for
 its end. Relative paths begin at the folder of the pipeline's file. Files are numbered by name when they are first seen;
-one that comes later (a pattern is looked at again at every start) gets the next number.
+one that comes later (a pattern is looked at again at every start) gets the next number. A pattern without any file is
+an error; with `tail: true` the first one is waited for.
 
 CSV becomes documents with a field for each column, named by the file's first row or by `columns`; values are text
 unless `types` says otherwise, and an empty value of another type is null. Text becomes {"text": line}.
@@ -25,6 +26,7 @@ from __future__ import annotations
 from pathlib import Path
 from typing import Annotated, Any, Literal, Self
 
+import structlog
 from pydantic import BeforeValidator, Field, WithJsonSchema, model_validator
 
 from streamd.codecs.csv import ColumnType
@@ -34,7 +36,7 @@ from streamd.component.fields import ByteSize, Duration
 from streamd.component.model import Model
 from streamd.component.source import Reader
 from streamd.component.spec import source
-from streamd.errors import FatalError, NotFoundError
+from streamd.errors import FatalError, NotFoundError, TransientError
 from streamd.record import Position
 from streamd.transport.files.bounded import BoundedFile
 from streamd.transport.files.compression import CompressionSetting, compression_of
@@ -44,6 +46,8 @@ from streamd.transport.files.lines import LineCutter
 from streamd.transport.files.listing import Listing
 from streamd.transport.files.place import FilePlace
 from streamd.transport.files.reader import FileReader, LineFile, MissingFile, Rows
+
+log = structlog.get_logger(__name__)
 
 _PATHS_SCHEMA = {
     "anyOf": [
@@ -155,14 +159,23 @@ class FileSource:
 
     async def prepare(self) -> None:
         """Find the files, and check that they can be read. A followed file may come later."""
-        for path in self._listing.refresh():
+        for path in self._found():
             if not self._config.tail and path.exists():
                 with translated("read", path), path.open("rb"):
                     pass
 
     async def partitions(self) -> int:
         """How many files there are."""
-        return len(self._listing.refresh())
+        return len(self._found())
+
+    def _found(self) -> list[Path]:
+        """The files. Raises TransientError when there is none to follow yet."""
+        try:
+            return self._listing.refresh()
+        except NotFoundError as error:
+            if not self._config.tail:
+                raise
+            raise TransientError(f"{error}; with tail: true it is waited for") from None
 
     async def open(self, partition: int, position: Position | None, task: Any = None) -> Reader:
         """Read a file on from a byte, or from its start."""
@@ -197,6 +210,9 @@ class FileSource:
             if place.ended:
                 return MissingFile(path)
             raise NotFoundError(f"cannot read {path}: it does not exist")
+        if place.ended and compression == "none" and (size := path.stat().st_size) > place.offset:
+            said = f"read to its end at {place.offset} bytes, it has {size} now; tail: true follows it"
+            log.warning("A file has grown", path=str(path), message=said)
         return BoundedFile(path, compression, self._cutter(place.offset), place if place.offset else None)
 
     def _cutter(self, offset: int) -> LineCutter:

@@ -318,3 +318,45 @@ async def test_a_file_of_someone_else_is_not_overwritten(context, tmp_path):
         await writer.committed()
     await writer.close()
     assert (tmp_path / "out/orders-00000001.ndjson").read_text() == "precious"
+
+
+@pytest.mark.parametrize(
+    ("path", "pack", "unpack"),
+    [("o.ndjson", bytes, bytes), ("o.ndjson.gz", gzip.compress, gzip.decompress)],
+)
+async def test_a_line_without_end_that_was_there_is_not_glued_to_the_next(context, tmp_path, path, pack, unpack):
+    (tmp_path / path).write_bytes(pack(b'{"mine":1}'))
+    for _ in range(2):
+        writer = await opened(context, path=path)
+        writer.write(rows(b'{"a":1}'))
+        await writer.flush()
+        await writer.close()
+    assert unpack((tmp_path / path).read_bytes()) == b'{"mine":1}\n{"a":1}\n'
+
+
+async def test_a_header_without_line_end_stays_a_line(context, tmp_path):
+    (tmp_path / "o.csv").write_bytes(b"b,a")
+    writer = await opened(context, path="o.csv", format="csv")
+    await checkpoint(writer, {"a": 1, "b": 2})
+    await writer.close()
+    assert (tmp_path / "o.csv").read_bytes() == b"b,a\n2,1\n"
+
+
+async def test_columns_that_the_file_names_are_not_in_the_cursor(context, tmp_path):
+    wide = {f"column {n}": n for n in range(500)}
+    writer = await opened(context, path="o.csv", format="csv")
+    cursor = await checkpoint(writer, wide)
+    assert cursor == {"path": str(tmp_path / "o.csv"), "length": (tmp_path / "o.csv").stat().st_size}
+    await writer.close()
+    writer = await opened(context, cursor, path="o.csv", format="csv")
+    await checkpoint(writer, dict(reversed(wide.items())))
+    await writer.close()
+    _, first, second = (tmp_path / "o.csv").read_bytes().splitlines()
+    assert first == second
+
+
+async def test_columns_that_the_file_does_not_name_the_same_way_are_in_the_cursor(context, tmp_path):
+    writer = await opened(context, path="o.csv", format="csv")
+    cursor = await checkpoint(writer, {" a": 1, "b\nc": 2})
+    assert cursor["columns"] == [" a", "b\nc"]
+    await writer.close()

@@ -10,10 +10,11 @@ import shutil
 import pytest
 import zstandard
 from pydantic import ValidationError
+from structlog.testing import capture_logs
 
 from streamd.codecs import Undecodable
 from streamd.component.context import PipelineContext
-from streamd.errors import AccessDeniedError, FatalError, NotFoundError, PositionLostError
+from streamd.errors import AccessDeniedError, FatalError, NotFoundError, PositionLostError, TransientError
 from streamd.sources.file import FileSource, FileSourceConfig
 
 
@@ -439,3 +440,31 @@ async def test_a_file_without_permission_is_a_clear_error(context, data, monkeyp
 
 def refuse(path, *_, **__):
     raise PermissionError(13, "Permission denied", str(path))
+
+
+async def test_a_pattern_to_follow_waits_for_its_first_file(context, data):
+    files = source(context, "*.log", tail=True, format="text")
+    for ask in (files.prepare, files.partitions):
+        with pytest.raises(TransientError, match=r"no file matches \*\.log .*waited for"):
+            await ask()
+    append(data / "a.log", b"1\n")
+    await files.prepare()
+    assert await files.partitions() == 1
+
+
+async def test_a_file_that_grew_behind_its_end_is_told_of_once(context, data):
+    (data / "in.ndjson").write_bytes(b"1\n")
+    files = source(context)
+    reader = await files.open(0, None)
+    await read_all(reader)
+    position = reader.position()
+    await reader.close()
+    with capture_logs() as logs:
+        assert await values(files, position=position) == []
+    assert logs == []
+    append(data / "in.ndjson", b"22\n")
+    with capture_logs() as logs:
+        assert await values(files, position=position) == []
+    [said] = logs
+    assert said["log_level"] == "warning"
+    assert said["message"] == "read to its end at 2 bytes, it has 5 now; tail: true follows it"

@@ -113,10 +113,25 @@ class Output:
                     temporary.write_bytes(orjson.dumps(file.length))
                     temporary.replace(self._begin)
                     sync_folder(self._begin)
+            if self._ends_inside_a_line(file, cursor):
+                file.append(compressed(b"\n", self._compression))
         except BaseException:
             file.close()
             raise
         self._file = file
+
+    def _ends_inside_a_line(self, file: AppendedFile, cursor: Any) -> bool:
+        """Whether what somebody else has left there lacks its line end. Own lines never do."""
+        if file.length == 0 or (isinstance(cursor, dict) and cursor.get("path") == str(self._path)):
+            return False
+        with translated("read", self._path), self._path.open("rb") as raw:
+            if self._compression == "none":
+                raw.seek(-1, os.SEEK_END)
+                return raw.read(1) != b"\n"
+            stream, last = decompressed(raw, self._compression, self._path), b"\n"
+            while data := stream.read(_FIRST_LINE_BYTES):
+                last = data[-1:]
+            return last != b"\n"
 
     @property
     def empty(self) -> bool:
