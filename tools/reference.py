@@ -30,6 +30,18 @@ PROGRAM = Path(sys.executable).with_name("streamd")
 COMMANDS = ("run", "validate", "explain", "components", "schema", "version")
 GENERATED = "<!-- Written by `make docs` from the code: change it there. -->\n\n"
 
+ON_ERROR = """\
+`fail`, `skip`, `retry` or `dead_letter`, for the pipeline or for one component. To try again, and then give up:
+
+```yaml
+on_error:
+  retry: {backoff: 100ms, attempts: 5}
+  dead_letter:
+    file: {path: failed.ndjson}
+```
+
+A component's `dead_letter` without a sink, `on_error: dead_letter` or `then: dead_letter`, goes to the pipeline's."""
+
 INTROS = {
     "source": "Where records come from. A pipeline has one `source`, or several `sources`, each with an id.",
     "stage": "What happens to records between source and sink, in the order written, or wired with `from:`.",
@@ -117,8 +129,11 @@ def pipeline() -> str:
         "How to reach Kafka; without it as the service's settings say.",
         "\n".join(table(KafkaSettings)),
     ]
-    parts += ["## on_error", "`fail`, `skip`, `retry` or `dead_letter`, for the pipeline or for one component."]
-    parts += ["### retry", "`then` says what happens after the last attempt: `fail`, `skip` or `dead_letter`."]
+    parts += ["## on_error", ON_ERROR]
+    parts += [
+        "### retry",
+        "`then` says what happens after the last attempt: `fail` (the default), `skip` or `dead_letter`.",
+    ]
     parts += ["\n".join(table(RetrySettings)), "### dead_letter", "Beside the sink's own key:"]
     parts += ["\n".join(table(DeadLetterSettings)), "## error_threshold", "\n".join(table(ErrorThresholdSettings))]
     return "\n\n".join(parts) + "\n"

@@ -123,12 +123,16 @@ def _policy_schemas(definitions: Schema) -> Schema:
     nested = definitions["nested_sink"]
     dead_letter = nested | {"properties": nested["properties"] | _object(DeadLetterSettings, {}, "")["properties"]}
     retry = _object(RetrySettings, {}, "")
-    then = {"anyOf": [{"enum": ["fail", "skip"]}, _one_key({"dead_letter": {"$ref": "#/definitions/dead_letter"}})]}
+    sink = {"anyOf": [{"$ref": "#/definitions/dead_letter"}, {"type": "null"}]}
+    then = {"anyOf": [{"enum": ["fail", "skip", "dead_letter"]}, _one_key({"dead_letter": sink})]}
     retry["properties"]["then"] = then | {"description": "What happens after the last attempt.", "default": "fail"}
-    actions = {"retry": {"anyOf": [retry, {"type": "null"}]}, "dead_letter": {"$ref": "#/definitions/dead_letter"}}
+    actions = {"retry": {"anyOf": [retry, {"type": "null"}]}, "dead_letter": sink}
+    # One of them, or both: retry, then the dead letter.
+    mapping = _one_key(actions) | {"maxProperties": len(actions)}
     on_error = {
-        "anyOf": [{"enum": ["fail", "skip", "retry"]}, _one_key(actions)],
-        "description": "What becomes of a record that fails: fail, skip, retry or dead_letter.",
+        "anyOf": [{"enum": ["fail", "skip", "retry", "dead_letter"]}, mapping],
+        "description": "What becomes of a record that fails: fail, skip, retry or dead_letter; retry and dead_letter "
+        "together: first one, then the other. A component's `dead_letter` without a sink goes to the pipeline's.",
     }
     return {"dead_letter": dead_letter, "on_error": on_error}
 

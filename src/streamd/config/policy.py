@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Literal, cast
 
 from pydantic import Field
@@ -17,6 +17,8 @@ from streamd.config.yaml_nodes import Document, Mapping, Node, Scalar
 
 _ACTIONS = ("fail", "skip", "retry", "dead_letter")
 _FINAL_ACTIONS = ("fail", "skip", "dead_letter")
+_EXAMPLE = "on_error: {dead_letter: {file: {path: failed.ndjson}}}"
+_RETRY_EXAMPLE = "on_error: {retry: {attempts: 5}, dead_letter: {file: {path: failed.ndjson}}}"
 
 
 class RetrySettings(Model):
@@ -50,10 +52,14 @@ class ErrorThresholdSettings(Model):
 
 @dataclass(slots=True)
 class PolicyDraft:
-    """A policy, and the dead-letter sink that it names, whose id is not known yet."""
+    """A policy, and the dead-letter sink that it names, whose id is not known yet.
+
+    `inherits`: the node of a component's `dead_letter` without a sink, which stands for the pipeline's.
+    """
 
     policy: ErrorPolicy
     dead_letter: Shape | None = None
+    inherits: Node | None = None
 
 
 class PolicyReader:
@@ -63,8 +69,16 @@ class PolicyReader:
         self.document = document
         self.components = components
 
+    def report_no_sink(self, at: Node) -> None:
+        """Say that a `dead_letter` names no sink, and that there is none to inherit."""
+        message = "`dead_letter` needs a sink, and the pipeline's `on_error` names none either"
+        help_text = f"write `{_EXAMPLE}`, or to retry first `{_RETRY_EXAMPLE}`"
+        self.document.report("missing-key", message, at, help=help_text)
+
     def read(self, node: Node, at: Node) -> PolicyDraft | None:
         """The policy of an `on_error` node; None when there are problems."""
+        if isinstance(node, Mapping) and set(node.entries) == {"retry", "dead_letter"}:
+            return self._retry_then_dead_letter(node)
         action = self._action(node, at, _ACTIONS, "on_error")
         if action is None:
             return None
@@ -96,9 +110,23 @@ class PolicyReader:
                 self.document.report("unknown-key", message, node.key(key), one_of(actions), did_you_mean(key, actions))
         if len(known) > 1:
             message = f"`{subject}` must be one of {', '.join(known)}, not several"
-            help_text = "what happens after the last retry is said with `then` in `retry`"
+            help_text = f"to retry, and then give up: `{_RETRY_EXAMPLE}`" if "retry" in known else ""
             self.document.report("several-actions", message, node.key(known[1]), help=help_text)
         return (known[0], node.get(known[0])) if known else None
+
+    def _retry_then_dead_letter(self, node: Mapping) -> PolicyDraft | None:
+        key, body = node.entries["retry"]
+        retry = self._retry(body, key)
+        if isinstance(body, Mapping) and "then" in body.entries:
+            message = "what happens after the last retry is said twice, by `then` and by `dead_letter`"
+            self.document.report("several-actions", message, body.key("then"), help="remove one of them")
+            return None
+        draft = self._dead_letter(node.get("dead_letter"), node.key("dead_letter"), ErrorPolicy("dead_letter"))
+        if retry is None or draft is None:
+            return None
+        details = draft.policy.include_details
+        draft.policy = replace(retry.policy, then="dead_letter", include_details=details)
+        return draft
 
     def _retry(self, body: Node | None, at: Node) -> PolicyDraft | None:
         then_node: Node | None = None
@@ -114,16 +142,12 @@ class PolicyReader:
             draft = self._then(then_node, body.key("then"))
         if settings is None or draft is None:
             return None
-        old = draft.policy
-        draft.policy = ErrorPolicy(
-            "retry",
-            settings.backoff,
-            max(settings.max_backoff, settings.backoff),
-            settings.deadline,
-            settings.attempts,
-            old.then,
-            None,
-            old.include_details,
+        draft.policy = replace(
+            draft.policy,
+            backoff=settings.backoff,
+            max_backoff=max(settings.max_backoff, settings.backoff),
+            deadline=settings.deadline,
+            attempts=settings.attempts,
         )
         return draft
 
@@ -137,9 +161,7 @@ class PolicyReader:
 
     def _dead_letter(self, body: Node | None, at: Node, policy: ErrorPolicy) -> PolicyDraft | None:
         if body is None or (isinstance(body, Scalar) and body.value is None):
-            help_text = "name it, like `dead_letter: {file: {path: failed.ndjson}}`"
-            self.document.report("missing-key", "`dead_letter` needs a sink", at, help=help_text)
-            return None
+            return PolicyDraft(policy, inherits=at)
         sink = self.components.read_shape("sink", body, at, beside=("include_details",))
         if sink is None:
             return None

@@ -212,7 +212,14 @@ class PipelineReader:
         taken = {shape.id for shape in shapes}
         configs: list[ComponentConfig] = []
         ids: dict[str, str] = {}
+        broken = general is None and bool(self.document.problems)
         for owner, draft in {"": general, **policies}.items():
+            if draft is not None and draft.inherits is not None:
+                if "" in ids and general is not None:
+                    ids[owner] = ids[""]
+                    draft.policy = replace(draft.policy, include_details=general.policy.include_details)
+                elif not broken:
+                    self.policies.report_no_sink(draft.inherits)
             if draft is None or draft.dead_letter is None:
                 continue
             sink = draft.dead_letter

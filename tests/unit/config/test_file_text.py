@@ -66,7 +66,19 @@ def test_masked_spans() -> None:
 
 
 @pytest.mark.parametrize(
-    "name", ["password", "sasl.password", "key_password", "PASSWD", "client_secret", "token", "api_key", "private_key"]
+    "name",
+    [
+        "password",
+        "sasl.password",
+        "key_password",
+        "PASSWD",
+        "client_secret",
+        "token",
+        "api_key",
+        "private_key",
+        "DB_PASS",
+        "PW",
+    ],
 )
 def test_secret_names(name: str) -> None:
     """Names under which secrets are written."""

@@ -74,6 +74,14 @@ def test_numbers_may_be_substituted() -> None:
     assert limit["default"] == 100
 
 
+def test_retry_and_dead_letter_may_stand_together() -> None:
+    """One of the two, or both."""
+    mapping = schema()["definitions"]["on_error"]["anyOf"][1]
+
+    assert set(mapping["properties"]) == {"retry", "dead_letter"}
+    assert (mapping["minProperties"], mapping["maxProperties"]) == (1, 2)
+
+
 def test_top_level_keys() -> None:
     """Those of the settings and those of the structure."""
     assert set(schema()["properties"]) == {

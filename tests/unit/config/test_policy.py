@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
+
 import pytest
 
 from demo.components import Load, Problems
@@ -33,6 +35,10 @@ def pipeline(on_error: str, stage_on_error: str = "skip") -> str:
             ErrorPolicy("dead_letter", dead_letter="dead_letter", include_details=True),
         ),
         (
+            "{retry: {deadline: 5s}, dead_letter: {file: x, include_details: true}}",
+            ErrorPolicy("retry", deadline=5.0, then="dead_letter", dead_letter="dead_letter", include_details=True),
+        ),
+        (
             "{retry: {deadline: 5s, then: {dead_letter: {file: x, include_details: true}}}}",
             ErrorPolicy("retry", deadline=5.0, then="dead_letter", dead_letter="dead_letter", include_details=True),
         ),
@@ -58,6 +64,33 @@ def test_components_have_their_own(load: Load) -> None:
     ]
 
 
+@pytest.mark.parametrize(
+    ("text", "policy"),
+    [
+        ("{retry: {attempts: 3, then: dead_letter}}", ErrorPolicy("retry", attempts=3, then="dead_letter")),
+        ("{retry: {attempts: 3, then: {dead_letter: }}}", ErrorPolicy("retry", attempts=3, then="dead_letter")),
+        ("{retry: {attempts: 3}, dead_letter: }", ErrorPolicy("retry", attempts=3, then="dead_letter")),
+        ("dead_letter", ErrorPolicy("dead_letter")),
+    ],
+)
+def test_a_component_without_a_sink_takes_the_pipelines(load: Load, text: str, policy: ErrorPolicy) -> None:
+    """With what is written there."""
+    config = load(pipeline("{retry: , dead_letter: {file: all, include_details: true}}", text))
+
+    assert config.stages[0].on_error == replace(policy, dead_letter="dead_letter", include_details=True)
+    assert [sink.id for sink in config.dead_letters] == ["dead_letter"]
+
+
+def test_there_is_no_sink_to_take(problems: Problems) -> None:
+    """The help shows the whole of what can be written."""
+    for general in ("skip", "{retry: {then: dead_letter}}", "dead_letter"):
+        found = problems(pipeline(general, "{retry: {then: dead_letter}}"))
+
+        assert {d.code for d in found} == {"missing-key"}
+        assert 3 in {d.place.line for d in found}
+        assert "on_error: {retry: {attempts: 5}, dead_letter: {file: {path: failed.ndjson}}}" in found[0].help
+
+
 def test_a_dead_letter_id_avoids_those_of_components(load: Load) -> None:
     """A stage may be called dead_letter."""
     text = pipeline("{dead_letter: discard}").replace("id: f", "id: dead_letter")
@@ -73,6 +106,8 @@ def test_a_dead_letter_id_avoids_those_of_components(load: Load) -> None:
         ("[skip]", "wrong-type", 1, "got a list"),
         ("{dead_leter: {file: x}}", "unknown-key", 12, "`dead_leter`"),
         ("{skip: , fail: }", "several-actions", 20, "not several"),
+        ("{retry: , skip: }", "several-actions", 21, "not several"),
+        ("{retry: {then: skip}, dead_letter: {file: x}}", "several-actions", 20, "twice"),
         ("{retry: {backof: 1s}}", "unknown-key", 20, "`backof`"),
         ("{retry: {backoff: soon}}", "wrong-value", 29, "a duration"),
         ("{retry: {attempts: 0}}", "wrong-value", 30, "greater than or equal to 1"),
