@@ -42,13 +42,17 @@ class Witness:
 
 
 class System(ABC):
-    """Input, output and pipeline of one run. `newest` is by input partition: the last record of it that came out."""
+    """Input, output and pipeline of one run. `newest` is by input partition: the last record of it that came out.
+
+    `begun`: how many records were fed or are being fed.
+    """
 
     name: str
 
     def __init__(self, folder: Path) -> None:
         self.folder = folder
         self.fed = 0
+        self.begun = 0
         self.came = 0
         self.newest = dict.fromkeys(range(IN_PARTITIONS), -1)
         self.newest_at = dict.fromkeys(range(IN_PARTITIONS), 0.0)
@@ -74,8 +78,9 @@ class System(ABC):
         for n in range(self.fed, self.fed + count):
             pair = str(n % KEYS).encode(), orjson.dumps(document(n))
             values[partition_of(n, IN_PARTITIONS)].append(pair)
+        self.begun = self.fed + count
         await self._write(values)
-        self.fed += count
+        self.fed = self.begun
 
     def check(self) -> None:
         """Raises what ended the following of the output."""
@@ -98,7 +103,7 @@ class System(ABC):
 
     async def resumed(self, deadline: float = 60.0) -> float:
         """Wait until records fed from now on come out of every input partition; monotonic seconds of the last."""
-        mark = self.fed
+        mark = self.begun
         await self.until(lambda: min(self.newest.values()) >= mark, "output resumes", deadline)
         return max(self.newest_at.values())
 
