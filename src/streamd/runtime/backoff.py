@@ -3,10 +3,12 @@
 from __future__ import annotations
 
 import math
+import socket
 from dataclasses import dataclass
 
 from streamd.errors import ConfigError, FatalError, FencedError, TransientError
 from streamd.observability import redact
+from streamd.record import TaskId
 from streamd.runtime.control import Fault
 
 # Characters: all problems of a configuration file are one message.
@@ -44,6 +46,15 @@ class Failures:
         return Failures(self.count + 1, self.fenced + (kind == "fenced"), self.unexpected + (kind == "unexpected"))
 
 
+def was_calm(policy: RestartPolicy, lasted: float, kind: str) -> bool:
+    """Whether an attempt of `lasted` seconds was good enough for its failure to be the first of a row.
+
+    Two that fence each other both work until the other comes back, so a fence counts as the first only when the attempt
+    lasted longer than a rival waits at most.
+    """
+    return lasted >= (policy.calm + 2 * policy.maximum if kind == "fenced" else policy.calm)
+
+
 def fault_of(error: BaseException) -> Fault:
     """The error as a value. The text of an error that no code raises on purpose may hold anything, and is left out.
 
@@ -68,14 +79,16 @@ def next_delay(policy: RestartPolicy, failures: Failures, chance: float, at_leas
     return max(delay * (1 - policy.jitter * chance), at_least or 0.0)
 
 
-def give_up(policy: RestartPolicy, failures: Failures, fault: Fault) -> Fault | None:
-    """The fatal fault that these failures in a row amount to, the last one being `fault`; None: try again."""
+def give_up(policy: RestartPolicy, failures: Failures, fault: Fault, task: TaskId) -> Fault | None:
+    """The fatal fault that these failures in a row of `task` amount to, the last one being `fault`; None: try again."""
     if fault.kind == "fatal":
         return fault
     if failures.fenced >= policy.fence_limit:
         message = (
-            f"Fenced {failures.fenced} times in a row: another process runs the same task. "
-            f"Each deployment on one cluster needs an `app` name of its own. Last: {fault.message}"
+            f"Fenced {failures.fenced} times in a row: besides node {socket.gethostname()}, another one with app "
+            f"{task.app} runs the same task of pipeline {task.pipeline}. Each deployment on one cluster needs an `app` "
+            "name of its own, and a part without a source in the pipeline's group runs on every node of the app: give "
+            f"each node its own `app`, or run the pipeline on one node. Last: {fault.message}"
         )
         return Fault("fatal", fault.error, message)
     if failures.unexpected >= policy.unexpected_limit:

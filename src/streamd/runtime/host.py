@@ -2,10 +2,15 @@
 
 from __future__ import annotations
 
+import asyncio
 import importlib
 import pickle
+import sys
+from collections.abc import Collection
 from pathlib import Path
 from typing import Any
+
+import structlog
 
 from streamd.component.context import PipelineContext
 from streamd.component.registry import Registry
@@ -21,6 +26,24 @@ from streamd.runtime.assembly import Assembly
 from streamd.runtime.backoff import RestartPolicy
 from streamd.runtime.control import Assign, Load, Member, Start
 from streamd.runtime.task import Task
+
+log = structlog.get_logger(__name__)
+
+
+CLIENTS_CLOSE_TIMEOUT = 1.0  # seconds; what is left then ends with the loop
+
+
+async def clients_closed() -> None:
+    """Return when the clients that ended tasks gave back are closed: nothing may be left when the loop ends."""
+    # One that was never imported has no clients.
+    leases = sys.modules.get("streamd.transport.kafka.leases")
+    if leases is None:
+        return
+    try:
+        async with asyncio.timeout(CLIENTS_CLOSE_TIMEOUT):
+            await leases.closed()
+    except TimeoutError:
+        log.debug("Clients were not closed in time", seconds=CLIENTS_CLOSE_TIMEOUT)
 
 
 def pipeline_context(config: PipelineConfig, service: ServiceConfig) -> PipelineContext:
@@ -57,6 +80,8 @@ class EngineHost:
         self._measuring = self._lag.measured()
         self._measuring.__enter__()
         self._assemblies: dict[str, tuple[int, Assembly]] = {}
+        # {(pipeline, version): what a newer version has replaced, and tasks may still drain with}
+        self._replaced: dict[tuple[str, int], Assembly] = {}
         self.policy = restart_policy(self._service)
         configure_logging(self._service.log.level, self._service.log.format, metrics=self._metrics)
 
@@ -79,7 +104,12 @@ class EngineHost:
         await fresh.open()
         self._assemblies[load.pipeline] = load.version, fresh
         if assembly is not None:
-            await assembly.close()
+            self._replaced[load.pipeline, version] = assembly
+
+    async def retire(self, used: Collection[tuple[str, int]]) -> None:
+        """Close replaced versions of pipelines, but for those of `used`: (pipeline, version) of live tasks."""
+        for key in self._replaced.keys() - set(used):
+            await self._replaced.pop(key).close()
 
     async def unload(self, pipeline: str) -> None:
         _, assembly = self._assemblies.pop(pipeline, (0, None))
@@ -88,7 +118,9 @@ class EngineHost:
 
     def make(self, assign: Assign, member: Member | None) -> Task:
         version, assembly = self._assemblies.get(assign.task.pipeline, (0, None))
-        if assembly is None or version != assign.version:
+        if version != assign.version:
+            assembly = self._replaced.get((assign.task.pipeline, assign.version))
+        if assembly is None:
             raise FatalError(f"Version {assign.version} of pipeline {assign.task.pipeline} is not loaded here.")
         part = assembly.plan.parts[assign.task.part]
         tasks = max(assembly.partitions.get(source.id, assign.task.partition + 1) for source in part.sources)
@@ -104,4 +136,6 @@ class EngineHost:
     async def close(self) -> None:
         for pipeline in tuple(self._assemblies):
             await self.unload(pipeline)
+        await self.retire(())
+        await clients_closed()
         self._measuring.__exit__(None, None, None)

@@ -16,11 +16,14 @@ import structlog
 from streamd.clock import SYSTEM_CLOCK, Clock
 from streamd.errors import TransientError
 from streamd.record import TaskId
-from streamd.runtime.backoff import Failures, RestartPolicy, fault_of, give_up, next_delay
+from streamd.runtime.backoff import Failures, RestartPolicy, fault_of, give_up, next_delay, was_calm
 from streamd.runtime.control import Assign, Fault, Member, TaskEnded, TaskReport
 from streamd.runtime.retries import RetryLaterError
 
 log = structlog.get_logger(__name__)
+
+# Seconds that the news of a rebalance may come after the fence that it caused.
+REBALANCE_NEWS = 3.0
 
 
 class TaskState(Protocol):
@@ -62,6 +65,8 @@ class Slot:
         self.task: Runnable | None = None
         self.runner: asyncio.Task[None] | None = None
         self.stopping = asyncio.Event()
+        # Set when the task is to stop, or belongs to another generation.
+        self.news = asyncio.Event()
         self.killed = False
         self.waiting = False
         self.failures = Failures()
@@ -73,6 +78,10 @@ class Slot:
         self.records_before = 0
         self.last_progress = now
         self.attempt_at = now
+
+
+def _log_unexpected(error: BaseException, task: TaskId) -> None:
+    log.error("Task failed unexpectedly", task=str(task), exc_info=error)
 
 
 class TaskOwner:
@@ -87,10 +96,12 @@ class TaskOwner:
         membership: Callable[[Member], Any] = lambda member: member,
         clock: Clock = SYSTEM_CLOCK,
         chance: Callable[[], float] = random.random,
+        on_unexpected: Callable[[BaseException, TaskId], None] | None = None,
     ) -> None:
         """`make` builds a task for one attempt; what it raises counts as the attempt's error.
 
-        `on_ended` is called once per assignment. `membership` turns a member into what tasks take.
+        `on_ended` is called once per assignment. `membership` turns a member into what tasks take. `on_unexpected` gets
+        errors that nobody thought of, which are logged without it.
         """
         self._make = make
         self._on_ended = on_ended
@@ -98,6 +109,7 @@ class TaskOwner:
         self._membership = membership
         self._clock = clock
         self._chance = chance
+        self._on_unexpected = on_unexpected or _log_unexpected
         self._slots: dict[TaskId, Slot] = {}
         self._group: asyncio.TaskGroup | None = None
         self._one_ended = asyncio.Event()
@@ -119,6 +131,11 @@ class TaskOwner:
         """Those assigned and not ended yet."""
         return tuple(self._slots)
 
+    @property
+    def versions(self) -> frozenset[tuple[str, int]]:
+        """(pipeline, version) of the tasks assigned and not ended yet."""
+        return frozenset((task.pipeline, slot.assign.version) for task, slot in self._slots.items())
+
     async def empty(self) -> None:
         """Return when no task is left."""
         while self._slots:
@@ -139,6 +156,7 @@ class TaskOwner:
         if slot is None or incarnation not in (None, slot.assign.incarnation):
             return
         slot.stopping.set()
+        slot.news.set()
         if slot.task is not None:
             slot.task.stop()
         loop = asyncio.get_running_loop()
@@ -158,6 +176,8 @@ class TaskOwner:
         """Hand the new generation to the pipeline's tasks."""
         for slot in self._slots.values():
             if slot.assign.task.pipeline == pipeline:
+                if member != slot.member:
+                    slot.news.set()
                 slot.member = member
                 if slot.task is not None:
                     slot.task.update_membership(self._membership(member))
@@ -179,6 +199,8 @@ class TaskOwner:
     async def _attempts(self, slot: Slot) -> tuple[Any, Fault | None]:
         while True:
             slot.attempt_at = self._clock.monotonic()
+            slot.news.clear()
+            began_as = slot.member
             try:
                 slot.waiting = False
                 slot.task = self._make(slot.assign, slot.member)
@@ -196,9 +218,14 @@ class TaskOwner:
                 fault = fault_of(error)
                 retry_after = error.retry_after if isinstance(error, TransientError) else None
                 if fault.kind == "unexpected":
-                    log.exception("Task failed unexpectedly", task=str(slot.assign.task))
+                    self._on_unexpected(error, slot.assign.task)
+            if fault.kind == "fenced" and await self._rebalanced(slot, began_as):
+                log.info("Task goes on after a rebalance", task=str(slot.assign.task), stays=not slot.stopping.is_set())
+                if slot.stopping.is_set():
+                    return "stopped", None
+                continue
             self._count(slot, fault)
-            final = give_up(self._policy, slot.failures, fault)
+            final = give_up(self._policy, slot.failures, fault, slot.assign.task)
             if final is not None:
                 return "failed", final
             if slot.stopping.is_set():
@@ -212,10 +239,21 @@ class TaskOwner:
             if await _happens(slot.stopping, delay):
                 return "stopped", fault
 
+    async def _rebalanced(self, slot: Slot, began_as: Member | None) -> bool:
+        """Whether a fence is a rebalance's: one that began with the attempt or later, and may be known only soon.
+
+        What was not committed is done again then, by this node or by the next owner; nothing is wrong.
+        """
+        if began_as is None:
+            return False
+        self._absorb(slot)
+        slot.waiting = True
+        return slot.member != began_as or await _happens(slot.news, REBALANCE_NEWS)
+
     def _count(self, slot: Slot, fault: Fault) -> None:
         """Count the failure; one that follows a calm time is the first of its row."""
         self._absorb(slot)
-        if self._clock.monotonic() - slot.attempt_at >= self._policy.calm:
+        if was_calm(self._policy, self._clock.monotonic() - slot.attempt_at, fault.kind):
             slot.failures = Failures()
         slot.failures = slot.failures.and_one(fault.kind)
         slot.restarts += 1

@@ -15,7 +15,7 @@ import signal
 import socket
 import sys
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Collection
 from typing import Any, Protocol
 
 import structlog
@@ -66,6 +66,9 @@ class Host(Protocol):
 
     async def unload(self, pipeline: str) -> None: ...
 
+    async def retire(self, used: Collection[tuple[str, int]]) -> None:
+        """Close replaced versions of pipelines, but for those of `used`: (pipeline, version) of live tasks."""
+
     def make(self, assign: Assign, member: Member | None) -> Runnable: ...
 
     def membership(self, member: Member) -> Any: ...
@@ -83,6 +86,7 @@ class Worker:
         self._orders: asyncio.Queue[Order | None] = asyncio.Queue()
         self._channel: Channel[Order] = order_channel(self._orders.put_nowait, lambda: self._orders.put_nowait(None))
         self._reported: list[tuple[Any, ...]] = []
+        self._retiring: set[asyncio.Task[None]] = set()
 
     async def run(self, end: socket.socket) -> None:
         """Serve until ordered to stop, or until the supervisor is gone."""
@@ -103,6 +107,8 @@ class Worker:
             finally:
                 reporter.cancel()
         self._channel.send(self._progress(owner, host.snapshot()))
+        if self._retiring:
+            await asyncio.wait(self._retiring)
         await host.close()
         self._channel.close()
 
@@ -113,6 +119,7 @@ class Worker:
                     host.seat(order.worker)
                 case Load():
                     await self._load(host, order)
+                    await host.retire(owner.versions)
                 case Unload():
                     await host.unload(order.pipeline)
                 case Assign():
@@ -153,6 +160,9 @@ class Worker:
         # What the task has counted goes before the news of its end: once that is known, this process may be killed.
         self._channel.send(self._progress(owner, host.snapshot()))
         self._channel.send(ended)
+        retiring = asyncio.get_running_loop().create_task(host.retire(owner.versions))
+        self._retiring.add(retiring)
+        retiring.add_done_callback(self._retiring.discard)
 
     async def _report_for_ever(self, owner: TaskOwner, host: Host) -> None:
         """Report at once what changes state, and everything once a second. Collects garbage in between."""

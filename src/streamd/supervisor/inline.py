@@ -18,7 +18,7 @@ from streamd.record import TaskId
 from streamd.runtime.assembly import Assembly
 from streamd.runtime.backoff import fault_of
 from streamd.runtime.control import Assign, Fault, Member, TaskEnded, TaskReport
-from streamd.runtime.host import membership_of
+from streamd.runtime.host import clients_closed, membership_of
 from streamd.runtime.task import Task
 from streamd.runtime.tasks import TaskOwner
 from streamd.supervisor.idle import quiet_tasks
@@ -31,10 +31,13 @@ TICK = 0.05
 
 @dataclass(frozen=True, slots=True)
 class InlineResult:
-    """How it ended: `fault` is why the pipeline failed, None when it did not."""
+    """How it ended: `fault` is why the pipeline failed, None when it did not; `error` is the exception behind it, where
+    that is one that nobody thought of.
+    """
 
     fault: Fault | None
     seconds: float
+    error: BaseException | None = None
 
 
 async def run_inline(
@@ -57,7 +60,19 @@ async def run_inline(
     inline = _Inline(plan, context, metrics, until_idle, options or Options(), group)
     began = context.clock.monotonic()
     await inline.run(stop or asyncio.Event(), on_progress)
-    return InlineResult(inline.pipeline.failure, context.clock.monotonic() - began)
+    return InlineResult(inline.pipeline.failure, context.clock.monotonic() - began, inline.pipeline.unexpected)
+
+
+class _QuietPipeline(ManagedPipeline):
+    """Logs nothing of what its caller is told anyway."""
+
+    unexpected: BaseException | None = None
+
+    def say_failed(self, fault: Fault) -> None:
+        pass
+
+    def say_unexpected(self, error: BaseException) -> None:
+        self.unexpected = error
 
 
 class _Inline:
@@ -71,7 +86,7 @@ class _Inline:
         group: GroupFactory,
     ) -> None:
         self._changed = asyncio.Event()
-        self.pipeline = ManagedPipeline(plan, 1, context, self._changed.set, options.restart, group)
+        self.pipeline = _QuietPipeline(plan, 1, context, self._changed.set, options.restart, group)
         self._assembly = Assembly(plan, context)
         self._metrics = metrics
         self._until_idle = until_idle
@@ -82,7 +97,13 @@ class _Inline:
         self._idle_since: tuple[float, dict[TaskId, tuple[int, int]]] | None = None
 
     async def run(self, stop: asyncio.Event, on_progress: Callable[[list[TaskReport]], None] | None) -> None:
-        owner = TaskOwner(self._make, self._ended, policy=self._options.restart, membership=membership_of)
+        owner = TaskOwner(
+            self._make,
+            self._ended,
+            policy=self._options.restart,
+            membership=membership_of,
+            on_unexpected=lambda error, _: self.pipeline.say_unexpected(error),
+        )
         async with asyncio.TaskGroup() as group:
             preparing = group.create_task(self.pipeline.run())
             try:
@@ -92,6 +113,7 @@ class _Inline:
                 self.pipeline.release()
                 await self._assembly.close()
             await preparing
+        await clients_closed()
 
     async def _go_round(
         self, owner: TaskOwner, stop: asyncio.Event, on_progress: Callable[[list[TaskReport]], None] | None
@@ -119,7 +141,9 @@ class _Inline:
         try:
             await self._assembly.open()
         except Exception as error:
-            self.pipeline.fail(fault_of(error))
+            if (fault := fault_of(error)).kind == "unexpected":
+                self.pipeline.say_unexpected(error)
+            self.pipeline.fail(fault)
 
     def _step(self, owner: TaskOwner, over: bool) -> None:
         """Desired against actual, in the small."""

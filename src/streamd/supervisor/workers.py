@@ -333,7 +333,7 @@ class WorkerPool:
         process.heard_at = self._clock.monotonic()
         match news:
             case Hello():
-                log.debug("Worker started", worker=worker, pid=news.pid, seconds=round(news.seconds, 3))
+                log.debug("Worker started", worker=_called(worker), pid=news.pid, seconds=round(news.seconds, 3))
             case Loaded():
                 self._loaded(process, news)
             case Progress():
@@ -377,7 +377,7 @@ class WorkerPool:
             place.not_before = now + self._delay(place)
             log.error(
                 "Worker died",
-                worker=worker, pid=child.pid, code=child.returncode, reason=child.killed_for,
+                worker=_called(worker), pid=child.pid, code=child.returncode, reason=child.killed_for,
                 delay_seconds=round(place.not_before - now, 3),
             )  # fmt: skip
         if worker >= 0:
@@ -387,3 +387,8 @@ class WorkerPool:
 
     def _delay(self, place: Place) -> float:
         return replacement_delay(place.crashes, self._options.restart, self._chance())
+
+
+def _called(worker: int) -> int | str:
+    """A worker as the log names it."""
+    return "spare" if worker < 0 else worker

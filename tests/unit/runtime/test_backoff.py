@@ -2,9 +2,13 @@
 
 from __future__ import annotations
 
-from streamd.errors import AccessDeniedError, ConfigError, FencedError, UnavailableError
-from streamd.runtime.backoff import Failures, RestartPolicy, fault_of, give_up, next_delay
+import socket
 
+from streamd.errors import AccessDeniedError, ConfigError, FencedError, UnavailableError
+from streamd.record import TaskId
+from streamd.runtime.backoff import Failures, RestartPolicy, fault_of, give_up, next_delay, was_calm
+
+TASK = TaskId("shop", "p", 0, 0)
 POLICY = RestartPolicy(initial=0.5, maximum=4.0, jitter=0.5, unexpected_limit=3, fence_limit=4)
 
 
@@ -44,21 +48,29 @@ def test_the_text_of_unexpected_errors_is_left_out():
 
 
 def test_transient_errors_are_tried_for_ever():
-    assert give_up(POLICY, after(*["transient"] * 1000), fault_of(UnavailableError("away"))) is None
+    assert give_up(POLICY, after(*["transient"] * 1000), fault_of(UnavailableError("away")), TASK) is None
 
 
 def test_fatal_errors_are_not_tried_again():
     fault = fault_of(AccessDeniedError("no"))
-    assert give_up(POLICY, after("fatal"), fault) is fault
+    assert give_up(POLICY, after("fatal"), fault, TASK) is fault
 
 
 def test_unexpected_errors_are_given_up_after_some():
     fault = fault_of(KeyError("x"))
-    assert give_up(POLICY, after("unexpected", "unexpected"), fault) is None
-    assert give_up(POLICY, after("unexpected", "transient", "unexpected", "unexpected"), fault).kind == "fatal"
+    assert give_up(POLICY, after("unexpected", "unexpected"), fault, TASK) is None
+    assert give_up(POLICY, after("unexpected", "transient", "unexpected", "unexpected"), fault, TASK).kind == "fatal"
 
 
 def test_a_fence_storm_names_its_cause():
     fault = fault_of(FencedError("newer"))
-    assert give_up(POLICY, after(*["fenced"] * 3), fault) is None
-    assert "`app`" in give_up(POLICY, after(*["fenced"] * 4), fault).message
+    assert give_up(POLICY, after(*["fenced"] * 3), fault, TASK) is None
+    said = give_up(POLICY, after(*["fenced"] * 4), fault, TASK).message
+    assert f"node {socket.gethostname()}, another one with app shop" in said
+    assert "give each node its own `app`, or run the pipeline on one node" in said
+
+
+def test_two_that_fence_each_other_are_not_taken_for_calm():
+    assert was_calm(POLICY, 10.0, "transient")
+    assert not was_calm(POLICY, 17.9, "fenced"), "the rival only waited for its next attempt"
+    assert was_calm(POLICY, 18.0, "fenced")

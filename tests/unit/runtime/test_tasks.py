@@ -8,6 +8,7 @@ import pytest
 
 from streamd.errors import FatalError, FencedError, TransientError
 from streamd.record import TaskId
+from streamd.runtime import tasks
 from streamd.runtime.backoff import RestartPolicy
 from streamd.runtime.control import Assign, Member
 from streamd.runtime.tasks import TaskOwner
@@ -148,3 +149,76 @@ async def test_leaving_kills_what_runs():
         owner.assign(Assign(TASK, 1, 1))
         await asyncio.sleep(0)
     assert (await owned.end()).outcome == "killed"
+
+
+class FencedLater(Scripted):
+    """Works until the test fences it."""
+
+    def __init__(self, fence, stops):
+        super().__init__(["fenced"], stops)
+        self._fence = fence
+
+    async def run(self):
+        await self._fence.wait()
+        raise FencedError("ILLEGAL_GENERATION")
+
+
+class Rebalancing(Owned):
+    """Its first attempt is fenced when the test says so."""
+
+    def __init__(self, *script):
+        super().__init__(*script)
+        self.fence = asyncio.Event()
+
+    def _make(self, assign, member):
+        self.made.append(Scripted(self.script, self.stops) if self.made else FencedLater(self.fence, self.stops))
+        return self.made[-1]
+
+
+async def until(condition):
+    async with asyncio.timeout(10):
+        while not condition():  # noqa: ASYNC110 — it has no event
+            await asyncio.sleep(0)
+
+
+@pytest.mark.parametrize("news_first", [True, False])
+async def test_a_fence_in_a_rebalance_is_no_failure(news_first):
+    owned = Rebalancing("wait")
+    async with owned.owner as owner:
+        owner.assign(Assign(TASK, 1, 1, Member("g", "m", 1)))
+        await asyncio.sleep(0)
+        if news_first:
+            owner.generation("p", Member("g", "m", 2))
+            owned.fence.set()
+        else:
+            owned.fence.set()
+            await until(lambda: owner.reports()[0].state == "backing_off")
+            owner.generation("p", Member("g", "m", 2))
+        await until(lambda: len(owned.made) == 2)
+        report = owner.reports()[0]
+        assert (report.state, report.restarts, report.fault) == ("running", 0, None)
+        assert report.records_in == 2, "those of the first attempt count"
+        owner.stop(10.0)
+        await owned.end()
+
+
+async def test_a_task_that_its_next_owner_fences_is_stopped_without_an_error():
+    owned = Rebalancing()
+    async with owned.owner as owner:
+        owner.assign(Assign(TASK, 1, 1, Member("g", "m", 1)))
+        await asyncio.sleep(0)
+        owned.fence.set()
+        await until(lambda: owner.reports()[0].state == "backing_off")
+        owner.revoke(TASK, 10.0)
+        ended = await owned.end()
+    assert (ended.outcome, ended.fault, ended.report.restarts) == ("stopped", None, 0)
+
+
+async def test_a_fence_without_a_rebalance_is_a_failure(monkeypatch):
+    monkeypatch.setattr(tasks, "REBALANCE_NEWS", 0.01)
+    owned = Rebalancing("end")
+    owned.fence.set()
+    async with owned.owner as owner:
+        owner.assign(Assign(TASK, 1, 1, Member("g", "m", 1)))
+        ended = await owned.end()
+    assert (ended.outcome, ended.report.restarts, ended.report.fault.kind) == ("drained", 1, "fenced")

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import socket
+from collections.abc import Collection
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -50,6 +51,8 @@ class ShortHost:
     async def load(self, load: Load) -> None: ...
 
     async def unload(self, pipeline: str) -> None: ...
+
+    async def retire(self, used: Collection[tuple[str, int]]) -> None: ...
 
     def make(self, assign: Assign, member: Member | None) -> ShortTask:
         return ShortTask(self.metrics)

@@ -12,6 +12,7 @@ import json
 import os
 import sys
 import time
+from collections.abc import Collection
 from pathlib import Path
 from typing import Any
 
@@ -122,6 +123,9 @@ class FakeHost:
 
     async def unload(self, pipeline: str) -> None:
         del self._behaviours[pipeline]
+
+    async def retire(self, used: Collection[tuple[str, int]]) -> None:
+        pass
 
     def make(self, assign: Assign, member: Member | None) -> FakeTask:
         return FakeTask(assign.task, self._behaviours[assign.task.pipeline], self._metrics, member)

@@ -256,7 +256,10 @@ def check_epoch(connection: sqlite3.Connection, task: str, epoch: int) -> None:
     row = connection.execute("SELECT epoch FROM task WHERE id=?", (task,)).fetchone()
     if row is None or row[0] != epoch:
         found = "is gone" if row is None else f"is {row[0]}"
-        raise FencedError(f"task {task} has been taken over: its epoch {found}, this instance has {epoch}")
+        raise FencedError(
+            f"task {task} has been taken over: its epoch {found}, this instance has {epoch}; "
+            f"is another streamd running with app {task.rsplit('.', 3)[0]} on this state_dir?"
+        )
 
 
 def drop_staged(connection: sqlite3.Connection, task: str) -> None:

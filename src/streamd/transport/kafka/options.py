@@ -149,8 +149,8 @@ OPTIONS: Mapping[str, Option] = {
             _CONSUMER,
             "session_timeout_ms",
             int,
-            30_000,
-            "A node silent for this long loses its partitions.",
+            15_000,
+            "A node silent for this long, a killed one for instance, loses its partitions to the others.",
             1000,
         ),
         Option(
