@@ -7,10 +7,21 @@ from typing import TYPE_CHECKING, Any
 from streamd.version import __version__
 
 if TYPE_CHECKING:
-    from streamd.pipeline import DataSink, DataSource, Pipeline, PipelineStage, StreamProcessor
+    from streamd.config.pipeline import ErrorPolicy
+    from streamd.pipeline import DataSink, DataSource, Pipeline, PipelineMetrics, PipelineStage, StreamProcessor
     from streamd.record import Record
 
-__all__ = ["DataSink", "DataSource", "Pipeline", "PipelineStage", "Record", "StreamProcessor", "__version__"]
+__all__ = [
+    "DataSink",
+    "DataSource",
+    "ErrorPolicy",
+    "Pipeline",
+    "PipelineMetrics",
+    "PipelineStage",
+    "Record",
+    "StreamProcessor",
+    "__version__",
+]
 
 
 def __getattr__(name: str) -> Any:

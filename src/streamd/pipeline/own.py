@@ -6,25 +6,44 @@ import asyncio
 import inspect
 from abc import ABC, abstractmethod
 from collections import deque
-from collections.abc import AsyncGenerator, AsyncIterator, Awaitable, Callable, Sequence
-from typing import Any
+from collections.abc import (
+    AsyncGenerator,
+    AsyncIterable,
+    AsyncIterator,
+    Awaitable,
+    Callable,
+    Generator,
+    Iterable,
+    Iterator,
+    Mapping,
+    Sequence,
+)
+from copy import deepcopy
+from typing import Any, TypeAlias
 
 from streamd.clock import SYSTEM_CLOCK
 from streamd.component.context import TaskContext
-from streamd.errors import FatalError
+from streamd.errors import FatalError, LoadError
 from streamd.record import Position, RawRecord, Record, SourceRecord
 
 Function = Callable[[Any], Any]
 OnError = Callable[[Exception], None]
+Records: TypeAlias = AsyncIterable[Any] | Iterable[Any]
+
+# What `anext` and `next` cannot give.
+_END = object()
 
 
 class DataSource(ABC):
     """A source of one's own."""
 
     @abstractmethod
-    def read(self) -> AsyncIterator[Any]:
-        """Async generator of records, in order. It is asked for the next one only as fast as the pipeline can
-        follow, and closed at the end. An exception stops the pipeline; what came before it goes through.
+    def read(self) -> Records | Awaitable[Records]:
+        """The records, in order: an async generator, a plain one, a list, or an async function that returns one of
+        these. It is asked for the next one only as fast as the pipeline can follow, and closed at the end. An exception
+        stops the pipeline; what came before it goes through.
+
+        A plain generator must not wait: nothing else in the event loop runs meanwhile.
         """
 
 
@@ -32,9 +51,9 @@ class DataSink(ABC):
     """A sink of one's own."""
 
     @abstractmethod
-    async def write(self, record: Any) -> None:
-        """Take one record. Records come in order, one at a time; an exception stops the pipeline, or with
-        `on_error="skip"` leaves the record out and counts it.
+    def write(self, record: Any) -> Any:
+        """Take one record; plain or async. Records come in order, one at a time; an exception stops the pipeline,
+        unless its `on_error` says otherwise.
         """
 
     async def close(self) -> None:  # noqa: B027 - most sinks hold nothing
@@ -45,8 +64,8 @@ class PipelineStage(ABC):
     """A stage of one's own."""
 
     @abstractmethod
-    async def process(self, record: Any) -> Any:
-        """The record to pass on, a list of several, or None to leave it out."""
+    def process(self, record: Any) -> Any:
+        """The record to pass on, a list of several, or None to leave it out; plain or async, or a generator of them."""
 
 
 async def outcome(value: Any) -> Any:
@@ -77,19 +96,45 @@ def add_fields(look_up: Function) -> Callable[[Any], Awaitable[list[Any]]]:
 
 def from_stage(stage: PipelineStage) -> Callable[[Any], Awaitable[list[Any]]]:
     async def process(value: Any) -> list[Any]:
-        result = await stage.process(value)
+        result = await outcome(stage.process(value))
         if result is None:
             return []
+        if isinstance(result, AsyncGenerator):
+            return [one async for one in result]
+        if isinstance(result, Generator):
+            return list(result)
         return result if isinstance(result, list) else [result]
 
     return process
 
 
-class OwnStage:
-    """A function value → values as a batch stage. `on_error` is told of each exception, which is raised as well."""
+def into_sink(sink: DataSink) -> Callable[[Any], Awaitable[list[Any]]]:
+    """Writes each record as a stage does its work, so that one that is refused can go to another sink."""
+    turn = asyncio.Lock()
 
-    def __init__(self, process: Callable[[Any], Awaitable[list[Any]]], on_error: OnError) -> None:
-        self._process, self._on_error = process, on_error
+    async def process(value: Any) -> list[Any]:
+        async with turn:
+            try:
+                await outcome(sink.write(value))
+            except Exception as error:
+                name = type(error).__name__
+                message = f"the sink {type(sink).__name__} refused the record ({name})"
+                raise LoadError(message, f"{name}: {error}") from error
+        return [value]
+
+    return process
+
+
+class OwnStage:
+    """A function value → values as a batch stage. `on_error` is told of each exception, which is raised as well.
+
+    `keep`: a record on which the function fails is left as it came, to be tried again or kept as a dead letter.
+    """
+
+    def __init__(
+        self, process: Callable[[Any], Awaitable[list[Any]]], on_error: OnError, *, keep: bool = False
+    ) -> None:
+        self._process, self._on_error, self._keep = process, on_error, keep
         # {id of a record: what came of it}, of a batch that failed: its records come again one by one, and the function
         # must not see them twice, since it may change them in place.
         self._known: dict[int, list[Record] | Exception] = {}
@@ -119,15 +164,26 @@ class OwnStage:
         return passed
 
     async def _one(self, r: Record) -> list[Record]:
+        before = _copy(r.value) if self._keep else r.value
         try:
             values = await self._process(r.value)
         except Exception as error:
-            self._on_error(error)
+            r.value = before
+            cause = error.__cause__ if isinstance(error, LoadError) else None
+            self._on_error(cause if isinstance(cause, Exception) else error)
             raise
         return [Record(value, r.key, r.timestamp, r.headers, r.topic, r.partition, r.offset) for value in values]
 
     async def close(self) -> None:
         pass
+
+
+def _copy(value: Any) -> Any:
+    try:
+        return deepcopy(value)
+    except Exception:
+        # Something that has no copy: its owner answers for what is changed in it.
+        return value
 
 
 class OwnSource:
@@ -148,7 +204,7 @@ class OwnSource:
         if self._opened:
             raise FatalError(
                 f"The pipeline failed, and its source {type(self._own).__name__} cannot be read again from where the "
-                "last checkpoint was; the log says why it failed."
+                "last checkpoint was; why it failed is the cause of this error, or in the log."
             )
         self._opened = True
         return OwnReader(self._own, self._on_error)
@@ -161,8 +217,8 @@ class OwnReader:
     """Takes what the generator has ready, at most a batch, and waits only for the first record of it."""
 
     def __init__(self, own: DataSource, on_error: OnError) -> None:
-        self._name, self._on_error = type(own).__name__, on_error
-        self._records = own.read()
+        self._own, self._name, self._on_error = own, type(own).__name__, on_error
+        self._records: AsyncIterator[Any] | Iterator[Any] | None = None
         self._next: asyncio.Task[Any] | None = None
         self._error: Exception | None = None
         self._count = 0
@@ -179,12 +235,12 @@ class OwnReader:
             finished, self._next = self._next, None
             try:
                 value = finished.result()
-            except StopAsyncIteration:
-                self._over = True
-                break
             except Exception as error:
                 # What came before it goes on first.
                 self._error, self._over = error, True
+                break
+            if value is _END:
+                self._over = True
                 break
             batch.append(SourceRecord(None, value, SYSTEM_CLOCK.now_ms(), self._count))
             self._count += 1
@@ -195,8 +251,11 @@ class OwnReader:
         return batch
 
     async def _advance(self) -> Any:
-        # As a coroutine of our own: a task cannot end with StopAsyncIteration unless it is raised inside one.
-        return await anext(self._records)
+        if self._records is None:
+            self._records = _iterator(await outcome(self._own.read()), self._name)
+        if isinstance(self._records, AsyncIterator):
+            return await anext(self._records, _END)
+        return next(self._records, _END)
 
     @property
     def ended(self) -> bool:
@@ -216,6 +275,16 @@ class OwnReader:
                 self._next.exception()
         if isinstance(self._records, AsyncGenerator):
             await self._records.aclose()
+        elif isinstance(self._records, Generator):
+            self._records.close()
+
+
+def _iterator(records: Any, source: str) -> AsyncIterator[Any] | Iterator[Any]:
+    if isinstance(records, AsyncIterable):
+        return aiter(records)
+    if isinstance(records, Iterable) and not isinstance(records, str | bytes | Mapping):
+        return iter(records)
+    raise TypeError(f"{source}.read() must give a generator (async or plain) or a list, got {type(records).__name__}")
 
 
 class OwnSink:
@@ -240,14 +309,21 @@ class OwnSink:
         """Give one record to the sink, when no other task does."""
         async with self._turn:
             try:
-                await self._own.write(value)
+                await outcome(self._own.write(value))
             except Exception as error:
                 self._refused(error)
 
     async def close(self) -> None:
         if self._opened:
             self._opened = False
-            await self._own.close()
+            await outcome(self._own.close())
+
+
+class WrittenSink(OwnSink):
+    """The end of a pipeline whose records are in the own sink already; still closes it."""
+
+    async def take(self, value: Any) -> None:
+        pass
 
 
 class OwnWriter:

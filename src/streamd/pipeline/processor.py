@@ -4,9 +4,11 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import Callable
-from typing import Any, Self
+from typing import Any, Self, TypeAlias
 
 from streamd.pipeline.own import outcome
+
+Handler: TypeAlias = Callable[[list[Any]], Any]
 
 
 class StreamProcessor:
@@ -25,7 +27,7 @@ class StreamProcessor:
         self,
         batch_size: int = 100,
         window_seconds: float = 1.0,
-        on_batch: Callable[[list[Any]], Any] | None = None,
+        on_batch: Handler | None = None,
     ) -> None:
         if batch_size < 1 or window_seconds <= 0:
             raise ValueError(f"expected batch_size ≥ 1 and window_seconds > 0, got {batch_size} and {window_seconds}")
@@ -38,8 +40,20 @@ class StreamProcessor:
         # The window of what is in the batch is over: it goes on as soon as the one before it is handled.
         self._due = False
 
-    def on_batch(self, handler: Callable[[list[Any]], Any]) -> Callable[[list[Any]], Any]:
-        """Set what is called with each batch, plain or async. Works as a decorator."""
+    @property
+    def on_batch(self) -> Callable[[Handler], Handler]:
+        """What is called with each batch, plain or async: `processor.on_batch = store`, or `@processor.on_batch` above
+        the function.
+        """
+        return self._set
+
+    @on_batch.setter
+    def on_batch(self, handler: Handler) -> None:
+        self._set(handler)
+
+    def _set(self, handler: Handler) -> Handler:
+        if not callable(handler):
+            raise TypeError(f"on_batch: expected a function, got {type(handler).__name__}")
         self._handler = handler
         return handler
 

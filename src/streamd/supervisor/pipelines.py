@@ -97,8 +97,16 @@ class ManagedPipeline:
         self.note(fault)
         if self.failure is None:
             self.failure = fault
-            log.error("Pipeline failed", pipeline=self.name, error=fault.error, message=fault.message)
+            self.say_failed(fault)
             self._on_change()
+
+    def say_failed(self, fault: Fault) -> None:
+        """Tell people that it failed for good."""
+        log.error("Pipeline failed", pipeline=self.name, error=fault.error, message=fault.message)
+
+    def say_unexpected(self, error: BaseException) -> None:
+        """Tell people of an error that nobody thought of, with its traceback."""
+        log.error("Pipeline cannot be prepared", pipeline=self.name, exc_info=error)
 
     def note(self, fault: Fault) -> None:
         """Remember an error for status, whether it passes or not."""
@@ -125,7 +133,7 @@ class ManagedPipeline:
             await asyncio.wait((work, released), return_when=asyncio.FIRST_COMPLETED)
             if not self._release.is_set() and (error := work.exception()) is not None:
                 if fault_of(error).kind == "unexpected":
-                    log.error("Pipeline cannot be prepared", pipeline=self.name, exc_info=error)
+                    self.say_unexpected(error)
                 self.fail(fault_of(error))
             await released
         finally:
