@@ -47,22 +47,37 @@ def show_progress(pipelines: Sequence[str], console: Console | None = None) -> I
         TimeElapsedColumn(),
     )
     # Drawn when there is something new, and not by a thread of its own: that would take turns with the control loop.
-    with Progress(*columns, console=console or Console(stderr=True), auto_refresh=False) as progress:
-        bars = {name: progress.add_task(name, total=None, records=0) for name in pipelines}
-        shares = {name: Share() for name in pipelines}
+    progress = Progress(*columns, console=console or Console(stderr=True), auto_refresh=False)
+    bars = {name: progress.add_task(name, total=None, records=0) for name in pipelines}
+    shares = {name: Share() for name in pipelines}
+    # The first frame waits for the first progress: until then log lines say what starts.
+    started = False
 
-        def update(status: NodeStatus, metrics: MergedMetrics) -> None:
-            for name, bar in bars.items():
-                pipeline = status.pipeline(name)
-                if pipeline is None:
-                    continue
-                share = shares[name].update(pipeline)
-                records = int(metrics.totals(catalog.SOURCE_RECORDS, pipeline=name))
-                total = None if share is None else 1.0
-                progress.update(bar, total=total, completed=share or 0.0, records=records)
+    def update(status: NodeStatus, metrics: MergedMetrics) -> None:
+        nonlocal started
+        known = False
+        for name, bar in bars.items():
+            pipeline = status.pipeline(name)
+            if pipeline is None:
+                continue
+            share = shares[name].update(pipeline)
+            known |= share is not None
+            records = int(metrics.totals(catalog.SOURCE_RECORDS, pipeline=name))
+            total = None if share is None else 1.0
+            progress.update(bar, total=total, completed=share or 0.0, records=records)
+        if not started and not known:
+            return
+        if started:
             progress.refresh()
-            # So that a log line, which may come from another process, begins at the start of a line.
-            progress.console.file.write("\r")
-            progress.console.file.flush()
+        else:
+            progress.start()
+            started = True
+        # So that a log line, which may come from another process, begins at the start of a line.
+        progress.console.file.write("\r")
+        progress.console.file.flush()
 
+    try:
         yield update
+    finally:
+        if started:
+            progress.stop()

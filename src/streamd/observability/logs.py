@@ -30,6 +30,7 @@ LogFormat = Literal["auto", "json", "console"]
 
 # A write to a pipe up to this size is never torn apart by other writers (POSIX PIPE_BUF on Linux).
 ATOMIC_WRITE = 4096
+_CLEAR_LINE = b"\r\x1b[2K"
 # How long a line waits for a slow reader of stderr before it is dropped: a stuck log must not stop records.
 WRITE_PATIENCE = 1.0
 
@@ -54,7 +55,7 @@ def configure_logging(
     """
     target = sys.stderr.fileno() if descriptor is None else descriptor
     console = format == "console" or (format == "auto" and os.isatty(target))
-    writer = LineWriter(target)
+    writer = LineWriter(target, clear=console and os.isatty(target) and os.environ.get("TERM") != "dumb")
     processors: list[Processor] = [
         structlog.contextvars.merge_contextvars,
         structlog.processors.add_log_level,
@@ -88,14 +89,18 @@ def log_context(**fields: Any) -> AbstractContextManager[Any]:
 
 
 class LineWriter:
-    """Writes whole lines to a file descriptor that other processes write to as well. Never raises."""
+    """Writes whole lines to a file descriptor that other processes write to as well. Never raises.
 
-    def __init__(self, descriptor: int) -> None:
+    `clear`: on a terminal, where a progress bar may stand in the line: it is wiped first.
+    """
+
+    def __init__(self, descriptor: int, *, clear: bool = False) -> None:
         self._descriptor = descriptor
+        self._start = _CLEAR_LINE if clear else b""
 
     def write(self, line: str) -> None:
         """Write the line and its newline in one call."""
-        data = memoryview(line.encode("utf-8", "backslashreplace") + b"\n")
+        data = memoryview(self._start + line.encode("utf-8", "backslashreplace") + b"\n")
         try:
             while data:
                 try:

@@ -155,6 +155,20 @@ def test_bars_are_drawn() -> None:
     assert "75 %" in screen.getvalue()
 
 
+def test_no_bar_before_the_first_progress() -> None:
+    """Log lines of the start would be written over it."""
+    screen = io.StringIO()
+    console = Console(file=screen, force_terminal=True, width=100)
+    with show_progress(["p"], console) as update:
+        update(NodeStatus("app", 0.0, 30.0, pipelines=(status(None),)), MergedMetrics())
+
+        assert screen.getvalue() == ""
+
+        update(NodeStatus("app", 0.0, 30.0, pipelines=(status(10),)), MergedMetrics())
+
+        assert "p" in screen.getvalue()
+
+
 def test_who_gets_a_bar() -> None:
     """Pipelines that end; none at all where records are printed between the bars."""
     service = ServiceConfig.model_validate({})

@@ -316,3 +316,16 @@ def test_lines_of_several_processes_on_one_pipe_stay_whole():
         seen = [(line["worker"], line["number"]) for line in map(json.loads, lines)]
     assert [writer.wait() for writer in writers] == [0] * 4
     assert sorted(seen) == [(worker, number) for worker in range(4) for number in range(200)]
+
+
+def test_on_a_terminal_a_line_wipes_the_bar_that_stands_there() -> None:
+    """And nothing else gets control characters."""
+    read, write = os.pipe()
+    try:
+        LineWriter(write, clear=True).write("one")
+        LineWriter(write).write("two")
+
+        assert os.read(read, 100) == b"\r\x1b[2Kone\ntwo\n"
+    finally:
+        os.close(read)
+        os.close(write)
