@@ -14,6 +14,7 @@ from streamd.component.context import PipelineContext
 from streamd.config.pipeline import ComponentConfig
 from streamd.observability.status import ErrorStatus
 from streamd.plan.graph import PartPlan, PipelinePlan
+from streamd.plan.loops import refuse_loops
 from streamd.record import TaskId
 from streamd.runtime.backoff import Failures, RestartPolicy, fault_of, next_delay
 from streamd.runtime.control import Fault, Load, Member
@@ -158,6 +159,8 @@ class ManagedPipeline:
 
     async def _prepare(self) -> dict[str, int]:
         """Check all sources and sinks, as long as it takes; returns the sources' partitions."""
+        for part in self.plan.parts:
+            refuse_loops(part, self.name, self._context.base_dir)
         for component in (c for part in self.plan.parts for c in part.all_sinks):
             sink = self._make(component)
             try:
