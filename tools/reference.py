@@ -3,6 +3,7 @@
 
 from __future__ import annotations
 
+import inspect
 import json
 import re
 import subprocess
@@ -10,10 +11,11 @@ import sys
 import textwrap
 from collections.abc import Iterator
 from pathlib import Path
-from typing import cast
+from typing import Any, cast
 
 from pydantic import BaseModel
 
+import streamd
 from streamd.cli.components import specs
 from streamd.cli.settings_table import settings
 from streamd.component.registry import Registry
@@ -76,7 +78,7 @@ def prose(doc: str) -> str:
 
 def example(block: str) -> str:
     text = textwrap.dedent(block)
-    language = "python" if text.startswith(("class ", "def ", "from ", "import ")) else "yaml"
+    language = "python" if text.startswith(("class ", "def ", "from ", "import ", "async ", "pipeline = ")) else "yaml"
     return f"```{language}\n{text}\n```"
 
 
@@ -160,6 +162,35 @@ def commands() -> str:
     return "\n\n".join(parts) + "\n"
 
 
+PYTHON = ("Pipeline", "DataSource", "DataSink", "PipelineStage", "ErrorPolicy", "PipelineMetrics", "StreamProcessor")
+
+
+def python() -> str:
+    """The Python API, from its docstrings. Records go through it as values, so that `Record` is of `python` stages."""
+    parts = ["# The Python API", "`from streamd import …`. A runnable example: `examples/big_orders.py`."]
+    parts.append(prose(inspect.getdoc(inspect.getmodule(streamd.Pipeline)) or ""))
+    for name in (*PYTHON, "Record"):
+        found = getattr(streamd, name)
+        parts += [f"## {name}", signature(found, name), prose(inspect.getdoc(found) or "")]
+        for member, value in vars(found).items():
+            function = value.fset if isinstance(value, property) else value
+            if inspect.isfunction(function) and not member.startswith("_"):
+                doc = inspect.getdoc(value) or ""
+                parts += [f"### {name}.{member}", signature(function, member) if function is value else "", prose(doc)]
+    return "\n\n".join(part for part in parts if part) + "\n"
+
+
+def signature(found: Any, name: str) -> str:
+    """How it is called, as a block of Python, without the types of which the text tells."""
+    shown = [
+        parameter.replace(annotation=inspect.Parameter.empty)
+        for parameter in inspect.signature(found).parameters.values()
+        if parameter.name != "self"
+    ]
+    start = "await " if inspect.iscoroutinefunction(found) else ""
+    return f"```python\n{start}{name}{inspect.Signature(shown)}\n```"
+
+
 def index() -> str:
     pages = {
         "commands": "what the program can do",
@@ -168,6 +199,7 @@ def index() -> str:
         "stages": "what happens to them",
         "sinks": "where they go",
         "functions": "what expressions can call",
+        "python": "pipelines, sources, stages and sinks in Python",
         "service": "settings of the service",
         "metrics": "what it tells Prometheus",
     }
@@ -182,6 +214,7 @@ def everything() -> dict[Path, str]:
         "commands": commands(),
         "pipeline": pipeline(),
         "functions": functions(),
+        "python": python(),
         "service": service(),
         "metrics": metrics(),
         **{f"{kind}s": components(cast("Kind", kind)) for kind in INTROS},

@@ -6,7 +6,7 @@ import re
 from pathlib import Path
 
 REPOSITORY = Path(__file__).resolve().parents[2]
-FOLDERS = ("src", "tests", "config", "deploy", "docs", "tools", "bench", ".ci")
+FOLDERS = ("src", "tests", "config", "deploy", "docs", "examples", "tools", "bench", ".ci")
 BINARY = {".xz", ".gz", ".zst", ".png", ".ico", ".jks", ".p12"}
 LONGEST = 500  # lines; a file beyond has more than one job
 

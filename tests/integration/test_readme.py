@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import json
 import re
+import subprocess
+import sys
 from pathlib import Path
 
 from services.command import Ended, service_file, streamd
@@ -35,6 +37,15 @@ def run_big_orders(folder: Path) -> Ended:
     ended = streamd("run", "big-orders.yaml", "--config", service, "--until-idle", folder=folder)
     assert ended.code == 0, ended.all
     return ended
+
+
+def python(program: str | Path, folder: Path) -> tuple[str, str]:
+    """What a Python program prints, and what it says on standard error."""
+    done = subprocess.run(
+        [sys.executable, program], cwd=folder, capture_output=True, text=True, timeout=60, check=False
+    )
+    assert done.returncode == 0, done.stderr
+    return done.stdout, done.stderr
 
 
 def test_first_pipeline_of_ones_own(tmp_path):
@@ -78,6 +89,18 @@ def test_the_pipeline_on_top_is_valid(tmp_path):
     service = service_file(tmp_path, "readme", kafka="{bootstrap: 'kafka:9092'}")
     ended = streamd("validate", "big-orders.yaml", "--config", service, folder=tmp_path)
     assert ended.code == 0, ended.all
+
+
+def test_python_prints_what_is_shown(tmp_path):
+    (tmp_path / "orders.py").write_text(block("python", "class Orders"))
+    assert python("orders.py", tmp_path) == (block("text", "1 wrong"), "")
+
+
+def test_the_python_example_runs(tmp_path):
+    shown, errors = python(REPOSITORY / "examples" / "big_orders.py", tmp_path)
+    assert errors == ""
+    assert shown.splitlines()[-1] == "4 read, 1 filtered, 1 refused"
+    assert "refused: {'id': 3, 'user': 'bob', 'amount': 'free'} by filter" in shown
 
 
 def test_links_lead_somewhere():

@@ -95,7 +95,8 @@ class Pipeline:
 
     `on_error`: what becomes of a record that fails. `fail` (the run raises), `skip` (left out and counted),
     `dead_letter` (kept, with what was wrong, in the sink `dead_letter`), or an `ErrorPolicy`, which may also say
-    `retry` for stages. Default: `dead_letter` when that sink is given, else `fail`.
+    `retry` for stages; its own `dead_letter` is set by the pipeline. Default: `dead_letter` when that sink is given,
+    else `fail`.
 
     `batch_size`: so many records are read ahead of the sink, at most. `state_dir`: where built-in components keep
     positions and logs. `kafka`: how to reach the cluster, as the `kafka:` section of a file says it.

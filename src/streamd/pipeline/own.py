@@ -53,7 +53,7 @@ class DataSink(ABC):
     @abstractmethod
     def write(self, record: Any) -> Any:
         """Take one record; plain or async. Records come in order, one at a time; an exception stops the pipeline,
-        unless its `on_error` says otherwise.
+        unless the pipeline's `on_error` says otherwise.
         """
 
     async def close(self) -> None:  # noqa: B027 - most sinks hold nothing

@@ -33,26 +33,27 @@ def checked_name(name: Any) -> str:
 
 def checked_component(spec: ComponentSpec, settings: Any) -> Any:
     """A component's settings, of what YAML would give it. Raises SettingsError."""
+    given = settings
     if spec.shorthand and (spec.shorthand_always or not isinstance(settings, Mapping)):
         settings = {} if settings is None and not spec.shorthand_always else {spec.shorthand: settings}
-    return _checked(spec.config, {} if settings is None else settings, f"{spec.kind} {spec.name!r}")
+    return _checked(spec.config, {} if settings is None else settings, f"{spec.kind} {spec.name!r}", given)
 
 
 def checked_kafka(settings: Any) -> Any:
     """How to reach Kafka, as the `kafka:` section says it. Raises SettingsError."""
     from streamd.transport.kafka.settings import KafkaSettings
 
-    return _checked(KafkaSettings, settings, "kafka")
+    return _checked(KafkaSettings, settings, "kafka", settings)
 
 
-def _checked(model: type[BaseModel], settings: Any, subject: str) -> Any:
+def _checked(model: type[BaseModel], settings: Any, subject: str, given: Any) -> Any:
     if not isinstance(settings, Mapping):
         raise SettingsError(f"{subject}: settings must be a mapping, got {_shown(settings)}")
     try:
         return model.model_validate(dict(settings))
     except ValidationError as error:
         found = findings(error, lambda location: (_NOWHERE, _NOWHERE, _keys(settings, location)))
-        problems = "; ".join(_in_words(one, model, settings) for one in found)
+        problems = "; ".join(_in_words(one, model, settings, given) for one in found)
     raise SettingsError(f"{subject}: {problems}")
 
 
@@ -70,7 +71,7 @@ def _keys(settings: Any, location: Location) -> Location:
     return tuple(path)
 
 
-def _in_words(finding: Finding, model: type[BaseModel], settings: Any) -> str:
+def _in_words(finding: Finding, model: type[BaseModel], settings: Any, given: Any) -> str:
     where = ".".join(map(str, finding.path))
     start = f"{where}: " if where else ""
     if finding.code == "missing-key":
@@ -86,11 +87,11 @@ def _in_words(finding: Finding, model: type[BaseModel], settings: Any) -> str:
         return f"{start}must be {finding.wanted}"
     for key in finding.path:
         settings = settings[key]
-    return f"{start}must be {finding.wanted}, got {_shown(settings)}"
+    return f"{start}must be {finding.wanted}, got {_shown(settings if finding.path else given)}"
 
 
 def _shown(value: Any) -> str:
     if isinstance(value, str | int | float | bool | None):
         text = repr(value)
         return text if len(text) <= 60 else text[:57] + "…"
-    return f"a {type(value).__name__}"
+    return "a mapping" if isinstance(value, Mapping) else f"a {type(value).__name__}"
