@@ -23,7 +23,10 @@ class Reader(Protocol):
         """Where to go on after the last record that `read` returned. Valid before the first read as well."""
 
     def lag(self) -> int | None:
-        """Records (bytes, for files) known to be there and not yet returned; 0 when caught up; None when unknowable."""
+        """Records (bytes, for files) known to be there and not yet returned; 0 when caught up; None when unknowable.
+
+        A reader may have a property `stale`: True while this is old news, since its server cannot be asked.
+        """
 
     @property
     def ended(self) -> bool:
@@ -36,7 +39,8 @@ class Reader(Protocol):
 class Source(Protocol):
     """A source of one pipeline, made as `Source(config, context)`. Nothing is touched before `prepare` or `partitions`.
 
-    Class attributes, read by plan without making an instance, come from the component's `ComponentSpec`.
+    Class attributes, read by plan without making an instance, come from the component's `ComponentSpec`. A class may
+    say `position_type`, the type of its readers' positions: ones of another type are then refused before `open`.
     """
 
     async def prepare(self) -> None:

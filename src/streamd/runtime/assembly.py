@@ -4,23 +4,27 @@ tasks.
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from typing import Any
+
+import structlog
 
 from streamd.component.context import PipelineContext
 from streamd.component.sink import Sink
 from streamd.component.source import Source
-from streamd.component.transaction import Transaction
+from streamd.component.transaction import Committed, Transaction
 from streamd.config.diagnostics import Diagnostic
 from streamd.config.pipeline import ComponentConfig
-from streamd.errors import ConfigError
+from streamd.errors import ConfigError, FatalError
 from streamd.plan.body import FuseError
 from streamd.plan.fuse import Chain, fuse
 from streamd.plan.graph import PartPlan, PipelinePlan
-from streamd.record import TaskId
+from streamd.record import Position, TaskId
 from streamd.runtime.retries import Retries
 from streamd.transport.embedded.log import log_path
 from streamd.transport.embedded.transaction import EmbeddedTransaction
+
+log = structlog.get_logger(__name__)
 
 # A Kafka transaction has at least 10 s before the broker aborts it; a checkpoint that takes longer than a third of
 # that is better given up and done again.
@@ -79,11 +83,38 @@ class Assembly:
         config = self.plan.config
         return transaction(task, part.sources, self.context, membership, config.delivery, config.commit_interval)
 
+    def checked(self, task: TaskId, committed: Committed) -> Committed:
+        """What a task finds committed, if it fits its sources. Raises FatalError for positions of another kind of one.
+
+        Positions of sources that the part does not have are only warned of: one may be renamed, which starts it anew.
+        """
+        part = self.plan.parts[task.part]
+        unknown = sorted({source for source, _ in committed.positions} - {source.id for source in part.sources})
+        if unknown:
+            log.warning(
+                "Positions are stored for sources that the pipeline does not have; a renamed source starts anew",
+                task=str(task), sources=unknown,
+            )  # fmt: skip
+        for source in part.sources:
+            positions = (position for (name, _), position in committed.positions.items() if name == source.id)
+            _check_kind(self.sources[source.id], source.id, task, positions)
+        return committed
+
     async def close(self) -> None:
         for source in self.sources.values():
             await source.close()
         for sink in self.sinks.values():
             await sink.close()
+
+
+def _check_kind(source: Source, name: str, task: TaskId, positions: Iterable[Position]) -> None:
+    # A source that says nothing of its positions checks them itself.
+    kind = getattr(source, "position_type", None)
+    if kind is not None and any(type(position) is not kind for position in positions):
+        raise FatalError(
+            f"Positions of another kind of source are stored for pipeline {task.pipeline}, source {name}: give the "
+            "source another id, or remove its state."
+        )
 
 
 def compile_chains(part: PartPlan, stages: dict[str, Any]) -> dict[tuple[int, str], Chain]:

@@ -152,6 +152,8 @@ class FileSourceConfig(Model):
 class FileSource:
     """Files by name or pattern."""
 
+    position_type = dict
+
     def __init__(self, config: FileSourceConfig, context: PipelineContext) -> None:
         self._config = config
         self._context = context

@@ -127,6 +127,8 @@ def _check(where: str, expression: Expression, known: set[str]) -> None:
 class GenerateSource:
     """Records from a recipe."""
 
+    position_type = int
+
     def __init__(self, config: GenerateConfig, context: PipelineContext) -> None:
         self._config = config
         self._context = context

@@ -147,6 +147,8 @@ class KafkaSourceConfig(Model):
 class KafkaSource:
     """A topic. Its readers share one client, which is opened with the first of them."""
 
+    position_type = int
+
     def __init__(self, config: KafkaSourceConfig, context: PipelineContext) -> None:
         self._config = config
         self._context = context
@@ -245,6 +247,11 @@ class _RecoveringReader:
     def lag(self) -> int | None:
         """Records up to the end, as last heard."""
         return self._reader.lag()
+
+    @property
+    def stale(self) -> bool:
+        """As the reader's own."""
+        return self._reader.stale
 
     @property
     def ended(self) -> bool:

@@ -71,6 +71,8 @@ class LogSourceConfig(Model):
 class LogSource:
     """A topic of the app's embedded log."""
 
+    position_type = int
+
     def __init__(self, config: LogSourceConfig, context: PipelineContext) -> None:
         self._config = config
         self._context = context

@@ -57,6 +57,8 @@ class StdinConfig(Model):
 class StdinSource:
     """Standard input, as one partition."""
 
+    position_type = int
+
     def __init__(self, config: StdinConfig, context: PipelineContext, descriptor: int = 0) -> None:
         self._config = config
         self._context = context

@@ -12,6 +12,7 @@ from integration.kafka.workbench import commit, read_to_end, read_until, settled
 from services.kafka import produce
 from streamd.errors import FatalError, NotFoundError, PositionLostError
 from streamd.transport.kafka.client import EARLIEST, LATEST
+from streamd.transport.kafka.reader import PartitionReader
 
 pytestmark = pytest.mark.kafka
 
@@ -196,3 +197,20 @@ async def test_offsets_are_found_by_place_and_time(kafka, make_topic, client):
     assert await client.find_offset(topic, 0, LATEST) == 2
     assert await client.find_offset(topic, 0, 1001) == 1
     assert await client.find_offset(topic, 0, 9999) == 2, "after all records: the end"
+
+
+async def test_a_lag_is_stale_while_the_broker_is_away(kafka, make_topic, proxied):
+    client, proxy = proxied
+    topic = await make_topic()
+    await produce(kafka.bootstrap, topic, [b"1"])
+    reader = PartitionReader(client, topic, 0, 0, max_wait_ms=50)
+    try:
+        await read_to_end(reader, 1)
+        assert (reader.lag(), reader.stale) == (0, False)
+        await proxy.stop()
+        await until(lambda: reader.stale)
+        assert reader.lag() == 0, "nothing new is known"
+        await proxy.start(proxy.port)
+        await until(lambda: not reader.stale)
+    finally:
+        await reader.close()

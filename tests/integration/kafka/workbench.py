@@ -100,8 +100,8 @@ class Proxy:
         """Every rule was used."""
         return not any(self.rules.values())
 
-    async def start(self) -> None:
-        self._server = await asyncio.start_server(self._serve, "127.0.0.1", 0)
+    async def start(self, port: int = 0) -> None:
+        self._server = await asyncio.start_server(self._serve, "127.0.0.1", port)
         self.port = self._server.sockets[0].getsockname()[1]
 
     async def stop(self) -> None:
@@ -116,7 +116,12 @@ class Proxy:
         task = asyncio.current_task()
         assert task is not None
         self._tasks.add(task)
-        broker_reader, broker_writer = await asyncio.open_connection(*self._target)
+        try:
+            broker_reader, broker_writer = await asyncio.open_connection(*self._target)
+        except BaseException:
+            writer.close()
+            self._tasks.discard(task)
+            raise
         asked: list[int] = []
         pumps = [
             asyncio.create_task(self._requests(reader, broker_writer, asked)),

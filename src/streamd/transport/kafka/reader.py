@@ -18,6 +18,7 @@ from streamd.transport.kafka.records import FetchedRecords
 log = logging.getLogger("streamd.kafka")
 
 _ANSWER_WITHIN = 10.0  # seconds beyond the long poll's own wait
+_LATE = 1.0  # seconds beyond it after which nothing is known of the end any more
 _FIRST_WAIT, _LONGEST_WAIT = 0.02, 1.0
 
 
@@ -61,6 +62,8 @@ class PartitionReader:
         self._fetch: asyncio.Task[tuple[FetchedRecords, int]] | None = None
         self._end: int | None = None
         self._ended = False
+        self._failing = False
+        self._asked = 0.0
 
     async def read(self, max_records: int, timeout: float) -> Sequence[RawRecord]:
         """See `Reader.read`. The records are aiokafka's own objects, not built anew."""
@@ -102,6 +105,13 @@ class PartitionReader:
         return None if self._end is None else max(self._end - self._position, 0)
 
     @property
+    def stale(self) -> bool:
+        """Whether `lag` is of before an outage that goes on: a fetch has failed, or is not answered in time."""
+        asking = self._fetch is not None and not self._fetch.done()
+        late = time.monotonic() - self._asked > self._max_wait_ms / 1000 + _LATE
+        return self._failing or (asking and late)
+
+    @property
     def ended(self) -> bool:
         """A topic has no end."""
         return False
@@ -135,8 +145,10 @@ class PartitionReader:
                     node = client.leader(topic, partition)
                 if node is None:
                     raise NotSentError(f"{self._name} has no leader")
+                self._asked = time.monotonic()
                 response: Fetched = await client.send(node, self._request(offset), self._group, answer_within)
                 if not response.error_code:
+                    self._failing = False
                     if failing_since is not None:
                         log.info("reading %s again after %.1f s", self._name, time.monotonic() - failing_since)
                     return self._accept(response, offset)
@@ -148,6 +160,7 @@ class PartitionReader:
             now = time.monotonic()
             if failing_since is None:
                 failing_since = now
+                self._failing = True
                 log.warning("reading %s: %s; trying again", self._name, problem)
             if now + wait - failing_since > self._outage:
                 raise problem
