@@ -22,4 +22,5 @@ def summary_lines(summary: RunSummary) -> Iterator[str]:
 
 def _counts(counts: PipelineSummary | RunSummary) -> str:
     errors = "1 error" if counts.errors == 1 else f"{counts.errors:,} errors"
-    return f"{counts.records_processed:,} records processed, {counts.records_filtered:,} filtered, {errors}"
+    records = "1 record" if counts.records_processed == 1 else f"{counts.records_processed:,} records"
+    return f"{records} processed, {counts.records_filtered:,} filtered, {errors}"

@@ -44,6 +44,10 @@ _WANTED = {
 }
 
 
+# Said of a text that is not written as it must be; what it must be is in the field's description.
+PATTERN = "does not fit"
+
+
 @dataclass(slots=True)
 class Finding:
     """One mistake. `code` is its diagnostic's; `path` are the keys that lead to `node`, `key` is the last one's node.
@@ -63,6 +67,7 @@ class Finding:
     error: Any = None
     union: tuple[Location, int | str] | None = None
     wrong_shape: bool = False
+    at_key: bool = False
 
 
 def findings(error: ValidationError, locate: Locate) -> list[Finding]:
@@ -97,9 +102,12 @@ def _finding(location: Location, detail: Any, locate: Locate) -> Finding:
         finding.wanted, finding.wrong_shape = one_of(finding.choices), True
     elif kind in _WANTED:
         finding.code, finding.wanted, finding.wrong_shape = "wrong-type", _WANTED[kind], True
+    elif kind == "string_pattern_mismatch":
+        finding.text = PATTERN
     elif hasattr(cause, "offset") and hasattr(cause, "message"):
         finding.code, finding.error = "bad-expression", cause
     else:
+        finding.at_key = kind == "unknown_option"
         _word(finding, str(cause) if cause is not None else detail["msg"])
     return finding
 

@@ -6,12 +6,12 @@ from collections.abc import Mapping as MappingType
 from dataclasses import dataclass, field
 from typing import Any, Generic, TypeVar
 
-from pydantic import BaseModel, SecretStr, ValidationError
+from pydantic import BaseModel, SecretStr, ValidationError, WithJsonSchema
 from pydantic.fields import FieldInfo
 
 from streamd.config.diagnostics import did_you_mean, nearest, one_of
 from streamd.config.file_text import is_secret_name
-from streamd.config.findings import Finding, Location, findings, known_fields, models_in
+from streamd.config.findings import PATTERN, Finding, Location, findings, known_fields, models_in
 from streamd.config.scalars import character_index, inline_yaml
 from streamd.config.yaml_nodes import Document, Mapping, Node, Scalar, Sequence
 from streamd.observability import redact
@@ -159,16 +159,23 @@ class Check(Generic[M]):
     def _report_missing(self, finding: Finding) -> None:
         name = self._name((*finding.path, finding.name))
         info = known_fields(self.model, finding.path).get(finding.name)
-        expected = (info.description or "") if info is not None else ""
-        if info is not None and info.examples:
-            expected = f"{expected} Example: `{finding.name}: {inline_yaml(info.examples[0])}`".strip()
+        expected = _what_it_is((finding.name,), info)
         self.document.report("missing-key", f"{name} is missing", finding.key, expected)
 
     def _report_value(self, finding: Finding) -> None:
         name, node = self._name(finding.path), finding.node
         hidden = isinstance(node, Scalar) and node.hidden
-        help_text = ""
-        if finding.wanted:
+        help_text = expected = ""
+        info = known_fields(self.model, finding.path[:-1]).get(str(finding.path[-1])) if finding.path else None
+        if finding.wanted == "a list" and info is not None and _may_be_text(info):
+            finding.wanted = "text or a list"
+        if finding.text == PATTERN:
+            message, expected = f"{name} does not fit: got {describe(node)}", _what_it_is(finding.path[-1:], info)
+        elif finding.wanted and isinstance(node, Mapping) and not finding.path and not finding.wrong_shape:
+            message = f"{name}: expected {finding.wanted}"
+        elif ", got " in finding.wanted:
+            message = f"{name} must be {finding.wanted}"
+        elif finding.wanted:
             message = f"{name} must be {finding.wanted}, got {describe(node)}"
         elif hidden:
             message = f"{name}: {describe(node)} does not fit"
@@ -179,12 +186,27 @@ class Check(Generic[M]):
                 help_text = f'put it in quotes: "{node.text}"'
             elif finding.choices:
                 help_text = did_you_mean(node.text, finding.choices)
-        at = node if isinstance(node, Scalar) and finding.path and node.end > node.start else finding.key
-        self.document.report(finding.code, message, at, help=help_text)
+        whole = not isinstance(node, Scalar) or not finding.path or node.end == node.start
+        at = finding.key if whole or finding.at_key else node
+        self.document.report(finding.code, message, at, expected, help_text)
 
     def _name(self, path: Location) -> str:
         shown = path[1:] if path and path[0] == self.shorthand else path
         return f"`{'.'.join(map(str, shown))}` of {self.subject}" if shown else self.subject
+
+
+def _what_it_is(path: Location, info: FieldInfo | None) -> str:
+    """The description of a setting, with an example."""
+    expected = (info.description or "") if info is not None else ""
+    if info is not None and info.examples:
+        expected = f"{expected} Example: `{path[-1]}: {inline_yaml(info.examples[0])}`".strip()
+    return expected
+
+
+def _may_be_text(info: FieldInfo) -> bool:
+    """Whether the schema of a list also takes one text."""
+    schemas = [mark.json_schema or {} for mark in info.metadata if isinstance(mark, WithJsonSchema)]
+    return any(each.get("type") == "string" for schema in schemas for each in schema.get("anyOf", ()))
 
 
 def report_expression(document: Document, node: Node, error: Any, name: str) -> None:

@@ -65,7 +65,7 @@ class PipelineReader:
         self.components = ComponentReader(document, registry)
         self.policies = PolicyReader(document, self.components)
         self._kafka = kafka
-        # False once a component could not be told apart or two have one id: then the graph is not worth checking.
+        # False once a component could not be told apart: then the graph is not worth checking.
         self._complete = True
 
     def read(self, file: Path, service_kafka: Any) -> PipelineConfig | None:
@@ -81,7 +81,7 @@ class PipelineReader:
         stages = self._stages(root)
         sinks = self._group(root, "sink", "sinks")
         shapes = [*sources, *stages, *sinks]
-        self._complete &= assign_ids(document, shapes)
+        assign_ids(document, shapes)
         for shape in shapes:
             self.components.read_settings(shape)
         inputs = Wiring(document, sources, stages, sinks).resolve() if self._complete else {}

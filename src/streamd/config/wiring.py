@@ -6,20 +6,20 @@ from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, field
 
 from streamd.config.components import Shape
-from streamd.config.diagnostics import did_you_mean, one_of
+from streamd.config.diagnostics import did_you_mean, nearest, one_of
 from streamd.config.model_check import describe
 from streamd.config.yaml_nodes import Document, Scalar
 
 _DEFAULT_ID = {"source": "source", "sink": "sink"}
 
 
-def assign_ids(document: Document, shapes: Sequence[Shape]) -> bool:
+def assign_ids(document: Document, shapes: Sequence[Shape]) -> None:
     """Give every component an id: its own, or `source`, `sink` or the stage's name, numbered where taken.
 
-    An id that is used twice is reported, and False returned.
+    An id that is used twice is reported; the second one is numbered as well, so that the rest can be checked.
     """
     taken: dict[str, Shape] = {}
-    unique = True
+    doubles: list[Shape] = []
     for shape in shapes:
         if shape.explicit_id is None:
             continue
@@ -28,7 +28,7 @@ def assign_ids(document: Document, shapes: Sequence[Shape]) -> bool:
             first = taken[shape.id].explicit_id
             line = document.source.place(first[1].start).line if first is not None else 0
             message = f"id `{shape.id}` is used twice; it is first defined at line {line}"
-            unique = False
+            doubles.append(shape)
             document.report("duplicate-id", message, node, help="ids name one source, stage or sink of the pipeline")
         else:
             taken[shape.id] = shape
@@ -36,7 +36,9 @@ def assign_ids(document: Document, shapes: Sequence[Shape]) -> bool:
         if shape.explicit_id is None:
             shape.id = free_id(_DEFAULT_ID.get(shape.kind, shape.name), taken)
             taken[shape.id] = shape
-    return unique
+    for shape in doubles:
+        shape.id = free_id(shape.id, taken)
+        taken[shape.id] = shape
 
 
 def free_id(wanted: str, taken: Iterable[str]) -> str:
@@ -60,10 +62,11 @@ class Wiring:
     sinks: Sequence[Shape]
     # {id of a stage or sink: ids, or stage.output, that it reads}
     inputs: dict[str, tuple[str, ...]] = field(default_factory=dict)
+    # Ids that inputs with mistakes probably mean: these are not unused.
+    meant: set[str] = field(default_factory=set)
 
     def resolve(self) -> dict[str, tuple[str, ...]]:
         """The inputs of every stage and sink; everything wrong with them is reported."""
-        before = len(self.document.problems)
         sources = tuple(source.id for source in self.sources)
         previous: Shape | None = None
         for stage in self.stages:
@@ -72,8 +75,7 @@ class Wiring:
         for sink in self.sinks:
             self.inputs[sink.id] = self._read(sink, previous, sources)
         self._report_cycles()
-        if len(self.document.problems) == before:
-            self._report_unused()
+        self._report_unused()
         return self.inputs
 
     def _read(self, shape: Shape, previous: Shape | None, sources: tuple[str, ...]) -> tuple[str, ...]:
@@ -85,6 +87,7 @@ class Wiring:
         if outputs:
             message = f"{shape.subject} does not say which output of stage `{previous.id}` it reads"
             expected = one_of([f"from: {previous.id}.{output}" for output in outputs])
+            self.meant.add(previous.id)
             self.document.report("missing-output", message, shape.at, expected)
         return (previous.id,)
 
@@ -96,6 +99,7 @@ class Wiring:
         if found is None:
             everything = [full for other in known.values() for full in _full_names(other)]
             help_text = did_you_mean(name, everything)
+            self.meant.add((nearest(name, everything) or "").partition(".")[0])
             if id_ in {sink.id for sink in self.sinks}:
                 help_text = f"`{id_}` is a sink; nothing can be read from it"
             shown = describe(node) if isinstance(node, Scalar) and node.hidden else f"`{name}`"
@@ -111,6 +115,7 @@ class Wiring:
             message, expected = f"stage `{id_}` has no output `{output}`", one_of(_full_names(found))
         else:
             message, expected = f"stage `{id_}` has several outputs: name one", one_of(_full_names(found))
+        self.meant.add(id_)
         self.document.report("unknown-output", message, node, expected, did_you_mean(name, _full_names(found)))
         return False
 
@@ -149,6 +154,8 @@ class Wiring:
     def _report_unused(self) -> None:
         read = {name for names in self.inputs.values() for name in names}
         for shape in (*self.sources, *self.stages):
+            if shape.id in self.meant or (shape.explicit_id is not None and shape.explicit_id[0] != shape.id):
+                continue
             # An output that nobody reads drops its records, which is what `route` offers; a whole stage is a mistake.
             if _outputs(shape) is not None and not read.intersection(_full_names(shape)):
                 help_text = f"add `from: {_full_names(shape)[0]}` where it should be read, or remove it"

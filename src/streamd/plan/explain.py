@@ -18,9 +18,7 @@ def explain(plan: PipelinePlan, chains: Mapping[tuple[int, str], Chain], *, code
     """The plan as text. `chains` are the compiled ones, by (part, entry); with `code` their source is shown."""
     config = plan.config
     lines = [f"pipeline {plan.name}" + (f": {config.description}" if config.description else "")]
-    lines.append(
-        f"  delivery   {config.delivery.replace('_', ' ')}, checkpoint at most every {_time(config.commit_interval)}"
-    )
+    lines.append(f"  delivery   {_delivery(plan)}, checkpoint at most every {_time(config.commit_interval)}")
     lines.append(f"  on error   {_policy(config.on_error)}")
     if config.error_threshold is not None:
         limit = config.error_threshold
@@ -31,6 +29,17 @@ def explain(plan: PipelinePlan, chains: Mapping[tuple[int, str], Chain], *, code
         for (index, entry), chain in chains.items():
             lines += ["", _title(index, entry, chain, len(plan.parts)), "", chain.source.rstrip()]
     return "\n".join(lines) + "\n"
+
+
+def _delivery(plan: PipelinePlan) -> str:
+    """What is promised, and whether that is less somewhere."""
+    said = plan.config.delivery.replace("_", " ")
+    exact = all(
+        all(source.spec.replayable for source in part.sources)
+        and all(delivery_of(sink, part) == said for sink in part.all_sinks)
+        for part in plan.parts
+    )
+    return said if exact or plan.config.delivery != "exactly_once" else f"{said} where source and sink can (see below)"
 
 
 def _part(part: PartPlan, config: PipelineConfig, parts: int) -> list[str]:
@@ -70,7 +79,7 @@ def _label(component: ComponentConfig, part: PartPlan) -> str:
     for name in ("topic", "path", "paths", "file"):
         value = getattr(settings, name, None)
         if value:
-            words.append(f"{name} {value}")
+            words.append(f"{name} {', '.join(map(str, value)) if isinstance(value, list | tuple) else value}")
     if component.kind == "source":
         group = getattr(settings, "group", None)
         words.append(f"group {group}" if group else "")

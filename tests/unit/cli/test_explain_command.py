@@ -59,3 +59,14 @@ def test_problems(cli: Cli, write: Write) -> None:
     assert outcome.code == 2
     assert "p.yaml:3:" in outcome.err
     assert cli("explain", "missing.yaml").code == 2
+
+
+def test_delivery_that_is_less_than_asked_for(cli: Cli, write: Write) -> None:
+    """The head does not promise more than source and sink; paths are shown as written."""
+    write("in.ndjson", "{}\n")
+    write("p.yaml", "name: p\nsource: {file: {path: in.ndjson}}\nsink: stdout\n")
+
+    out = cli("explain", "p.yaml").out
+
+    assert "exactly once where source and sink can (see below)" in out
+    assert "path in.ndjson" in out

@@ -100,3 +100,20 @@ def test_kafka_without_a_cluster(cli: Cli, write: Write) -> None:
     assert "b.yaml:5:26: error[missing-key]: sink `kafka` needs a Kafka cluster" in outcome.err
     write("streamd.yaml", "kafka: {bootstrap: localhost}\n")
     assert cli("validate", ".").code == 0
+
+
+def test_messages_in_plain_words(cli: Cli, write: Write) -> None:
+    """No patterns, no types of Python, nothing said twice; unknown options are pointed at by their name."""
+    write(
+        "p.yaml",
+        "name: a b\nsources: [{file: {path: 3}}, {generate: {}}]\nsink: discard\n"
+        "kafka: {bootstrap: a:1, options: {lingr.ms: 5}}\n",
+    )
+
+    err = cli("validate", "p.yaml").err
+
+    assert "`name` of the pipeline does not fit: got the text 'a b'" in err
+    assert "letters, digits" in err
+    assert "`path` of source `file` must be text or a list, got the number 3" in err
+    assert "source `generate`: expected either `fields` or `template`" in err
+    assert "p.yaml:4:35" in err

@@ -215,3 +215,15 @@ def test_help_for_shapes(problems: Problems) -> None:
     assert other.help == "`topic` is a source, not a stage"
     (source,) = problems(pipeline(sources="[{topic: {topic: x}, from: y}]"))
     assert source.help == "a source has no input"
+
+
+def test_one_mistake_does_not_hide_another(problems: Problems) -> None:
+    """An id used twice, an input that is not there and a stage that nobody reads, all at once."""
+    text = (
+        "name: p\nsource: {topic: {topic: x}}\nstages:\n  - {id: lonely, filter: a}\n"
+        "  - {id: twice, filter: a, from: source}\n"
+        "  - {id: twice, filter: a}\n  - {id: last, filter: a, from: nowhere}\nsink: discard\n"
+    )
+    found = [(d.code, d.place.line) for d in problems(text)]
+
+    assert {("unused", 4), ("duplicate-id", 6), ("unknown-input", 7)} <= set(found)

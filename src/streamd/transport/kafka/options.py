@@ -344,7 +344,10 @@ def check_options(
                     f"{name} is shared by the whole pipeline: set it in the options of the `kafka:` section"
                 )
         except ValueError as problem:
-            error = PydanticCustomError("kafka_option", "{problem}", {"problem": str(problem)})
+            # What is wrong with a name is shown at the name, what is wrong with a value at the value.
+            kind: Literal["kafka_option", "unknown_option"]
+            kind = "kafka_option" if split(name)[1] in OPTIONS else "unknown_option"
+            error = PydanticCustomError(kind, "{problem}", {"problem": str(problem)})
             # The value is left out: it may be a password put under the wrong name.
             problems.append(InitErrorDetails(type=error, loc=(name,), input=None))
         else:
