@@ -40,5 +40,5 @@ def test_csv_in_csv_out(tmp_path):
     errors = [json.loads(line)["error"]["message"] for line in (tmp_path / "bad.ndjson").read_text().splitlines()]
     assert errors == [
         "column 'id' does not hold an integer",
-        "the record has more than 40 bytes (max_record_bytes)",
+        "the record has more than 40 bytes (max_record_bytes): it has 54, of which the first 40 are kept",
     ]
