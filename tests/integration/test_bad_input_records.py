@@ -6,7 +6,6 @@ What each policy does with a failed record is in tests/unit/runtime; here it is 
 
 from __future__ import annotations
 
-import json
 import time
 from dataclasses import dataclass
 
