@@ -60,7 +60,7 @@ async def _compiled(plan: PipelinePlan, service: ServiceConfig, problems: list[D
 
 
 async def _stages(part: PartPlan, context: PipelineContext, problems: list[Diagnostic]) -> dict[str, object]:
-    """The fused stages, with what they load (a table of `enrich`) loaded."""
+    """The fused stages, with what they load (a table of `enrich`) loaded; the others only checked."""
     stages: dict[str, object] = {}
     for component in part.stages:
         try:
@@ -68,6 +68,8 @@ async def _stages(part: PartPlan, context: PipelineContext, problems: list[Diagn
             if component.spec.fused:
                 await stage.prepare()
                 stages[component.id] = stage
+            elif (check := getattr(stage, "check", None)) is not None:
+                check()
         except StreamdError as error:
             message = f"stage `{component.id}`: {error}"
             problems.append(Diagnostic("unusable-component", message, component.place))

@@ -58,8 +58,26 @@ class Python:
         self.instance: Any = None
         self.call: Any = None
 
+    def check(self) -> None:
+        """Import the class, without making an instance: own code may connect to something. Raises FatalError."""
+        if not callable(self._imported()):
+            raise FatalError(f"{self.config.class_!r} has no method `process(batch)` and is no function.")
+
     async def prepare(self) -> None:
         """Import the class and make the instance. Raises FatalError."""
+        found = self._imported()
+        if inspect.isclass(found):
+            try:
+                self.instance = found(**self.config.options)
+            except Exception as error:
+                raise FatalError(f"Stage `python` cannot make {self.config.class_!r}: {error!r}.") from error
+            self.call = getattr(self.instance, "process", None)
+        else:
+            self.call = partial(found, **self.config.options) if self.config.options and callable(found) else found
+        if not callable(self.call):
+            raise FatalError(f"{self.config.class_!r} has no method `process(batch)` and is no function.")
+
+    def _imported(self) -> Any:
         module_name, _, name = self.config.class_.partition(":")
         folder = str(self.context.base_dir.resolve())
         if folder not in sys.path:
@@ -75,16 +93,7 @@ class Python:
             raise FatalError(
                 f"Stage `python` cannot import {self.config.class_!r}: {type(error).__name__}: {error}."
             ) from error
-        if inspect.isclass(found):
-            try:
-                self.instance = found(**self.config.options)
-            except Exception as error:
-                raise FatalError(f"Stage `python` cannot make {self.config.class_!r}: {error!r}.") from error
-            self.call = getattr(self.instance, "process", None)
-        else:
-            self.call = partial(found, **self.config.options) if self.config.options and callable(found) else found
-        if not callable(self.call):
-            raise FatalError(f"{self.config.class_!r} has no method `process(batch)` and is no function.")
+        return found
 
     async def open(self, task: TaskContext) -> None:
         await self._hook("open")

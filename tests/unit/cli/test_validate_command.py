@@ -117,3 +117,20 @@ def test_messages_in_plain_words(cli: Cli, write: Write) -> None:
     assert "`path` of source `file` must be text or a list, got the number 3" in err
     assert "source `generate`: expected either `fields` or `template`" in err
     assert "p.yaml:4:35" in err
+
+
+def test_own_code_is_looked_for(cli: Cli, write: Write) -> None:
+    """A class that is not there is found before running, and no instance is made."""
+    text = "name: p\nsource: {log: {topic: in}}\nstages: [{python: 'own_stage_code:Mine'}]\nsink: discard\n"
+    write(
+        "own_stage_code.py", "class Mine:\n    def __init__(self): 1 / 0\n    def process(self, batch): return batch\n"
+    )
+    write("p.yaml", text)
+    assert cli("validate", "p.yaml").code == 0
+
+    write("p.yaml", text.replace("Mine", "Missing"))
+    outcome = cli("validate", "p.yaml")
+
+    assert outcome.code == 2
+    assert "p.yaml:3:" in outcome.err
+    assert "own_stage_code:Missing" in outcome.err
