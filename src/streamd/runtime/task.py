@@ -100,9 +100,11 @@ class Task:
             return True
         if self.state != "running" or self._uncommitted or any(read.done() for read in self._reads.values()):
             return False
-        # An input with an end is done there, and not before: what comes slowly is no lag.
+        # An input with an end is done there, and not before: what comes slowly is no lag. One that cannot be reached now
+        # may have more than was known before.
         return all(
-            reader.ended or (source not in self._bounded and reader.lag() == 0)
+            reader.ended
+            or (source not in self._bounded and reader.lag() == 0 and not getattr(reader, "stale", False))
             for (source, _), reader in self._readers.items()
         )
 
@@ -160,7 +162,7 @@ class Task:
     # How it runs.
 
     async def _open(self) -> None:
-        committed = await self._transaction.open()
+        committed = self._assembly.checked(self.id, await self._transaction.open())
         fault_point("in_open")
         context = TaskContext(
             self._assembly.context, self.id, self._tasks, self._transaction, self._assembly.transport(self._part)
