@@ -100,11 +100,10 @@ class Task:
             return True
         if self.state != "running" or self._uncommitted or any(read.done() for read in self._reads.values()):
             return False
-        # An input with an end is done there, and not before: what comes slowly is no lag. One that cannot be reached now
-        # may have more than was known before.
+        # An input with an end is done there, and not before: what comes slowly is no lag. One out of reach now may have
+        # more than was known before.
         return all(
-            reader.ended
-            or (source not in self._bounded and reader.lag() == 0 and not getattr(reader, "stale", False))
+            reader.ended or (source not in self._bounded and reader.lag() == 0 and not getattr(reader, "stale", False))
             for (source, _), reader in self._readers.items()
         )
 
