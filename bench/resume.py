@@ -25,6 +25,7 @@ from faults.campaign import flow, strike
 from faults.daemon import Daemon
 from faults.systems import EmbeddedSystem, KafkaSystem, System
 from services.kafka import KafkaBroker
+from services.process import tail
 
 
 async def measure(system: System, kills: int, workers: int, between: float) -> list[float]:
@@ -50,6 +51,9 @@ async def measure(system: System, kills: int, workers: int, between: float) -> l
         assert await daemon.drain() == 0
         verdict = await system.verdict()
         assert verdict.exact, verdict
+    except BaseException:
+        print(tail(daemon.log), file=sys.stderr)
+        raise
     finally:
         daemon.kill()
         await system.close()
