@@ -9,7 +9,6 @@ import asyncio
 import hashlib
 import logging
 import shutil
-import signal
 import subprocess
 import threading
 import time
@@ -163,12 +162,12 @@ class KafkaBroker:
     def pause(self) -> None:
         """SIGSTOP: connections stay open, nothing answers."""
         if self._process is not None:
-            self._process.signal(signal.SIGSTOP)
+            self._process.pause()
 
     def resume(self) -> None:
         """SIGCONT after `pause`."""
         if self._process is not None:
-            self._process.signal(signal.SIGCONT)
+            self._process.resume()
 
     def restart(self, *, crash: bool = False) -> None:
         """Stops (or with `crash` kills) the broker and starts it again on the same ports and data, until it serves."""
@@ -284,20 +283,29 @@ class KafkaCluster:
             broker.discard()
 
 
+_ASKING = "kafka-describe"
+
+
+def _unless_asking(record: logging.LogRecord) -> bool:
+    # aiokafka logs each refused connection as an error. Levels are not touched: they are for all threads.
+    return record.threadName != _ASKING
+
+
+for _name in ("aiokafka", "aiokafka.client", "aiokafka.cluster", "aiokafka.conn", "aiokafka.admin.client"):
+    logging.getLogger(_name).addFilter(_unless_asking)
+
+
 def describes(bootstrap: str, brokers: int = 1) -> bool:
     """Whether `brokers` brokers and a controller answer; a port that accepts is not enough."""
     answer: list[bool] = []
     # A thread of its own: the caller may or may not be inside a running loop.
-    thread = threading.Thread(target=lambda: answer.append(asyncio.run(_describes(bootstrap, brokers))))
+    thread = threading.Thread(target=lambda: answer.append(asyncio.run(_describes(bootstrap, brokers))), name=_ASKING)
     thread.start()
     thread.join()
     return answer == [True]
 
 
 async def _describes(bootstrap: str, brokers: int) -> bool:
-    logger = logging.getLogger("aiokafka")
-    level = logger.level
-    logger.setLevel(logging.CRITICAL)  # it logs each refused connection as an error
     admin = AIOKafkaAdminClient(bootstrap_servers=bootstrap, request_timeout_ms=2000)
     try:
         await admin.start()
@@ -307,7 +315,6 @@ async def _describes(bootstrap: str, brokers: int) -> bool:
         return False
     finally:
         await admin.close()
-        logger.setLevel(level)
 
 
 class Topics:

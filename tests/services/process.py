@@ -120,6 +120,22 @@ class ServiceProcess:
         if self.running:
             self._child.send_signal(number)
 
+    def pause(self) -> None:
+        """SIGSTOP, and waits until every thread stands still: before that, some may still answer."""
+        self.signal(signal.SIGSTOP)
+        wait_until(lambda: not self.running or self._stopped(), f"process {self.pid} stops", 10.0, every=0.005)
+
+    def resume(self) -> None:
+        """SIGCONT."""
+        self.signal(signal.SIGCONT)
+
+    def _stopped(self) -> bool:
+        try:
+            stats = [(task / "stat").read_text() for task in Path(f"/proc/{self.pid}/task").iterdir()]
+        except (FileNotFoundError, ProcessLookupError):  # a thread ended meanwhile
+            return False
+        return all(stat.rpartition(")")[2].split()[0] == "T" for stat in stats)
+
     def wait(self, deadline: float) -> int:
         """The exit code; raises ServiceError when the process still runs after `deadline` seconds."""
         try:
