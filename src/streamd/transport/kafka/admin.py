@@ -31,7 +31,9 @@ Result = TypeVar("Result")
 When = Literal["earliest", "latest"]
 _AT: Mapping[str, int] = {"latest": -1, "earliest": -2}
 _READ_COMMITTED = 1
-_NOT_CONTROLLER, _TOPIC_EXISTS, _UNKNOWN_TOPIC = 41, 36, 3
+_NOT_CONTROLLER, _TOPIC_EXISTS, _UNKNOWN_TOPIC, _TOO_FEW_BROKERS = 41, 36, 3, 38
+# Seconds. A broker that comes back counts only after its first heartbeats; one that takes longer is missing.
+_COMING_BACK = 5.0
 # Pause before something is asked again that is not there yet (leaders of a new topic, a coordinator that moved).
 _PAUSE = 0.05
 
@@ -165,12 +167,15 @@ class KafkaAdmin:
             [(name, partitions or -1, replication_factor or -1, [], settings)], int(self._timeout * 1000), False
         )
         doing = f"create topic {name}"
+        begun = time.monotonic()
 
         async def attempt() -> bool:
             answer = await self._to_controller(request)
             _, code, detail = answer.topic_errors[0]
             if code == _TOPIC_EXISTS:
                 return False
+            if code == _TOO_FEW_BROKERS and time.monotonic() < begun + min(_COMING_BACK, self._timeout / 2):
+                raise _NotYetError(f"topic {name} cannot be made with the brokers that are there: {detail}")
             self._raise(code, doing, topic=name, detail=detail)
             return True
 
