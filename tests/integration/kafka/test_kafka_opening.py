@@ -12,8 +12,7 @@ from integration.kafka.workbench import SOURCE, commit
 from streamd.component.context import PipelineContext
 from streamd.errors import ConfigError, UnavailableError
 from streamd.record import TaskId
-from streamd.transport import kafka as transport
-from streamd.transport.kafka import leases
+from streamd.transport.kafka import leases, opening
 from streamd.transport.kafka.batch_commit import KafkaBatchCommit
 from streamd.transport.kafka.membership import Membership, group_name
 from streamd.transport.kafka.opening import transaction_options
@@ -36,7 +35,7 @@ async def test_tasks_of_a_pipeline_share_a_client_which_the_last_one_closes(kafk
     topic = await make_topic(partitions=2)
     where = context(KafkaSettings(bootstrap=(kafka.bootstrap,)))
     tasks = [TaskId("test", where.pipeline, 0, partition) for partition in range(2)]
-    made = [transport.transaction(task, [source(topic)], where, None, "exactly_once", 0.2) for task in tasks]
+    made = [opening.transaction(task, [source(topic)], where, None, "exactly_once", 0.2) for task in tasks]
     assert [type(one) for one in made] == [KafkaTransaction] * 2
     assert made[0]._client is made[1]._client
     assert len(leases._ENTRIES) == 1
@@ -48,7 +47,7 @@ async def test_tasks_of_a_pipeline_share_a_client_which_the_last_one_closes(kafk
     made[1].abandon()
     await leases.closed()
     assert not leases._ENTRIES
-    again = transport.transaction(tasks[0], [source(topic)], where, None, "at_least_once", 0.2)
+    again = opening.transaction(tasks[0], [source(topic)], where, None, "at_least_once", 0.2)
     assert isinstance(again, KafkaBatchCommit)
     assert (await again.open()).positions == {SOURCE: 3}
     await again.close()
@@ -59,11 +58,11 @@ async def test_positions_are_those_of_the_pipelines_group_or_of_its_membership(k
     topic = await make_topic()
     where = context(KafkaSettings(bootstrap=(kafka.bootstrap,)))
     task = TaskId("test", where.pipeline, 0, 0)
-    plain = transport.transaction(task, [source(topic)], where, None, "exactly_once", 0.2)
+    plain = opening.transaction(task, [source(topic)], where, None, "exactly_once", 0.2)
     assert plain._group is not None
     assert plain._group.group == group_name("test", where.pipeline)
     member = Membership("another", "m", 1)
-    joined = transport.transaction(task, [source(topic)], where, member, "exactly_once", 0.2)
+    joined = opening.transaction(task, [source(topic)], where, member, "exactly_once", 0.2)
     assert joined._group is not None
     assert joined._group.group == "another"
     for one in (plain, joined):
@@ -74,7 +73,7 @@ async def test_positions_are_those_of_the_pipelines_group_or_of_its_membership(k
 async def test_a_task_without_a_cluster_is_a_mistake_of_the_configuration():
     where = context(None)
     with pytest.raises(ConfigError, match="bootstrap"):
-        transport.transaction(TaskId("test", where.pipeline, 0, 0), [], where, None, "exactly_once", 0.2)
+        opening.transaction(TaskId("test", where.pipeline, 0, 0), [], where, None, "exactly_once", 0.2)
 
 
 async def test_a_cluster_that_is_not_there_is_unavailable():
