@@ -51,6 +51,8 @@ class Retries:
 
     def among(self, records: Sequence[RawRecord]) -> bool:
         """Whether one of these is waited for."""
+        if not self._waiting:
+            return False
         offsets = {record.offset for record in self._waiting}
         return any(record.offset in offsets for record in records)
 
