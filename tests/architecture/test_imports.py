@@ -2,18 +2,19 @@
 
 from __future__ import annotations
 
+import subprocess
+import sys
 import tomllib
 from pathlib import Path
-
-from importlinter.cli import EXIT_STATUS_SUCCESS, lint_imports
 
 REPOSITORY = Path(__file__).resolve().parents[2]
 
 
-def test_import_contracts_hold(capsys, monkeypatch):
-    monkeypatch.chdir(REPOSITORY)
-    status = lint_imports(config_filename="pyproject.toml", no_cache=True)
-    assert status == EXIT_STATUS_SUCCESS, capsys.readouterr().out
+def test_import_contracts_hold():
+    # A process of its own: import-linter turns off every logger of the process that it runs in.
+    program = Path(sys.executable).with_name("lint-imports")
+    done = subprocess.run([program, "--no-cache"], cwd=REPOSITORY, capture_output=True, text=True, check=False)
+    assert done.returncode == 0, done.stdout + done.stderr
 
 
 def test_contracts_have_no_exceptions():
