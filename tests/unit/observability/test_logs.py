@@ -110,15 +110,17 @@ def test_libraries_show_errors_without_local_variables(output: Output):
 
 
 def test_aiokafka_is_quiet_and_no_error_of_ours(output: Output):
+    # Loggers of this test alone: real ones may have filters, and clients that still end, from tests before.
     output.configure()
-    logging.getLogger("aiokafka.consumer").info("Subscribed to topic orders")
-    logging.getLogger("aiokafka.conn").error("Unable connect to node 1")
-    assert [(line["level"], line["event"]) for line in output.lines()] == [("warning", "Unable connect to node 1")]
+    logging.getLogger("aiokafka.quiet.consumer").info("Subscribed to topic orders")
+    logging.getLogger("aiokafka.quiet.conn").error("Unable connect to node 1")
+    lines = [line for line in output.lines() if line["logger"].startswith("aiokafka.quiet")]
+    assert [(line["level"], line["event"]) for line in lines] == [("warning", "Unable connect to node 1")]
 
 
 def test_debug_shows_libraries_too(output: Output):
     output.configure(level="debug")
-    logging.getLogger("aiokafka.consumer").debug("Sending fetch")
+    logging.getLogger("aiokafka.quiet.consumer").debug("Sending fetch")
     log.debug("ours")
     assert [line["event"] for line in output.lines()] == ["Sending fetch", "ours"]
 
