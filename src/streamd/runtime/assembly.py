@@ -64,9 +64,6 @@ class Assembly:
         """An instance of a stage; fused stages are shared by all tasks, batch stages belong to one."""
         return stage.spec.factory(stage.settings, self.context)
 
-    def transport(self, part: PartPlan) -> str:
-        return part.transport
-
     @property
     def checkpoint_timeout(self) -> float:
         """Seconds that a checkpoint may take."""

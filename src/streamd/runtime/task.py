@@ -163,9 +163,7 @@ class Task:
     async def _open(self) -> None:
         committed = self._assembly.checked(self.id, await self._transaction.open())
         fault_point("in_open")
-        context = TaskContext(
-            self._assembly.context, self.id, self._tasks, self._transaction, self._assembly.transport(self._part)
-        )
+        context = TaskContext(self._assembly.context, self.id, self._tasks, self._transaction, self._part.transport)
         for sink in self._part.all_sinks:
             cursor = committed.cursors.get(sink.id)
             self._writers[sink.id] = await self._assembly.sinks[sink.id].open(context, cursor)
