@@ -28,12 +28,14 @@ run: .venv/.project ## Run the quickstart pipeline over the bundled sample event
 		$(BIN)/streamd run config/pipelines/quickstart.yaml --config config/streamd.yaml --until-idle
 
 .PHONY: test
-test: services lint ## Run every check and every test, with a real Kafka broker
-	$(BIN)/pytest -m ""
+test: services lint ## Run every check and every test but the long fault tests, with a real Kafka broker
+	$(BIN)/pytest
 
-.PHONY: kills
-kills: services ## Run the long kill tests alone, which `pytest` by itself leaves out
-	$(BIN)/pytest -m kills -rP
+.PHONY: faults
+faults: services ## Run the whole fault suite and renew the table of docs/reliability.md; a minimum of faults is held
+	@rm -f .cache/faults.json
+	$(BIN)/pytest tests/faults -m ""
+	$(BIN)/python tools/reliability.py
 
 .PHONY: services
 services: .venv/.dev ## Install what tests need: Java, Maven, Kafka's jars, systemd's and Prometheus' checkers

@@ -1,4 +1,4 @@
-"""A system to run on, and a node, for the fault tests."""
+"""A system to run on, a node, and the tally of what was injected, for the fault tests."""
 
 from __future__ import annotations
 
@@ -6,6 +6,7 @@ import pytest
 
 from faults.daemon import Daemon
 from faults.systems import EmbeddedSystem, KafkaSystem
+from faults.tally import FILE, Ledger, promise_of
 
 # A node that was killed leaves its group after this many ms without a heartbeat, and not after the usual 45 s.
 SHORT_SESSION = {"session.timeout.ms": 3000, "heartbeat.interval.ms": 500}
@@ -37,3 +38,25 @@ async def run_daemon(tmp_path):
     yield run
     for daemon in made:
         daemon.kill()
+
+
+LEDGER = Ledger()
+
+
+@pytest.fixture
+def tally(request):
+    """Counts the faults of this test: `tally.injected(system, what, count)`, `tally.judged(system, verdict)`."""
+    return LEDGER.open(request.node.nodeid, promise_of(request.node))
+
+
+def pytest_runtest_logreport(report):
+    if report.when == "call" or report.failed:
+        LEDGER.ended(report.nodeid, report.passed)
+
+
+def pytest_terminal_summary(terminalreporter):
+    if LEDGER.used():
+        terminalreporter.section("faults injected")
+        for line in LEDGER.lines():
+            terminalreporter.write_line(line)
+        LEDGER.write(FILE)

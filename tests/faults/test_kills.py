@@ -9,7 +9,7 @@ import pytest
 from faults.campaign import kill_often
 
 
-async def killed_at_random(system, run_daemon, *, kills, records, seed):
+async def killed_at_random(system, run_daemon, tally, *, kills, records, seed):
     daemon = await run_daemon(workers=2)
     campaign = await kill_often(system, daemon, kills=kills, records=records, seed=seed)
     await system.complete()
@@ -22,6 +22,8 @@ async def killed_at_random(system, run_daemon, *, kills, records, seed):
         f"dropped; output resumed after {statistics.median(campaign.stalls):.2f} s (median), "
         f"{max(campaign.stalls):.2f} s (longest)"
     )
+    tally.injected(system.name, "kill -9", replaced)
+    tally.judged(system.name, verdict)
     assert verdict.exact, verdict
     assert verdict.fed == records
     assert campaign.kills == replaced == kills
@@ -29,11 +31,11 @@ async def killed_at_random(system, run_daemon, *, kills, records, seed):
     assert await system.open_transactions() == 0
 
 
-async def test_twelve_kills_over_120_000_records(system, run_daemon):
-    await killed_at_random(system, run_daemon, kills=12, records=120_000, seed=12)
+async def test_twelve_kills_over_120_000_records(system, run_daemon, tally):
+    await killed_at_random(system, run_daemon, tally, kills=12, records=120_000, seed=12)
 
 
-@pytest.mark.kills
+@pytest.mark.campaign
 @pytest.mark.timeout(900)
-async def test_fifty_kills_over_500_000_records(system, run_daemon):
-    await killed_at_random(system, run_daemon, kills=50, records=500_000, seed=50)
+async def test_fifty_kills_over_500_000_records(system, run_daemon, tally):
+    await killed_at_random(system, run_daemon, tally, kills=50, records=500_000, seed=50)
