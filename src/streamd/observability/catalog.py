@@ -176,6 +176,17 @@ REBALANCES = _counter("streamd_group_rebalances_total", "Times a pipeline's grou
 PROCESS_CPU = _counter("streamd_process_cpu_seconds_total", "CPU time, user and system.", "worker")
 PROCESS_MEMORY = _gauge("streamd_process_resident_memory_bytes", "Resident memory.", "worker", merge="max")
 PROCESS_FILES = _gauge("streamd_process_open_files", "Open file descriptors.", "worker", merge="max")
+PROCESS_THREADS = _gauge("streamd_process_threads", "Threads.", "worker", merge="max")
+PROCESS_BLOCKS = _gauge(
+    "streamd_process_allocated_blocks",
+    "Blocks of memory that the interpreter has given to objects: rises with what is never freed.",
+    "worker",
+    merge="max",
+)
+LOOP_TASKS = _gauge("streamd_event_loop_tasks", "Tasks of the event loop that have not ended.", "worker", merge="max")
+LOOP_FUTURES = _gauge(
+    "streamd_event_loop_futures", "Futures that exist, counted every ten seconds.", "worker", merge="max"
+)
 LOOP_LAG = _gauge(
     "streamd_event_loop_lag_seconds", "Longest time the event loop was late lately.", "worker", merge="max"
 )

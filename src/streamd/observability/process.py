@@ -1,10 +1,12 @@
-"""What a process costs: CPU, memory, open files, and how late its event loop is."""
+"""What a process costs: CPU, memory, open files, threads, what its event loop holds, and how late the loop is."""
 
 from __future__ import annotations
 
 import asyncio
 import contextlib
+import gc
 import os
+import sys
 import time
 from collections.abc import Callable, Iterator
 from pathlib import Path
@@ -13,6 +15,8 @@ from streamd.observability import catalog
 from streamd.observability.metrics import MetricSet
 
 _PAGE = os.sysconf("SC_PAGE_SIZE")
+# Seconds between two counts of futures, which look at every object that may be garbage.
+_COUNT_INTERVAL = 10.0
 
 
 def measure_process(metrics: MetricSet, worker: int | str) -> Callable[[], None]:
@@ -20,11 +24,23 @@ def measure_process(metrics: MetricSet, worker: int | str) -> Callable[[], None]
     cpu = metrics.counter(catalog.PROCESS_CPU, worker=worker)
     memory = metrics.gauge(catalog.PROCESS_MEMORY, worker=worker)
     files = metrics.gauge(catalog.PROCESS_FILES, worker=worker)
+    threads = metrics.gauge(catalog.PROCESS_THREADS, worker=worker)
+    blocks = metrics.gauge(catalog.PROCESS_BLOCKS, worker=worker)
+    tasks = metrics.gauge(catalog.LOOP_TASKS, worker=worker)
+    futures = metrics.gauge(catalog.LOOP_FUTURES, worker=worker)
+    next_count = 0.0
 
     def measure() -> None:
+        nonlocal next_count
         cpu.value = time.process_time()
         memory.set(resident_bytes())
         files.set(open_files())
+        threads.set(thread_count())
+        blocks.set(sys.getallocatedblocks())
+        tasks.set(task_count())
+        if time.monotonic() >= next_count:
+            next_count = time.monotonic() + _COUNT_INTERVAL
+            futures.set(future_count())
 
     return metrics.before_snapshot(measure)
 
@@ -43,6 +59,27 @@ def open_files() -> int:
         return len(os.listdir("/proc/self/fd"))  # noqa: PTH208 — no Path object for each of thousands
     except OSError:
         return 0
+
+
+def thread_count() -> int:
+    """Threads of this process, those of libraries among them; 0 where /proc does not say."""
+    try:
+        return len(os.listdir("/proc/self/task"))  # noqa: PTH208
+    except OSError:
+        return 0
+
+
+def task_count() -> int:
+    """Tasks of the running event loop that have not ended; 0 where no loop runs."""
+    try:
+        return len(asyncio.all_tasks())
+    except RuntimeError:
+        return 0
+
+
+def future_count() -> int:
+    """Futures that exist, without tasks and without those of before `gc.freeze`. Takes a millisecond."""
+    return list(map(type, gc.get_objects())).count(asyncio.Future)
 
 
 class LoopLag:

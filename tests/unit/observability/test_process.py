@@ -4,11 +4,20 @@ from __future__ import annotations
 
 import asyncio
 import os
+import threading
 import time
 
 from streamd.observability import catalog
 from streamd.observability.metrics import MetricSet
-from streamd.observability.process import LoopLag, measure_process, open_files, resident_bytes
+from streamd.observability.process import (
+    LoopLag,
+    future_count,
+    measure_process,
+    open_files,
+    resident_bytes,
+    task_count,
+    thread_count,
+)  # fmt: skip
 
 
 def test_cost_is_measured_at_each_snapshot_until_ended():
@@ -39,6 +48,29 @@ def test_memory_and_files_follow_what_the_process_has():
     os.close(read)
     os.close(write)
     del held
+
+
+async def test_tasks_futures_and_threads_are_counted():
+    tasks, futures, threads = task_count(), future_count(), thread_count()
+    loop, over = asyncio.get_running_loop(), threading.Event()
+    kept = [loop.create_future() for _ in range(500)]
+    waiting = [asyncio.create_task(asyncio.sleep(60)) for _ in range(5)]
+    thread = threading.Thread(target=over.wait)
+    thread.start()
+    assert task_count() == tasks + 5
+    assert future_count() >= futures + 500
+    assert thread_count() == threads + 1
+    over.set()
+    thread.join()
+    for task in waiting:
+        task.cancel()
+    await asyncio.gather(*waiting, return_exceptions=True)
+    del kept
+    assert task_count() == tasks
+
+
+def test_without_a_loop_there_are_no_tasks():
+    assert task_count() == 0
 
 
 async def test_a_blocked_loop_is_late():
