@@ -14,7 +14,7 @@ MakeTopic = Callable[..., Awaitable[str]]
 @pytest.fixture(scope="session")
 def kafka(tmp_path_factory: pytest.TempPathFactory) -> Iterator[KafkaBroker]:
     """One real broker for the session (`kafka.bootstrap`). Whoever stops or pauses brokers starts one of their own."""
-    broker = KafkaBroker(tmp_path_factory.mktemp("kafka", numbered=True))
+    broker = KafkaBroker(tmp_path_factory.mktemp("kafka", numbered=True), proxied=True)
     try:
         broker.start()
         yield broker

@@ -69,6 +69,9 @@ class KafkaBroker:
     `properties` is laid over the defaults; a value of None takes a default out. `format_arguments` go to the storage
     tool, as `["--add-scram", "SCRAM-SHA-256=[name=alice,password=…]"]`. The plain listener stays (tests administer
     through it as `User:ANONYMOUS`: with an authorizer, make that a super user).
+
+    `proxied` adds a plain listener that tells its clients to come to another port, `proxy_port`, where a test's proxy
+    listens and goes on to `behind_proxy`: so all traffic of whoever starts at that port passes through the proxy.
     """
 
     def __init__(
@@ -78,17 +81,19 @@ class KafkaBroker:
         listeners: Mapping[str, str] | None = None,
         properties: Mapping[str, object] | None = None,
         format_arguments: Sequence[str] = (),
+        proxied: bool = False,
         node: int = 1,
         voters: Sequence[Voter] = (),
     ) -> None:
         self.folder = folder
         self.node = node
-        self._extra = dict(listeners or {})
+        self._extra = {**(listeners or {}), **({"PROXIED": "PLAINTEXT"} if proxied else {})}
         self._properties = dict(properties or {})
         self._format_arguments = list(format_arguments)
         self._voters = tuple(voters)
         names = ["PLAINTEXT", *self._extra]
-        self._ports = dict(zip(names, free_ports(len(names)), strict=True))
+        self.proxy_port, *ports = free_ports(1 + len(names))
+        self._ports = dict(zip(names, ports, strict=True))
         self._controller = next((v.port for v in self._voters if v.node == node), None) or free_ports(1)[0]
         self._process: ServiceProcess | None = None
 
@@ -104,6 +109,14 @@ class KafkaBroker:
             if self._extra.get(listener, "").endswith("SSL")
             else (f"127.0.0.1:{self._ports[listener]}")
         )
+
+    @property
+    def behind_proxy(self) -> str:
+        """`host:port` that a proxy at `proxy_port` goes on to."""
+        return self.address("PROXIED")
+
+    def _advertised(self, listener: str) -> str:
+        return f"127.0.0.1:{self.proxy_port}" if listener == "PROXIED" else self.address(listener)
 
     @property
     def log(self) -> Path:
@@ -202,7 +215,7 @@ class KafkaBroker:
             "node.id": self.node,
             "controller.quorum.bootstrap.servers": ",".join(f"127.0.0.1:{port}" for port in quorum),
             "listeners": f"{clients},CONTROLLER://127.0.0.1:{self._controller}",
-            "advertised.listeners": clients,
+            "advertised.listeners": ",".join(f"{name}://{self._advertised(name)}" for name in self._ports),
             "listener.security.protocol.map": ",".join(f"{name}:{value}" for name, value in protocols.items()),
             "controller.listener.names": "CONTROLLER",
             "inter.broker.listener.name": "PLAINTEXT",

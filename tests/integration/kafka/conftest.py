@@ -6,7 +6,8 @@ from collections.abc import AsyncIterator
 
 import pytest
 
-from integration.kafka.workbench import Proxy, Workbench
+from faults.proxy import Proxy
+from integration.kafka.workbench import Workbench
 from services.kafka import KafkaBroker
 from streamd.transport.kafka.client import KafkaClient
 
@@ -28,19 +29,11 @@ async def bench(client: KafkaClient) -> AsyncIterator[Workbench]:
 
 @pytest.fixture
 async def proxied(kafka: KafkaBroker) -> AsyncIterator[tuple[KafkaClient, Proxy]]:
-    """A client whose every connection but the first goes through a proxy."""
-    host, port = kafka.bootstrap.split(":")
+    """A client, and the proxy that all of its traffic goes through."""
+    host, port = kafka.behind_proxy.split(":")
     proxy = Proxy(host, int(port))
-    await proxy.start()
-    opened = KafkaClient({"bootstrap_servers": kafka.bootstrap})
-    cluster = opened._connections.cluster
-
-    def redirect(_: object) -> None:
-        cluster._brokers = {
-            node: broker._replace(host="127.0.0.1", port=proxy.port) for node, broker in cluster._brokers.items()
-        }
-
-    cluster.add_listener(redirect)
+    await proxy.start(kafka.proxy_port)
+    opened = KafkaClient({"bootstrap_servers": f"127.0.0.1:{kafka.proxy_port}"})
     await opened.start()
     yield opened, proxy
     await opened.close()
