@@ -5,7 +5,6 @@ from __future__ import annotations
 import sys
 from collections.abc import Sequence
 from contextlib import ExitStack
-from importlib.metadata import PackageNotFoundError, version
 from typing import Annotated
 
 import typer
@@ -17,11 +16,8 @@ from streamd.cli.summary import summary_lines
 from streamd.component.registry import Registry
 from streamd.config.load import load_pipelines
 from streamd.config.pipeline import PipelineConfig
-from streamd.errors import ConfigError
+from streamd.runtime.environment import refuse_untested
 from streamd.supervisor.run import run_daemon
-
-# transport/kafka speaks this version's client and record internals.
-TESTED_AIOKAFKA = "0.14.0"
 
 
 def command(
@@ -40,7 +36,7 @@ def command(
 
     SIGTERM and Ctrl-C end in order: what is in flight is finished and committed. A second one ends at once.
     """
-    check_environment(optimised=not __debug__, aiokafka=_aiokafka())
+    refuse_untested()
     env = variables(set_)
     service = service_settings(config, env)
     ApiOptions.of(service.http).check()
@@ -63,23 +59,3 @@ def bars_for(pipelines: Sequence[PipelineConfig], until_idle: bool, to_terminal:
     if to_terminal and any(sink.name == "stdout" for p in pipelines for sink in (*p.sinks, *p.dead_letters)):
         return []
     return [p.name for p in pipelines if until_idle or all(s.spec.bounded(s.settings) for s in p.sources)]
-
-
-def check_environment(optimised: bool, aiokafka: str | None) -> None:
-    """Raises ConfigError for a Python or a Kafka client under which exactly-once is not known to hold."""
-    if optimised:
-        raise ConfigError(
-            "python -O and PYTHONOPTIMIZE remove checks that the Kafka client relies on; run without them"
-        )
-    if aiokafka is not None and aiokafka != TESTED_AIOKAFKA:
-        raise ConfigError(
-            f"aiokafka {aiokafka} is installed and streamd is tested with {TESTED_AIOKAFKA} only, whose internals it "
-            f"uses; install it with: pip install aiokafka=={TESTED_AIOKAFKA}"
-        )
-
-
-def _aiokafka() -> str | None:
-    try:
-        return version("aiokafka")
-    except PackageNotFoundError:
-        return None

@@ -21,6 +21,8 @@ from typing import Any, Protocol
 import structlog
 import uvloop
 
+from streamd.errors import ConfigError
+from streamd.observability.identity import adopt
 from streamd.observability.metrics import Snapshot
 from streamd.runtime.backoff import RestartPolicy, fault_of
 from streamd.runtime.control import (
@@ -210,6 +212,7 @@ def serve(fd: int, supervisor: int, make_host: Callable[[Start], Host]) -> None:
         signal.signal(ignored, signal.SIG_IGN)
     signal.pthread_sigmask(signal.SIG_SETMASK, ())
     die_with(supervisor)
+    adopt(supervisor)
     end = socket.socket(fileno=fd)
     end.set_inheritable(False)
     with asyncio.Runner(loop_factory=uvloop.new_event_loop) as runner:
@@ -217,8 +220,13 @@ def serve(fd: int, supervisor: int, make_host: Callable[[Start], Host]) -> None:
 
 
 def main() -> None:
+    from streamd.runtime.environment import refuse_untested
     from streamd.runtime.host import EngineHost
 
+    try:
+        refuse_untested()
+    except ConfigError as error:
+        sys.exit(f"error: {error}")
     serve(int(sys.argv[1]), int(sys.argv[2]), EngineHost)
 
 

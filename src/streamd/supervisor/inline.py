@@ -18,6 +18,7 @@ from streamd.record import TaskId
 from streamd.runtime.assembly import Assembly
 from streamd.runtime.backoff import fault_of
 from streamd.runtime.control import Assign, Fault, Member, TaskEnded, TaskReport
+from streamd.runtime.environment import refuse_untested
 from streamd.runtime.host import clients_closed, membership_of
 from streamd.runtime.task import Task
 from streamd.runtime.tasks import TaskOwner
@@ -55,8 +56,10 @@ async def run_inline(
 
     `stop`, once set, drains the tasks: everything read is committed. A cancel ends them at once, nothing open is
     committed, and CancelledError is raised. Errors that may pass are tried again; any other ends the pipeline, and is
-    in the result. `on_progress` gets the tasks' reports some 20 times a second.
+    in the result. `on_progress` gets the tasks' reports some 20 times a second. Raises ConfigError under a Python or
+    with a Kafka client that it is not to run with.
     """
+    refuse_untested()
     inline = _Inline(plan, context, metrics, until_idle, options or Options(), group)
     began = context.clock.monotonic()
     await inline.run(stop or asyncio.Event(), on_progress)

@@ -20,7 +20,6 @@ from streamd.component.registry import Registry
 from streamd.config.load import load_pipelines
 from streamd.config.pipeline import PipelineConfig
 from streamd.config.service import HttpConfig, ServiceConfig
-from streamd.errors import ConfigError
 from streamd.observability import catalog
 from streamd.observability.logs import configure_logging
 from streamd.observability.merge import MergedMetrics
@@ -28,6 +27,7 @@ from streamd.observability.metrics import MetricSet
 from streamd.observability.status import NodeStatus, PipelineState
 from streamd.plan.graph import build_plan
 from streamd.runtime.control import Start
+from streamd.runtime.environment import refuse_untested
 from streamd.runtime.host import pipeline_context, restart_policy
 from streamd.supervisor.node import Supervisor
 from streamd.supervisor.options import Options
@@ -129,8 +129,7 @@ def make_supervisor(
     metrics: MetricSet | None = None,
 ) -> Supervisor:
     """A supervisor with its pipelines, on the running loop; nothing is started yet. Raises ConfigError."""
-    if not __debug__:
-        raise ConfigError("streamd cannot run under python -O: its Kafka client guards transactions with assertions.")
+    refuse_untested()
     options = options_of(service, until_idle)
     start = Start(pickle.dumps(service), dict(env))
     supervisor = Supervisor(service.app, start, options, metrics=metrics, on_progress=on_progress)

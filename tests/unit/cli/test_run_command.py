@@ -7,17 +7,15 @@ import json
 import re
 from pathlib import Path
 
-import pytest
 from rich.console import Console
 
 from demo.command_line import Process, Write
 from demo.components import demo_registry
 from streamd.cli.progress import Share, show_progress
-from streamd.cli.run import TESTED_AIOKAFKA, bars_for, check_environment
+from streamd.cli.run import bars_for
 from streamd.cli.summary import summary_lines
 from streamd.config.load import load_pipeline_text
 from streamd.config.service import ServiceConfig
-from streamd.errors import ConfigError
 from streamd.observability.merge import MergedMetrics
 from streamd.observability.status import NodeStatus, PipelineState, PipelineStatus, TaskStatus
 from streamd.supervisor.run import PipelineSummary, RunSummary
@@ -93,14 +91,6 @@ def test_without_assertions_it_refuses_to_run(process: Process, write: Write) ->
 
     assert outcome.code == 2
     assert "python -O" in outcome.err
-
-
-def test_another_kafka_client_is_refused() -> None:
-    """Its internals are used, so the version matters; without any, Kafka pipelines say so themselves."""
-    check_environment(optimised=False, aiokafka=TESTED_AIOKAFKA)
-    check_environment(optimised=False, aiokafka=None)
-    with pytest.raises(ConfigError, match=r"aiokafka 0\.99 is installed.*tested with 0\.14\.0"):
-        check_environment(optimised=False, aiokafka="0.99")
 
 
 def summary(*pipelines: PipelineSummary) -> list[str]:
