@@ -7,6 +7,7 @@ from pathlib import Path
 from typing import Any
 
 from streamd.clock import SYSTEM_CLOCK, Clock
+from streamd.component.state import Store
 from streamd.component.transaction import Transaction
 from streamd.record import TaskId
 
@@ -36,6 +37,7 @@ class TaskContext:
 
     `transaction` is the task's own; what a sink appends there is committed with the task's positions. `transactional`
     names the transport (`kafka`, `embedded`) that the transaction belongs to. `tasks` is how many tasks the part has.
+    `store` is the stage's own, for one that is `stateful`.
     """
 
     pipeline: PipelineContext
@@ -43,3 +45,4 @@ class TaskContext:
     tasks: int
     transaction: Transaction
     transport: str
+    store: Store | None = None

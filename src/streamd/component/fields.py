@@ -13,7 +13,7 @@ from pydantic import BeforeValidator, PlainValidator, SecretStr, WithJsonSchema
 from streamd.component.spec import ComponentSpec, Kind
 
 if TYPE_CHECKING:
-    from streamd.expr import Expression
+    from streamd.expr import Aggregate, Expression
 
 _SECONDS: Mapping[str, float] = {"us": 1e-6, "ms": 1e-3, "s": 1.0, "m": 60.0, "h": 3600.0, "d": 86400.0}
 _DURATION = re.compile(r"(\d+(?:\.\d+)?)\s*(us|ms|s|m|h|d)")
@@ -105,6 +105,17 @@ def parse_expression(value: object) -> Expression:
     raise ValueError("expected an expression, written as one text")
 
 
+def parse_aggregate_field(value: object) -> Aggregate:
+    """The aggregate of a text such as `sum(amount)`. Raises ValueError; ExpressionError has the offset."""
+    from streamd.expr import Aggregate, parse_aggregate
+
+    if isinstance(value, Aggregate):
+        return value
+    if isinstance(value, str):
+        return parse_aggregate(value)
+    raise ValueError("expected an aggregate such as count() or sum(amount), written as one text")
+
+
 class ResolvedComponent(Protocol):
     """A nested component after loading: a `streamd.config.pipeline.ComponentConfig`."""
 
@@ -187,14 +198,19 @@ FieldPath: TypeAlias = Annotated[
 Secret: TypeAlias = SecretStr
 
 _EXPRESSION_SCHEMA = WithJsonSchema({"type": ["string", "number", "boolean"], "description": "An expression."})
+_AGGREGATE_SCHEMA = WithJsonSchema({"type": "string", "description": "An aggregate, such as sum(amount)."})
 _COMPONENT_SCHEMA = WithJsonSchema({"type": "object", "minProperties": 1, "maxProperties": 1})
 
 if TYPE_CHECKING:
     ExpressionField: TypeAlias = Expression
+    AggregateField: TypeAlias = Aggregate
     ComponentRef: TypeAlias = ResolvedComponent
 else:
     # A `streamd.expr.Expression`; not named at run time, so that components without expressions load without them.
     ExpressionField = Annotated[Any, PlainValidator(parse_expression), _EXPRESSION_SCHEMA]
+
+    # A `streamd.expr.Aggregate`.
+    AggregateField = Annotated[Any, PlainValidator(parse_aggregate_field), _AGGREGATE_SCHEMA]
 
     # A nested sink, as in `late: {kafka: {topic: late-orders}}`.
     ComponentRef = Annotated[Any, NestedComponent("sink"), PlainValidator(_resolved), _COMPONENT_SCHEMA]

@@ -22,7 +22,8 @@ class ComponentSpec:
     `transport`: "kafka", "embedded" or None: whose transactions it can be part of.
     Sources: `replayable` (can go back to a position), `bounded(config)` (has an end), `decoded` (values are dicts).
     Sinks: `documents` (takes dicts, not bytes); `delivery`: what it promises, "exactly once", "at least once", …
-    Stages: `fused` (FusedStage) or not (BatchStage); `outputs(config)` names its outputs, () for the plain one.
+    Stages: `fused` (FusedStage) or not (BatchStage); `outputs(config)` names its outputs, () for the plain one;
+    `stateful`: remembers in a store of its own (component/state.py) between records; only for batch stages.
     """
 
     kind: Kind
@@ -38,6 +39,7 @@ class ComponentSpec:
     documents: bool = False
     delivery: str = "at least once"
     fused: bool = True
+    stateful: bool = False
     outputs: Callable[[Any], tuple[str, ...]] = lambda config: ()
 
     @property

@@ -87,6 +87,7 @@ class BatchStage(Protocol):
 
     `process` gets the records in order and returns those that go on, in order; it may change, drop and add records.
     An exception fails the whole batch: the engine then gives the records one by one, so that only the guilty one fails.
+    A stateful stage leaves its store as it was when it raises.
     """
 
     async def prepare(self) -> None: ...

@@ -1,14 +1,15 @@
 """The contract of a task's transaction: outputs, state and positions become durable together, or not at all.
 
-`runtime/checkpoint.py` alone calls these methods, in the order open → (begin → append… → flush → put_positions →
-commit)… → close. After any exception other than from `open` the transaction is spent: `abandon` it and make a new one.
+`runtime/checkpoint.py` alone calls these methods, in the order open → restore… → (begin → append… → put_state… →
+flush → put_positions → commit)… → close. After any exception other than from `open` the transaction is spent: `abandon`
+it and make a new one.
 """
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
-from typing import Any, Protocol
+from typing import Any, Protocol, TypeAlias
 
 from streamd.record import Headers, Position
 
@@ -18,11 +19,23 @@ class Committed:
     """What the last checkpoint of a task left. Empty for a task that never committed.
 
     `positions`: {(source id, partition): position to go on from}. `cursors`: {sink id: what the sink's writer gave at
-    its last flush}.
+    its last flush}; a stateful stage's entry is the number of its last checkpoint.
     """
 
     positions: Mapping[tuple[str, int], Position] = field(default_factory=dict)
     cursors: Mapping[str, Any] = field(default_factory=dict)
+
+
+# (key, value); without a value the key is gone.
+Change: TypeAlias = tuple[bytes, bytes | None]
+
+
+@dataclass(frozen=True, slots=True)
+class Changelog:
+    """Where a store's changes go: the `stage` whose store it is, and how many tasks, each with its own, there are."""
+
+    stage: str
+    tasks: int
 
 
 class Transaction(Protocol):
@@ -51,6 +64,16 @@ class Transaction(Protocol):
 
     async def flush(self) -> None:
         """Return when everything appended is in the transport's hands. Raises what made any of it fail."""
+
+    async def restore(self, changelog: Changelog, load: Callable[[Sequence[Change]], None]) -> None:
+        """Give everything that was committed of a store to `load`, batch after batch, each key's newest change last.
+
+        Makes the changelog where it is missing and may be made. Raises UnavailableError, NotFoundError, FatalError,
+        AccessDeniedError.
+        """
+
+    def put_state(self, changelog: Changelog, changes: Sequence[Change]) -> None:
+        """Make changes of a store part of the open transaction. Raises FatalError for one that is too large."""
 
     async def put_positions(self, positions: Mapping[tuple[str, int], Position], cursors: Mapping[str, Any]) -> None:
         """Make positions and cursors part of the open transaction. Raises FencedError for a stale generation."""

@@ -6,6 +6,7 @@ code) or `interpret` (the reference). `limits` says what keeps one evaluation sm
 
 from __future__ import annotations
 
+from streamd.expr.aggregates import AGGREGATES, Aggregate, AggregateFunction, parse_aggregate
 from streamd.expr.compiled import compile_expression
 from streamd.expr.errors import ExpressionError, failure
 from streamd.expr.expression import METADATA, Expression, Resolver, Scope, StaticType
@@ -14,9 +15,12 @@ from streamd.expr.parse import parse
 from streamd.expr.source import BUILTINS
 
 __all__ = [
+    "AGGREGATES",
     "BUILTINS",
     "FUNCTIONS",
     "METADATA",
+    "Aggregate",
+    "AggregateFunction",
     "Expression",
     "ExpressionError",
     "Function",
@@ -26,4 +30,5 @@ __all__ = [
     "compile_expression",
     "failure",
     "parse",
+    "parse_aggregate",
 ]

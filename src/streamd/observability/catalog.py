@@ -102,6 +102,14 @@ LATE_RECORDS = _counter(
     "streamd_late_records_total", "Records that came after their window was closed.", "pipeline", "stage"
 )
 
+# -- state -------------------------------------------------------------------------------------------------------------
+STATE_KEYS = _gauge("streamd_state_keys", "Keys that a stage remembers.", "stage", *_TASK, merge="max")
+RESTORED_RECORDS = _counter(
+    "streamd_restored_records_total",
+    "Records read from changelogs to restore what stages remember; a task that keeps running restores nothing.",
+    "pipeline",
+)
+
 # -- sinks -------------------------------------------------------------------------------------------------------------
 SINK_RECORDS = _counter("streamd_sink_records_total", "Records given to a sink.", "pipeline", "sink")
 SINK_BYTES = _counter("streamd_sink_bytes_total", "Bytes of keys and values given to a sink.", "pipeline", "sink")
@@ -171,6 +179,16 @@ WORKERS = _gauge("streamd_workers", "Worker processes, by state.", "state")
 WORKER_RESTARTS = _counter("streamd_worker_restarts_total", "Worker processes replaced.", "worker")
 WORKER_STALLS = _counter("streamd_worker_stalls_total", "Workers killed because a task made no progress.", "worker")
 REBALANCES = _counter("streamd_group_rebalances_total", "Times a pipeline's group gave out partitions.", "pipeline")
+TASKS_KEPT = _counter(
+    "streamd_tasks_kept_total",
+    "Tasks that stayed on this node through a rebalance, with their producer and state, added up over all rebalances.",
+    "pipeline",
+)
+TASKS_MOVED = _counter(
+    "streamd_tasks_moved_total",
+    "Tasks that a rebalance brought to this node (direction in) or took from it (out).",
+    *("pipeline", "direction"),
+)
 
 # -- processes ---------------------------------------------------------------------------------------------------------
 PROCESS_CPU = _counter("streamd_process_cpu_seconds_total", "CPU time, user and system.", "worker")

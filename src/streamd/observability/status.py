@@ -9,7 +9,7 @@ from __future__ import annotations
 from dataclasses import dataclass, field
 from typing import Any, Literal
 
-TaskState = Literal["starting", "running", "backing_off", "draining", "drained", "stopped", "failed"]
+TaskState = Literal["starting", "restoring", "running", "backing_off", "draining", "drained", "stopped", "failed"]
 """`drained`: a bounded input was read to its end and committed. `backing_off`: waits after a TransientError."""
 
 PipelineState = Literal["starting", "running", "backing_off", "draining", "drained", "stopped", "failed"]

@@ -87,6 +87,7 @@ def _label(component: ComponentConfig, part: PartPlan) -> str:
     if component.kind == "stage":
         words.append(_stage_text(component))
         words.append("" if component.spec.fused else "[batches]")
+        words.append(_state_text(component, part) if component.spec.stateful else "")
     if component.kind == "sink":
         key = getattr(settings, "key", None)
         words.append(f"key {key}" if key is not None else "key as read")
@@ -106,6 +107,12 @@ def _stage_text(component: ComponentConfig) -> str:
     if isinstance(value, list | tuple):
         return ", ".join(str(item) for item in value)
     return "" if value is None else str(value)
+
+
+def _state_text(component: ComponentConfig, part: PartPlan) -> str:
+    """What a stage remembers, for how long, and where that is durable."""
+    of = {"kafka": f"topic streamd.APP.PIPELINE.{component.id}.changelog", "embedded": "the embedded log's changelog"}
+    return f"[remembers each key for ever; {of[part.transport]}]"
 
 
 def _attribute(component: ComponentConfig, name: str) -> str:

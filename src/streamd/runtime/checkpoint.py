@@ -1,19 +1,21 @@
-"""The checkpoint: a task's outputs, positions and cursors become durable together, on every transport in this order.
+"""The checkpoint: a task's outputs, state, positions and cursors become durable together, everywhere in this order.
 
     1  seal       reading stands still: positions are those of the records processed, no more
-    2  flush      writers make what they took durable and give their cursors; produced records are acknowledged
-    3  positions  positions and cursors join the transaction
-    4  commit     the transport commits; an exception leaves the outcome unknown
-    5  publish    writers publish what they withheld; the task goes on
+    2  changelog  what stages remember anew joins the transaction, and so does the checkpoint's number
+    3  flush      writers make what they took durable and give their cursors; produced records are acknowledged
+    4  positions  positions, cursors and the number join the transaction
+    5  commit     the transport commits; an exception leaves the outcome unknown
+    6  publish    writers publish what they withheld; the task goes on
 
 What a crash leaves at each step, and who repairs it:
 
-    before 2, 2   open transaction, file bytes beyond cursor    open() of the next attempt aborts; writers cut off
-    3             the same, positions pending                   open() aborts them too, and reads stable ones only
-    4             committed or aborted, the transport knows     open() waits for the outcome and reads it
-    5             committed, something not yet published        writers publish it when opened with the cursor
+    before 2 to 3  open transaction, file bytes beyond cursor   open() of the next attempt aborts; writers cut off
+    4              the same, positions pending                  open() aborts them too, and reads stable ones only
+    5              committed or aborted, the transport knows    open() waits for the outcome and reads it
+    6              committed, something not yet published       writers publish it when opened with the cursor
 
-No other module knows this order. Whatever fails in 2, 3 or 4 is raised, and the task is opened anew from what is
+State is in memory alone between two checkpoints: the next attempt restores it from the changelog, as it was committed.
+No other module knows this order. Whatever fails in 2 to 5 is raised, and the task is opened anew from what is
 committed.
 """
 
@@ -30,7 +32,8 @@ from streamd.errors import TransientError
 from streamd.observability import catalog
 from streamd.observability.metrics import MetricSet
 from streamd.record import Position, TaskId
-from streamd.runtime.faults import fault_point
+from streamd.runtime.faults import fault_during, fault_point
+from streamd.state.task_stores import TaskStores
 
 
 class Checkpoint:
@@ -38,7 +41,7 @@ class Checkpoint:
 
     `positions` by (source id, partition) is the task's own mapping, as it is at each commit: where to go on after the
     last record that was processed. A reader's own position may be ahead of it, of a read that nobody has taken yet.
-    `writers` by sink id. `timeout` in seconds bounds steps 2 to 4 together.
+    `writers` by sink id. `timeout` in seconds bounds steps 2 to 5 together.
     """
 
     def __init__(
@@ -47,11 +50,12 @@ class Checkpoint:
         transaction: Transaction,
         positions: Mapping[tuple[str, int], Position],
         writers: Mapping[str, Writer],
+        state: TaskStores,
         metrics: MetricSet,
         clock: Clock,
         timeout: float,
     ) -> None:
-        self._transaction, self._positions, self._writers = transaction, positions, writers
+        self._transaction, self._positions, self._writers, self._state = transaction, positions, writers, state
         self._clock, self._timeout = clock, timeout
         place = {"pipeline": task.pipeline, "part": task.part, "partition": task.partition}
         self._count = metrics.counter(catalog.CHECKPOINTS, pipeline=task.pipeline)
@@ -70,7 +74,8 @@ class Checkpoint:
         except TimeoutError:
             message = f"A checkpoint did not finish within {self._timeout:g} s; it is tried again from the last one."
             raise TransientError(message) from None
-        # 5: nothing after the commit may undo it, so it has no part in the deadline.
+        # 6: nothing after the commit may undo it, so it has no part in the deadline.
+        self._state.committed()
         for writer in self._writers.values():
             await writer.committed()
         self._count.add()
@@ -83,7 +88,9 @@ class Checkpoint:
         self._transaction.begin()
         fault_point("after_produce")
         # 2
-        cursors: dict[str, Any] = {}
+        cursors: dict[str, Any] = {**self._state.write(self._transaction, positions)}
+        fault_point("after_changelog")
+        # 3
         for name, writer in self._writers.items():
             began = self._clock.monotonic()
             cursor = await writer.flush()
@@ -92,9 +99,10 @@ class Checkpoint:
             self._flushes[name].observe(self._clock.monotonic() - began)
         await self._transaction.flush()
         fault_point("after_flush")
-        # 3
+        # 4
         await self._transaction.put_positions(positions, cursors)
         fault_point("after_positions")
-        # 4
-        await self._transaction.commit()
+        # 5
+        fault_point("before_commit")
+        await fault_during("commit_sent", self._transaction.commit())
         fault_point("after_commit")

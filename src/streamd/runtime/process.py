@@ -8,6 +8,7 @@ import asyncio
 import pickle
 import time
 from collections.abc import Callable, Collection, Mapping, Sequence
+from dataclasses import replace
 from functools import partial
 from typing import Any
 
@@ -15,6 +16,7 @@ from streamd.clock import Clock
 from streamd.component.context import TaskContext
 from streamd.component.sink import Writer
 from streamd.component.stage import BatchStage
+from streamd.component.state import Store
 from streamd.config.pipeline import ComponentConfig, ErrorPolicy
 from streamd.errors import FatalError, TransientError
 from streamd.observability.metrics import MetricSet
@@ -46,10 +48,10 @@ class Process:
 
     def __init__(
         self, task: TaskId, part: PartPlan, assembly: Assembly, context: TaskContext, writers: Mapping[str, Writer],
-        metrics: MetricSet, clock: Clock,
+        stores: Mapping[str, Store], metrics: MetricSet, clock: Clock,
     ) -> None:  # fmt: skip
         self._task, self._part, self._assembly, self._context = task, part, assembly, context
-        self._writers, self._clock = writers, clock
+        self._writers, self._stores, self._clock = writers, stores, clock
         self._config = assembly.plan.config
         self._components: dict[str, ComponentConfig] = {c.id: c for c in part.components}
         self._stages: dict[str, BatchStage] = {}
@@ -73,7 +75,7 @@ class Process:
                 instance: BatchStage = self._assembly.new_stage(stage)
                 await instance.prepare()
                 self._stages[stage.id] = instance
-                await instance.open(self._context)
+                await instance.open(replace(self._context, store=self._stores.get(stage.id)))
 
     async def close(self) -> None:
         for stage in self._stages.values():

@@ -18,7 +18,7 @@ from streamd.clock import SYSTEM_CLOCK, Clock
 from streamd.component.context import TaskContext
 from streamd.component.sink import Writer
 from streamd.component.source import Reader
-from streamd.component.transaction import Transaction
+from streamd.component.transaction import Committed, Transaction
 from streamd.errors import FencedError
 from streamd.observability import catalog
 from streamd.observability.metrics import MetricSet
@@ -28,6 +28,7 @@ from streamd.runtime.checkpoint import Checkpoint
 from streamd.runtime.failure import RecordFailedError
 from streamd.runtime.faults import fault_point
 from streamd.runtime.process import Process
+from streamd.state.task_stores import TaskStores
 
 log = structlog.get_logger(__name__)
 
@@ -62,6 +63,10 @@ class Task:
         self._bounded = {source.id for source in self._part.sources if source.spec.bounded(source.settings)}
         self._readers: dict[tuple[str, int], Reader] = {}
         self._writers: dict[str, Writer] = {}
+        # Embedded checkpoints are exact whatever is asked for.
+        exact = self._config.delivery == "exactly_once" or self._part.transport == "embedded"
+        stateful = [stage.id for stage in self._part.stages if stage.spec.stateful]
+        self._state = TaskStores(task, stateful, tasks, exact=exact)
         # {reader's place: position after the last record processed}, what a checkpoint commits. A read that is done and
         # not taken yet has moved its reader on already.
         self._processed: dict[tuple[str, int], Position] = {}
@@ -133,16 +138,18 @@ class Task:
     async def run(self) -> None:
         """Run until stopped, or until all readers have ended; everything read is then committed.
 
+        One that is stopped while it still opens, perhaps restoring much, ends at once.
+
         Raises what made it fail; nothing since the last checkpoint is committed then. A cancel has the same effect.
         """
         forget = self._metrics.before_snapshot(self._gauges)
         orderly = healthy = False
         try:
             async with asyncio.TaskGroup() as group:
-                await self._open()
                 self._stop_seen = group.create_task(self._stop.wait())
                 try:
-                    await self._loop(group)
+                    if await self._opened(group):
+                        await self._loop(group)
                 finally:
                     for read in (*self._reads.values(), self._stop_seen):
                         read.cancel()
@@ -160,9 +167,22 @@ class Task:
 
     # How it runs.
 
+    async def _opened(self, group: asyncio.TaskGroup) -> bool:
+        """Open; False when it was stopped before that was done."""
+        assert self._stop_seen is not None
+        opening = group.create_task(self._open())
+        await asyncio.wait((opening, self._stop_seen), return_when=asyncio.FIRST_COMPLETED)
+        if opening.done():
+            return True
+        opening.cancel()
+        await asyncio.wait((opening,))
+        return False
+
     async def _open(self) -> None:
         committed = self._assembly.checked(self.id, await self._transaction.open())
         fault_point("in_open")
+        if self._state:
+            await self._restore(committed)
         context = TaskContext(self._assembly.context, self.id, self._tasks, self._transaction, self._part.transport)
         for sink in self._part.all_sinks:
             cursor = committed.cursors.get(sink.id)
@@ -173,10 +193,12 @@ class Task:
                 opened = self._assembly.sources[source.id].open(self.id.partition, committed.positions.get(place))
                 self._readers[place] = await opened
                 self._processed[place] = self._readers[place].position()
-        self._process = Process(self.id, self._part, self._assembly, context, self._writers, self._metrics, self._clock)
+        self._process = Process(
+            self.id, self._part, self._assembly, context, self._writers, self._state.stores, self._metrics, self._clock
+        )
         await self._process.open()
         self._checkpoint = Checkpoint(
-            self.id, self._transaction, self._processed, self._writers, self._metrics, self._clock,
+            self.id, self._transaction, self._processed, self._writers, self._state, self._metrics, self._clock,
             timeout=self._assembly.checkpoint_timeout,
         )  # fmt: skip
         if any(place not in committed.positions for place in self._readers):
@@ -184,6 +206,23 @@ class Task:
             await self._checkpoint.commit()
         self._progress = self._last_commit = self._clock.monotonic()
         self.state = "running"
+
+    async def _restore(self, committed: Committed) -> None:
+        """What stages remember, as it was committed."""
+        self.state, began = "restoring", self._clock.monotonic()
+        count = self._metrics.counter(catalog.RESTORED_RECORDS, pipeline=self.id.pipeline)
+        records = 0
+
+        def restored(number: int) -> None:
+            nonlocal records
+            records += number
+            count.add(number)
+            self._progress = self._clock.monotonic()
+            fault_point("in_restore")
+
+        await self._state.restore(self._transaction, committed, restored)
+        seconds = self._clock.monotonic() - began
+        log.info("State restored", task=str(self.id), records=records, seconds=round(seconds, 3))
 
     async def _loop(self, group: asyncio.TaskGroup) -> None:
         while not self._stop.is_set():
@@ -295,6 +334,8 @@ class Task:
                 # How many records are in the rest of a file, nobody knows.
                 metric = catalog.SOURCE_LAG_BYTES if source in self._files else catalog.SOURCE_LAG_RECORDS
                 self._metrics.gauge(metric, source=source, **self._place).set(lag)
+        for stage, store in self._state.stores.items():
+            self._metrics.gauge(catalog.STATE_KEYS, stage=stage, **self._place).set(len(store.values))
         for sink, writer in self._writers.items():
             self._metrics.gauge(catalog.SINK_BACKLOG, sink=sink, **self._place).set(writer.backlog)
 

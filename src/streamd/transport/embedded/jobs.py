@@ -3,14 +3,14 @@
 from __future__ import annotations
 
 import sqlite3
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from itertools import takewhile
 from typing import Any
 
 import orjson
 
-from streamd.component.transaction import Committed
+from streamd.component.transaction import Change, Committed
 from streamd.errors import FatalError, FencedError, NotFoundError
 from streamd.record import Position
 from streamd.transport.embedded.records import OutputRow, PackedBatch, pack
@@ -144,7 +144,7 @@ class DropStaged:
 
 @dataclass(slots=True)
 class Commit:
-    """A checkpoint: staged and new outputs, positions and cursors. The epoch is checked first."""
+    """A checkpoint: outputs, staged and new, changes of stores by stage, positions, cursors. Checks the epoch first."""
 
     task: str
     epoch: int
@@ -152,6 +152,7 @@ class Commit:
     outputs: Outputs
     positions: Mapping[tuple[str, int], Position]
     cursors: Mapping[str, Any]
+    changes: Mapping[str, Sequence[Change]]
     now_ms: int
     packed: list[PackedBatch] = field(default_factory=list)
 
@@ -178,6 +179,17 @@ class Commit:
             connection.executemany(
                 "INSERT OR REPLACE INTO cursor VALUES (?, ?, ?)",
                 [(self.task, sink, orjson.dumps(cursor).decode()) for sink, cursor in self.cursors.items()],
+            )
+
+        for stage, changes in self.changes.items():
+            # A key is in one change only.
+            connection.executemany(
+                "INSERT OR REPLACE INTO changelog VALUES (?, ?, ?, ?)",
+                [(self.task, stage, key, value) for key, value in changes if value is not None],
+            )
+            connection.executemany(
+                "DELETE FROM changelog WHERE task=? AND store=? AND key=?",
+                [(self.task, stage, key) for key, value in changes if value is None],
             )
 
     def _link(

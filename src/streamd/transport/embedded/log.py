@@ -183,6 +183,11 @@ class EmbeddedLog:
         """
         return await self._in_thread(lambda c: _fetch(c, stream, offset, max_records, max_bytes))
 
+    async def changes(self, task: str, stage: str, after: bytes, limit: int) -> list[tuple[bytes, bytes | None]]:
+        """At most `limit` keys of a task's store with their values, in the order of keys, from behind `after` on."""
+        query = "SELECT key, value FROM changelog WHERE task=? AND store=? AND key>? ORDER BY key LIMIT ?"
+        return await self._in_thread(lambda c: c.execute(query, (task, stage, after, limit)).fetchall())
+
     def end(self, stream: int) -> int:
         """The stream's end as last seen. Fresh to within the poll interval while someone waits."""
         return self._ends.get(stream, 0)

@@ -1,13 +1,13 @@
-"""A task's checkpoints on the embedded log: outputs, positions and cursors in one SQLite transaction."""
+"""A task's checkpoints on the embedded log: outputs, state, positions and cursors in one SQLite transaction."""
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
 from streamd.clock import SYSTEM_CLOCK, Clock
-from streamd.component.transaction import Committed
+from streamd.component.transaction import Change, Changelog, Committed
 from streamd.errors import FatalError, LoadError
 from streamd.record import Headers, Position, Row, TaskId
 from streamd.transport.embedded.jobs import Commit, DropStaged, OpenTask, StageOutputs
@@ -16,6 +16,7 @@ from streamd.transport.embedded.records import MAX_RECORD_BYTES, RECORD_OVERHEAD
 
 # From here on `drain` puts outputs down in the file instead of keeping them in memory until the commit.
 STAGE_BYTES = 4 * 1024 * 1024
+RESTORED_AT_ONCE = 10_000
 
 
 class EmbeddedTransaction:
@@ -32,6 +33,7 @@ class EmbeddedTransaction:
         self._staged: list[tuple[str, int, int, int]] = []
         self._positions: dict[tuple[str, int], Position] = {}
         self._cursors: dict[str, Any] = {}
+        self._changes: dict[str, list[Change]] = {}
 
     async def open(self) -> Committed:
         """See `Transaction.open`."""
@@ -91,6 +93,17 @@ class EmbeddedTransaction:
     async def flush(self) -> None:
         """Everything appended is written by the commit itself."""
 
+    async def restore(self, changelog: Changelog, load: Callable[[Sequence[Change]], None]) -> None:
+        """See `Transaction.restore`."""
+        log, after = self._opened(), b""
+        while changes := await log.changes(self._task, changelog.stage, after, RESTORED_AT_ONCE):
+            load(changes)
+            after = changes[-1][0]
+
+    def put_state(self, changelog: Changelog, changes: Sequence[Change]) -> None:
+        """See `Transaction.put_state`."""
+        self._changes.setdefault(changelog.stage, []).extend(changes)
+
     async def put_positions(self, positions: Mapping[tuple[str, int], Position], cursors: Mapping[str, Any]) -> None:
         """See `Transaction.put_positions`; the epoch is checked by the commit."""
         self._positions.update(positions)
@@ -98,7 +111,7 @@ class EmbeddedTransaction:
 
     async def commit(self) -> None:
         """See `Transaction.commit`. Raises FencedError, TransientError, FatalError."""
-        if not (self._outputs or self._staged or self._positions or self._cursors):
+        if not (self._outputs or self._staged or self._positions or self._cursors or self._changes):
             return
         log = self._opened()
         await log.write(
@@ -109,6 +122,7 @@ class EmbeddedTransaction:
                 self._outputs,
                 self._positions,
                 self._cursors,
+                self._changes,
                 self._clock.now_ms(),
             )
         )
@@ -138,7 +152,7 @@ class EmbeddedTransaction:
 
     def _forget(self) -> None:
         self._outputs, self._staged, self._backlog = {}, [], 0
-        self._positions, self._cursors = {}, {}
+        self._positions, self._cursors, self._changes = {}, {}, {}
 
     def _opened(self) -> EmbeddedLog:
         if self._log is None:

@@ -12,6 +12,7 @@ from typing import Any
 from streamd.clock import SYSTEM_CLOCK, Clock
 from streamd.component.transaction import Committed
 from streamd.record import Position, TaskId
+from streamd.transport.kafka.changelogs import KafkaChangelogs
 from streamd.transport.kafka.client import KafkaClient
 from streamd.transport.kafka.outbox import Lane, Outbox, Producer
 from streamd.transport.kafka.position_store import GroupPositions, Membership, TopicPositions
@@ -47,6 +48,8 @@ class KafkaBatchCommit:
         self._offsets: Offsets | None = None
         self.append = self._outbox.append
         self.append_rows = self._outbox.append_rows
+        changelogs = KafkaChangelogs(client, task, self._outbox, self._options.create_topics, clock)
+        self.restore, self.put_state = changelogs.restore, changelogs.put
         self.compress = self._outbox.compress
 
     def update_membership(self, membership: Membership | None) -> None:
@@ -66,6 +69,8 @@ class KafkaBatchCommit:
     async def open(self) -> Committed:
         """See `Transaction.open`. No older instance is fenced."""
         await self._client.start(self._options.opening)
+        if self._group is not None:
+            await self._group.check_member(self._options.opening)
         committed = await (self._group or self._topic).load(self._options.opening)
         self._outbox.start(await self._new_producer())
         return committed

@@ -7,12 +7,13 @@ import logging
 import ssl
 import time
 from collections.abc import Hashable, Mapping
+from types import MappingProxyType
 from typing import Any, Final
 
 import aiokafka.errors as kafka_errors
 from aiokafka import __version__ as aiokafka_version
 from aiokafka.client import CoordinationType
-from aiokafka.protocol.admin import CreateTopicsRequest, DescribeConfigsRequest
+from aiokafka.protocol.admin import CreatePartitionsRequest, CreateTopicsRequest, DescribeConfigsRequest
 from aiokafka.protocol.coordination import FindCoordinatorRequest
 from aiokafka.protocol.offset import OffsetRequest
 from aiokafka.structs import TopicPartition
@@ -30,6 +31,7 @@ NEEDED_AIOKAFKA: Final = "0.14.0"
 EARLIEST: Final = -2
 LATEST: Final = -1
 _TOPIC_ALREADY_EXISTS: Final = 36
+_INVALID_PARTITIONS: Final = 37
 _TOPIC: Final = 2  # kind of resource in DescribeConfigs
 
 _DENIED = (
@@ -240,17 +242,31 @@ class KafkaClient:
             await asyncio.sleep(wait)
             wait = min(wait * 2, 0.5)
 
-    async def create_compacted_topic(self, topic: str, deadline: float) -> None:
-        """Make a topic of one partition that keeps the last record of each key; fine when it is there already."""
-        cluster = self._connections.cluster
-        node = cluster.controller.nodeId if cluster.controller else await self.any_node(deadline)
-        request = CreateTopicsRequest(
-            [(topic, 1, -1, [], [("cleanup.policy", "compact")])], int(deadline * 1000), False
-        )
-        answer = await self.send(node, request, METADATA, deadline)
+    async def create_compacted_topic(
+        self, topic: str, deadline: float, partitions: int = 1, settings: Mapping[str, str] = MappingProxyType({})
+    ) -> None:
+        """Make a topic that keeps the last record of each key; fine when it is there already.
+
+        `settings` are the topic's other ones. Raises AccessDeniedError, FatalError, UnavailableError.
+        """
+        configs = [("cleanup.policy", "compact"), *settings.items()]
+        request = CreateTopicsRequest([(topic, partitions, -1, [], configs)], int(deadline * 1000), False)
+        answer = await self.send(await self._controller(deadline), request, METADATA, deadline)
         _, code, detail = answer.topic_errors[0]
         if code not in (0, _TOPIC_ALREADY_EXISTS):
             raise error_of(code, f"make the topic {topic}", detail)
+
+    async def add_partitions(self, topic: str, count: int, deadline: float) -> None:
+        """Have a topic grow to `count` partitions; fine when it has as many already. Raises as above."""
+        request = CreatePartitionsRequest([(topic, (count, None))], int(deadline * 1000), False)
+        answer = await self.send(await self._controller(deadline), request, METADATA, deadline)
+        _, code, detail = answer.topic_errors[0]
+        if code not in (0, _INVALID_PARTITIONS):
+            raise error_of(code, f"give the topic {topic} {count} partitions", detail)
+
+    async def _controller(self, deadline: float) -> int:
+        controller = self._connections.cluster.controller
+        return int(controller.nodeId) if controller else await self.any_node(deadline)
 
     async def coordinator(self, kind: CoordinationType, key: str, timeout: float) -> int:
         """The node that coordinates a group or a transactional id; remembered until `forget_coordinator`.

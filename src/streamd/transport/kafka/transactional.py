@@ -19,6 +19,7 @@ from streamd.clock import SYSTEM_CLOCK, Clock
 from streamd.component.transaction import Committed
 from streamd.errors import StreamdError, UnavailableError
 from streamd.record import Position, TaskId
+from streamd.transport.kafka.changelogs import KafkaChangelogs
 from streamd.transport.kafka.client import KafkaClient
 from streamd.transport.kafka.coordinator import TRANSACTION, Coordinator
 from streamd.transport.kafka.outbox import Lane, Outbox, OutboxOptions, Producer
@@ -56,7 +57,8 @@ class KafkaTransaction:
     """`Transaction` (component/transaction.py) of one task.
 
     `sources`: {(source id, partition): topic} of the task's Kafka sources on the same cluster; their positions are
-    offsets of `group`. `append`, `append_rows` and `compress` are the `Outbox`'s own. `on_closed` is called once.
+    offsets of `group`. `append`, `append_rows` and `compress` are the `Outbox`'s own, `restore` and `put_state` the
+    `KafkaChangelogs`'. `on_closed` is called once.
     """
 
     def __init__(
@@ -85,6 +87,8 @@ class KafkaTransaction:
         self._joining_group: asyncio.Task[None] | None = None
         self.append = self._outbox.append
         self.append_rows = self._outbox.append_rows
+        changelogs = KafkaChangelogs(client, task, self._outbox, self._options.create_topics, clock)
+        self.restore, self.put_state = changelogs.restore, changelogs.put
         self.compress = self._outbox.compress
 
     def update_membership(self, membership: Membership | None) -> None:
@@ -104,6 +108,9 @@ class KafkaTransaction:
     async def open(self) -> Committed:
         """See `Transaction.open`."""
         await self._client.start(self._options.opening)
+        if self._group is not None:
+            # A node that lost its membership unawares must not fence who has the task now.
+            await self._group.check_member(self._options.opening)
         answer = await self._coordinator.ask(
             InitProducerId(self._id, int(self._options.timeout * 1000)),
             code_of,

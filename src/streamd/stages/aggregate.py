@@ -1,0 +1,173 @@
+"""Keeps running aggregates per key, for ever, and gives their new values with each record.
+
+    - aggregate: {by: user, values: {orders: count(), total: sum(amount)}}
+    - aggregate: {by: [region, product], values: {last_price: last(price)}}
+    - aggregate: {by: {country: user.country}, values: {customers: count()}}
+
+Each record gives one: the key's fields and the values as they are after it. `by` is a field, several, or names with
+their expressions. A value that is null counts for nothing but in `count()`. A key that is null is an error of the
+record, and a tombstone is passed on. What is kept is committed together with positions and outputs; it grows with the
+number of keys.
+
+All records of a key must be in one partition of the source, as they are when they were written with it as their key.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Hashable, Mapping
+from typing import Annotated, Any
+
+from pydantic import BeforeValidator, Field, WithJsonSchema, model_validator
+
+from streamd.component.context import PipelineContext, TaskContext
+from streamd.component.fields import AggregateField, ExpressionField
+from streamd.component.model import Model
+from streamd.component.spec import stage
+from streamd.component.state import Store
+from streamd.errors import TransformError
+from streamd.expr import Expression, Scope, compile_expression
+from streamd.record import Record
+
+
+def _named(value: object) -> object:
+    """{name: expression} of a field's name, of several, or of such a mapping."""
+    names = [value] if isinstance(value, str) else value
+    if isinstance(names, list):
+        for name in names:
+            if not (isinstance(name, str) and name.isidentifier()):
+                raise ValueError(
+                    "expected a field's name, several, or names with their expressions, like {country: user.country}"
+                )
+        if len(set(names)) < len(names):
+            raise ValueError("expected a list with each field once")
+        return {name: name for name in names}
+    return value
+
+
+_BY_SCHEMA = {
+    "anyOf": [
+        {"type": "string"},
+        {"type": "array", "items": {"type": "string"}, "minItems": 1},
+        {"type": "object", "minProperties": 1},
+    ]
+}
+
+
+class AggregateConfig(Model):
+    """Settings of `aggregate`."""
+
+    by: Annotated[dict[str, ExpressionField], BeforeValidator(_named), WithJsonSchema(_BY_SCHEMA)] = Field(
+        description="The key: a field, a list of fields, or names with the expressions of their values.",
+        examples=["user", ["region", "product"], {"country": "user.country"}],
+        min_length=1,
+    )
+    values: dict[str, AggregateField] = Field(
+        description="Fields of the new document, each with its aggregate.",
+        examples=[{"orders": "count()", "total": "sum(amount)"}],
+        min_length=1,
+    )
+
+    @model_validator(mode="after")
+    def _names_once(self) -> AggregateConfig:
+        both = sorted(self.by.keys() & self.values.keys())
+        if both:
+            raise ValueError(f"{both[0]!r} is in `by` and in `values`: expected a name of its own for each")
+        return self
+
+
+@stage("aggregate", config=AggregateConfig, fused=False, stateful=True)
+class Aggregate:
+    """The stage `aggregate`."""
+
+    spec: Any
+
+    def __init__(self, config: AggregateConfig, context: PipelineContext) -> None:
+        self._names = tuple(config.values)
+        self._by = _evaluators(config.by)
+        self._functions = [aggregate.function for aggregate in config.values.values()]
+        self._arguments = [
+            None if aggregate.value is None else compile_expression(aggregate.value)
+            for aggregate in config.values.values()
+        ]
+        used = [*config.by.values(), *(a.value for a in config.values.values() if a.value is not None)]
+        self._metadata = frozenset().union(*(expression.metadata for expression in used))
+        self._start = [function.start for function in self._functions]
+        self._store: Store
+
+    async def prepare(self) -> None:
+        """Nothing is to be loaded."""
+
+    async def open(self, task: TaskContext) -> None:
+        """Take the task's store."""
+        assert task.store is not None
+        self._store = task.store
+
+    async def process(self, batch: list[Record]) -> list[Record]:
+        """Each record's aggregates after it. What a record fails with leaves the store as it was."""
+        # Everything of the records is looked at before anything of the store changes; the steps below can still refuse
+        # a value, and then the accumulators, which are never changed in place, are put back.
+        rows = [None if record.value is None else self._row(record) for record in batch]
+        values = self._store.values
+        before: dict[Hashable, list[Any] | None] = {}
+        out: list[Record] = []
+        try:
+            for record, row in zip(batch, rows, strict=True):
+                if row is None:
+                    out.append(record)
+                    continue
+                key, document, arguments = row
+                old = values.get(key)
+                before.setdefault(key, old)
+                values[key] = new = self._step(self._start if old is None else old, arguments)
+                for name, function, accumulator in zip(self._names, self._functions, new, strict=True):
+                    document[name] = function.result(accumulator)
+                out.append(_with_value(record, document))
+        except Exception:
+            for key, old in before.items():
+                if old is None:
+                    values.pop(key, None)
+                else:
+                    values[key] = old
+            raise
+        self._store.dirty.update(before)
+        return out
+
+    async def close(self) -> None:
+        """Nothing is held."""
+
+    def _row(self, record: Record) -> tuple[Hashable, dict[str, Any], list[Any]]:
+        """(key, the key's fields, the aggregates' arguments) of a record."""
+        scope = self._scope(record)
+        fields = {name: value(scope) for name, value in self._by.items()}
+        parts = tuple(fields.values())
+        if None in parts:
+            self._store.key_of(None)
+        key = self._store.key_of(parts[0] if len(parts) == 1 else parts)
+        arguments = [None if argument is None else argument(scope) for argument in self._arguments]
+        return key, fields, arguments
+
+    def _scope(self, record: Record) -> Scope:
+        key: str | None = None
+        headers: dict[str, Any] = {}
+        if "_key" in self._metadata and record.key is not None:
+            try:
+                key = record.key.decode()
+            except UnicodeDecodeError:
+                raise TransformError("the record's key is not UTF-8 text") from None
+        if "_headers" in self._metadata:
+            headers = {name: value and value.decode(errors="replace") for name, value in record.headers}
+        return Scope(record.value, key, record.timestamp, record.topic, record.partition, record.offset, headers)
+
+    def _step(self, accumulators: list[Any], arguments: list[Any]) -> list[Any]:
+        return [
+            function.step(accumulator, value) if value is not None or not function.argument else accumulator
+            for function, accumulator, value in zip(self._functions, accumulators, arguments, strict=True)
+        ]
+
+
+def _evaluators(expressions: Mapping[str, Expression]) -> dict[str, Callable[[Scope], Any]]:
+    return {name: compile_expression(expression) for name, expression in expressions.items()}
+
+
+def _with_value(record: Record, value: dict[str, Any]) -> Record:
+    return Record(value, record.key, record.timestamp, record.headers, record.topic, record.partition, record.offset)

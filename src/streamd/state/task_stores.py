@@ -1,0 +1,117 @@
+"""All stores of one task: restored when it opens, written to their changelogs at each checkpoint.
+
+Each changelog carries, beside the keys, one record about itself: the number of the checkpoint that wrote it, and the
+positions that belong to it. The same number is committed with the task's positions. So when the two do not say the
+same, something was lost or changed from outside, and the task does not start: what it would compute from there is
+wrong.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping, Sequence
+from typing import Any
+
+import orjson
+
+from streamd.component.transaction import Change, Changelog, Committed, Transaction
+from streamd.errors import FatalError
+from streamd.record import Position, TaskId
+from streamd.state.store import DictStore
+
+META_KEY = b"__meta__"
+FORMAT = 1
+
+
+class TaskStores:
+    """The stores of the stateful stages of a task, by stage id, in the order of `stages`.
+
+    `exact`: whether changelog and positions are committed together; at least once, the changelog may be ahead.
+    """
+
+    def __init__(self, task: TaskId, stages: Sequence[str], tasks: int, *, exact: bool) -> None:
+        self._task, self._exact = task, exact
+        self._changelogs = {stage: Changelog(stage, tasks) for stage in stages}
+        self.stores = {stage: DictStore() for stage in stages}
+        self._number = 0
+
+    def __bool__(self) -> bool:
+        return bool(self.stores)
+
+    async def restore(self, transaction: Transaction, committed: Committed, restored: Callable[[int], None]) -> None:
+        """Fill the stores with what is committed; `restored` hears how many records came.
+
+        Raises FatalError when a changelog does not belong to the committed positions.
+        """
+        for stage, changelog in self._changelogs.items():
+            found = _Found(self.stores[stage], restored)
+            try:
+                await transaction.restore(changelog, found.load)
+            except ValueError as error:
+                raise FatalError(self._about(stage, f"holds a record that no store has written ({error})")) from None
+            self._check(stage, found, committed)
+
+    def write(self, transaction: Transaction, positions: Mapping[tuple[str, int], Position]) -> dict[str, int]:
+        """Make what has changed part of the open transaction; gives {stage: checkpoint's number} for the positions."""
+        self._number += 1
+        meta = {
+            "format": FORMAT,
+            "checkpoint": self._number,
+            "positions": [[source, partition, position] for (source, partition), position in positions.items()],
+        }
+        record = META_KEY, orjson.dumps(meta)
+        for stage, changelog in self._changelogs.items():
+            transaction.put_state(changelog, [*self.stores[stage].changes(), record])
+        return dict.fromkeys(self._changelogs, self._number)
+
+    def committed(self) -> None:
+        """The last `write` is durable."""
+        for store in self.stores.values():
+            store.committed()
+
+    def _check(self, stage: str, found: _Found, committed: Committed) -> None:
+        expected = committed.cursors.get(stage)
+        meta = found.meta
+        number = meta.get("checkpoint") if meta else None
+        self._number = max(self._number, number or 0, expected or 0)
+        if meta is not None and meta.get("format") != FORMAT:
+            raise FatalError(self._about(stage, f"has format {meta.get('format')!r}, this streamd writes {FORMAT}"))
+        if number == expected and (meta is not None or not found.count):
+            return
+        if not self._exact and number is not None and number >= (expected or 0):
+            return
+        if number is None:
+            what = (
+                f"has no checkpoint, and the task's positions belong to checkpoint {expected}: it was deleted or "
+                "truncated"
+            )
+        elif expected is None:
+            what = (
+                f"is of checkpoint {number}, and the task's positions belong to none: they were reset, or committed by "
+                "another program"
+            )
+        else:
+            what = f"is of checkpoint {number}, and the task's positions belong to checkpoint {expected}"
+        raise FatalError(self._about(stage, what))
+
+    def _about(self, stage: str, what: str) -> str:
+        return (
+            f"The changelog of stage {stage!r}, task {self._task}, {what}. Nothing was computed from it. Put back what "
+            "was there, or begin anew: stop the pipeline, delete its changelogs and its positions, and start it again."
+        )
+
+
+class _Found:
+    """What a changelog gave: its keys go to the store, its record about itself is kept."""
+
+    def __init__(self, store: DictStore, restored: Callable[[int], None]) -> None:
+        self._store, self._restored = store, restored
+        self.meta: dict[str, Any] | None = None
+        self.count = 0
+
+    def load(self, changes: Sequence[Change]) -> None:
+        for key, value in changes:
+            if key == META_KEY:
+                self.meta = orjson.loads(value) if value else None
+        self._store.load([change for change in changes if change[0] != META_KEY])
+        self.count += len(changes)
+        self._restored(len(changes))
