@@ -2,7 +2,8 @@
 
 A position of a Kafka source is the group's offset of that partition, where every Kafka tool looks for it. What is no
 such offset (cursors of sinks, positions of other sources, two sources that read the same topic) is in the metadata text
-of each of the task's offsets, all written by the same request.
+of each of the task's offsets, all written by the same request. There is also who has committed, for another deployment
+that runs the same task to read.
 """
 
 from __future__ import annotations
@@ -15,7 +16,8 @@ import orjson
 
 from streamd.component.transaction import Committed
 from streamd.errors import FatalError
-from streamd.record import Position
+from streamd.observability.identity import Identity, identity
+from streamd.record import Position, TaskId
 
 METADATA_LIMIT: Final = 4096
 """Bytes of metadata that a broker takes with an offset (`offset.metadata.max.bytes`)."""
@@ -32,14 +34,40 @@ class Offsets:
     metadata: str
 
 
+@dataclass(frozen=True, slots=True)
+class Signature:
+    """Who made a commit: the pipeline as `APP.PIPELINE`, the node, and how many commits the task had."""
+
+    pipeline: str
+    who: Identity
+    number: int
+
+
+def signature_of(task: TaskId) -> list[Any]:
+    """What this process leaves in the commits of a task."""
+    who = identity()
+    return [f"{task.app}.{task.pipeline}", who.host, who.pid, who.since]
+
+
+def signature_in(text: str | bytes) -> Signature | None:
+    """Who made the commit that a metadata text or document is of; None when it does not say."""
+    entry = _parse(text)
+    match entry.get("by"):
+        case [str(pipeline), str(host), int(pid), int(since)]:
+            return Signature(pipeline, Identity(host, pid, since), entry["n"])
+    return None
+
+
 class PositionBook:
     """What a task has committed, and how the next commit is written.
 
-    `topics`: {(source id, partition): topic} of the Kafka sources that the task reads on this cluster.
+    `topics`: {(source id, partition): topic} of the Kafka sources that the task reads on this cluster. `by`: the
+    `signature_of` the task, None to leave none.
     """
 
-    def __init__(self, topics: Mapping[SourcePartition, str]) -> None:
+    def __init__(self, topics: Mapping[SourcePartition, str], by: list[Any] | None = None) -> None:
         self._topics = dict(topics)
+        self._by = by
         self._number = 0
         self._positions: dict[SourcePartition, Position] = {}
 
@@ -100,7 +128,7 @@ class PositionBook:
         if shared:
             other = [[source, partition, position] for (source, partition), position in self._positions.items()]
         self._number += 1
-        text = _text(self._number, other, cursors)
+        text = _text(self._number, other, cursors, self._by)
         if len(text) > METADATA_LIMIT:
             raise FatalError(
                 f"positions and cursors of the task take {len(text)} bytes as JSON, an offset's metadata holds "
@@ -113,15 +141,17 @@ class PositionBook:
         self._positions.update(positions)
         self._number += 1
         entries = [[source, partition, position] for (source, partition), position in self._positions.items()]
-        return _text(self._number, entries, cursors)
+        return _text(self._number, entries, cursors, self._by)
 
 
-def _text(number: int, positions: list[list[Any]], cursors: Mapping[str, Any]) -> bytes:
+def _text(number: int, positions: list[list[Any]], cursors: Mapping[str, Any], by: list[Any] | None) -> bytes:
     document: dict[str, Any] = {"n": number}
     if positions:
         document["p"] = positions
     if cursors:
         document["c"] = dict(cursors)
+    if by is not None:
+        document["by"] = by
     return orjson.dumps(document)
 
 
