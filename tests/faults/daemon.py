@@ -7,12 +7,14 @@ import json
 import os
 import signal
 import urllib.request
+from collections import Counter
 from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import Any
 
 from services.command import PROGRAM
 from services.process import ServiceError, ServiceProcess, free_ports, tail
+from streamd.runtime.faults import POINTS
 
 
 class Daemon:
@@ -40,6 +42,7 @@ class Daemon:
         }
         self._process: ServiceProcess | None = None
         self.log = folder / "streamd.log"
+        self.fault_log = folder / "faults.log"
 
     async def start(self) -> None:
         """Start it. A log of an earlier one is gone on with."""
@@ -47,7 +50,7 @@ class Daemon:
         config.write_text("".join(f"{name}: {value}\n" for name, value in self._settings.items()))
         command = [str(PROGRAM), "run", str(self.folder / "pipelines"), "--config", str(config)]
         cleared = {name: "" for name in os.environ if name.startswith("STREAMD_")}
-        env = {**cleared, **self._env}
+        env = {**cleared, "STREAMD_FAULT_LOG": str(self.fault_log), **self._env}
         self._process = await asyncio.to_thread(ServiceProcess, command, self.log, env)
 
     @property
@@ -110,6 +113,12 @@ class Daemon:
         if self._process is not None:
             self._process.signal(signal.SIGCONT)
             self._process.kill()
+
+    def faults(self) -> Counter[tuple[str, str]]:
+        """{(point, action): how often it really happened}, over all processes and all nodes of this folder."""
+        lines = self.fault_log.read_text().splitlines() if self.fault_log.exists() else []
+        found = (line.split() for line in lines)
+        return Counter((point, action.partition("=")[0]) for _, point, action in found if point in POINTS)
 
     def logged(self, event: str) -> list[dict[str, Any]]:
         """All log lines with that message."""

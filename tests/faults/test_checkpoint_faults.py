@@ -52,7 +52,6 @@ async def test_killed_at(system, run_daemon, point):
 @pytest.mark.parametrize("point", POINTS)
 async def test_an_exception_at(system, run_daemon, point):
     async def failures(daemon):
-        faults = daemon.logged("Task will be tried again")
-        return sum(line["message"] == f"fault injected at {point}" for line in faults)
+        return daemon.faults()[point, "exception"]
 
     await run_with_faults(system, run_daemon, fault_at(point, "exception"), failures)
