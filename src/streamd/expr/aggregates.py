@@ -6,10 +6,14 @@ keeps the old one can go back to it.
 
 from __future__ import annotations
 
+import math
 import re
 from collections.abc import Callable, Mapping
+from copy import deepcopy
 from dataclasses import dataclass
 from typing import Any, Final
+
+import orjson
 
 from streamd.errors import TransformError
 from streamd.expr.errors import ExpressionError
@@ -18,6 +22,7 @@ from streamd.expr.parse import parse
 from streamd.expr.suggest import did_you_mean
 
 Accumulator = Any
+_LARGEST: Final = 2**63 - 1
 
 
 @dataclass(frozen=True, slots=True)
@@ -54,18 +59,41 @@ def _number(name: str, value: Any) -> Any:
     raise TransformError(f"{name} needs a number, got {_kind(value)}")
 
 
+def _in_range(name: str, number: Any) -> Any:
+    """The number, if it is one that JSON can hold: what is kept is written as JSON."""
+    if -_LARGEST <= number <= _LARGEST or (type(number) is float and math.isfinite(number)):
+        return number
+    raise TransformError(f"{name} is out of range: expected 64 bits for an integer, a finite number otherwise")
+
+
+def _kept(name: str, value: Any) -> Any:
+    """The value as it is kept: nobody else can change it."""
+    if isinstance(value, str | bool):
+        return value
+    if isinstance(value, int | float):
+        return _in_range(name, value)
+    try:
+        return orjson.loads(orjson.dumps(value))
+    except (TypeError, ValueError):
+        raise TransformError(f"{name} keeps JSON values, got {_kind(value)}") from None
+
+
+def _given(value: Any) -> Any:
+    return deepcopy(value) if isinstance(value, dict | list) else value
+
+
 def _sum(total: Any, value: Any) -> Any:
-    return total + _number("sum", value)
+    return _in_range("sum", total + _number("sum", value))
 
 
 def _mean(state: Any, value: Any) -> Any:
-    return [state[0] + 1, state[1] + _number("mean", value)]
+    return [state[0] + 1, _in_range("mean", state[1] + _number("mean", value))]
 
 
 def _extreme(name: str, better: Callable[[Any, Any], bool]) -> Callable[[Any, Any], Any]:
     def step(best: Any, value: Any) -> Any:
         if not isinstance(value, str):
-            _number(name, value)
+            _in_range(name, _number(name, value))
         if best is None:
             return value
         if isinstance(best, str) is not isinstance(value, str):
@@ -91,10 +119,10 @@ AGGREGATES: Final[Mapping[str, AggregateFunction]] = {
             "mean", "The mean of numbers.", [0, 0], _mean, lambda state: state[1] / state[0] if state[0] else None
         ),
         AggregateFunction(
-            "first", "The first value.", None, lambda first, value: [value] if first is None else first,
-            lambda first: None if first is None else first[0],
+            "first", "The first value.", None, lambda first, value: _kept("first", value) if first is None else first,
+            _given,
         ),
-        AggregateFunction("last", "The last value.", None, lambda _, value: value),
+        AggregateFunction("last", "The last value.", None, lambda _, value: _kept("last", value), _given),
     )
 }  # fmt: skip
 

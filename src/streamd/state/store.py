@@ -12,6 +12,8 @@ from streamd.component.transaction import Change
 from streamd.errors import TransformError
 
 MAX_KEY_BYTES = 64 * 1024
+# The integers that JSON is written with here.
+SMALLEST, LARGEST = -(2**63), 2**64 - 1
 
 
 class DictStore:
@@ -28,17 +30,19 @@ class DictStore:
     def key_of(self, value: Any) -> Hashable:
         """See `Store.key_of`. Refuses null, what is no JSON, and more than 64 KiB."""
         if type(value) is int:
+            if not SMALLEST <= value <= LARGEST:
+                raise TransformError("a key is an integer of more than 64 bits")
             return value
         if type(value) is str:
-            if len(value) > MAX_KEY_BYTES // 4:
-                _check_length(len(value.encode(errors="surrogatepass")))
+            if len(value) > MAX_KEY_BYTES // 4 or not value.isascii():
+                _check_text(value)
             return value
         if value is None:
             raise TransformError("a key is null; leave such records out before this stage")
         if type(value) is float:
             if not math.isfinite(value):
                 raise TransformError("a key is no finite number")
-            if value.is_integer():
+            if value.is_integer() and SMALLEST <= value <= LARGEST:
                 return int(value)
         try:
             key = orjson.dumps(value, option=orjson.OPT_SORT_KEYS)
@@ -70,6 +74,13 @@ class DictStore:
                 values.pop(key, None)
             else:
                 values[key] = loads(value)
+
+
+def _check_text(text: str) -> None:
+    try:
+        _check_length(len(text.encode()))
+    except UnicodeEncodeError:
+        raise TransformError("a key has half of a surrogate pair, which is no text") from None
 
 
 def _check_length(length: int) -> None:

@@ -1,0 +1,126 @@
+"""A task's stores and their changelogs, on the embedded log: what is committed is restored, and nothing else starts."""
+
+from __future__ import annotations
+
+import sqlite3
+
+import pytest
+
+from streamd.errors import FatalError
+from streamd.record import TaskId
+from streamd.state.task_stores import TaskStores
+from streamd.transport.embedded.log import log_path
+from streamd.transport.embedded.transaction import EmbeddedTransaction
+
+TASK = TaskId("app", "p", 0, 3)
+POSITIONS = {("source", 3): 17}
+
+
+class Attempts:
+    """One task's attempts, each with its transaction and stores."""
+
+    def __init__(self, folder):
+        self.path = log_path(folder, "app")
+        self.transaction = None
+
+    async def begin(self, *stages, exact=True):
+        if self.transaction is not None:
+            self.transaction.abandon()
+        self.transaction = EmbeddedTransaction(self.path, TASK)
+        committed = await self.transaction.open()
+        stores = TaskStores(TASK, stages or ("s",), 4, exact=exact)
+        restored = []
+        await stores.restore(self.transaction, committed, restored.append)
+        return stores, sum(restored)
+
+    async def commit(self, stores, *, number=True):
+        cursors = stores.write(self.transaction, POSITIONS)
+        await self.transaction.put_positions(POSITIONS, cursors if number else {})
+        await self.transaction.commit()
+        stores.committed()
+
+    def change(self, statement):
+        with sqlite3.connect(self.path) as connection:
+            connection.execute(statement)
+        connection.close()
+
+
+@pytest.fixture
+async def attempts(tmp_path):
+    made = Attempts(tmp_path)
+    yield made
+    if made.transaction is not None:
+        await made.transaction.close()
+
+
+def put(stores, **values):
+    store = stores.stores["s"]
+    store.values |= values
+    store.dirty |= values.keys()
+
+
+async def test_what_is_committed_is_restored_and_what_is_not_is_gone(attempts):
+    stores, _ = await attempts.begin()
+    put(stores, a=1, b=2)
+    await attempts.commit(stores)
+    put(stores, a=5, c=3)
+    stores.write(attempts.transaction, POSITIONS)
+    stores, restored = await attempts.begin()
+    assert stores.stores["s"].values == {"a": 1, "b": 2}
+    assert restored == 3
+
+
+async def test_only_what_changed_is_written(attempts):
+    stores, _ = await attempts.begin()
+    put(stores, a=1, b=2)
+    await attempts.commit(stores)
+    assert stores.stores["s"].changes() == []
+    put(stores, b=3)
+    assert stores.stores["s"].changes() == [(b'"b"', b"3")]
+
+
+async def test_a_stage_that_is_new_begins_with_nothing(attempts):
+    stores, _ = await attempts.begin()
+    put(stores, a=1)
+    await attempts.commit(stores)
+    stores, _ = await attempts.begin("s", "new")
+    assert stores.stores["new"].values == {}
+    await attempts.commit(stores)
+    stores, _ = await attempts.begin("s", "new")
+    assert stores.stores["s"].values == {"a": 1}
+
+
+@pytest.mark.parametrize(
+    ("damage", "says"),
+    [
+        ("DELETE FROM changelog", "has no checkpoint, and the task's positions belong to checkpoint 2"),
+        ("DELETE FROM changelog WHERE key=CAST('__meta__' AS BLOB)", "has no checkpoint"),
+        ("DELETE FROM cursor", "is of checkpoint 2, and the task's positions belong to none"),
+        ("UPDATE cursor SET cursor='1'", "is of checkpoint 2, and the task's positions belong to checkpoint 1"),
+        ("UPDATE cursor SET cursor='3'", "is of checkpoint 2, and the task's positions belong to checkpoint 3"),
+        ("UPDATE changelog SET value='{' WHERE key=CAST('\"a\"' AS BLOB)", "a record that no store has written"),
+        ("UPDATE changelog SET value='{\"format\": 9}' WHERE key=CAST('__meta__' AS BLOB)", "has format 9"),
+    ],
+)
+async def test_a_changelog_that_does_not_belong_to_the_positions_is_refused(attempts, damage, says):
+    stores, _ = await attempts.begin()
+    for n in range(2):
+        put(stores, a=n)
+        await attempts.commit(stores)
+    attempts.change(damage)
+    with pytest.raises(FatalError, match=says) as caught:
+        await attempts.begin()
+    assert "delete its changelogs and its positions" in str(caught.value)
+
+
+async def test_at_least_once_the_changelog_may_be_ahead_and_never_behind(attempts):
+    stores, _ = await attempts.begin()
+    put(stores, a=1)
+    await attempts.commit(stores)
+    attempts.change("UPDATE cursor SET cursor='0'")
+    stores, _ = await attempts.begin(exact=False)
+    assert stores.stores["s"].values == {"a": 1}
+    await attempts.commit(stores)
+    attempts.change("UPDATE cursor SET cursor='9'")
+    with pytest.raises(FatalError, match="belong to checkpoint 9"):
+        await attempts.begin(exact=False)
