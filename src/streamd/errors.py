@@ -35,6 +35,10 @@ class FencedError(StreamdError):
     """A newer instance of the same task, or a newer generation of its group, has taken over: this one must stop."""
 
 
+class NotMemberError(FencedError):
+    """Who asks is not a member of the group, or in an older generation of it: nothing can be committed before news."""
+
+
 class UnavailableError(TransientError):
     """A server that a pipeline needs cannot be reached."""
 

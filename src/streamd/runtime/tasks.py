@@ -7,14 +7,15 @@ from __future__ import annotations
 
 import asyncio
 import random
-from collections.abc import Callable
+from collections.abc import Awaitable, Callable
 from typing import Any, Protocol, Self
 
 import msgspec
 import structlog
 
 from streamd.clock import SYSTEM_CLOCK, Clock
-from streamd.errors import TransientError
+from streamd.errors import NotMemberError, TransientError
+from streamd.observability.identity import Rival, identity
 from streamd.record import TaskId
 from streamd.runtime.backoff import Failures, RestartPolicy, fault_of, give_up, next_delay, was_calm
 from streamd.runtime.control import Assign, Fault, Member, TaskEnded, TaskReport
@@ -22,8 +23,11 @@ from streamd.runtime.retries import RetryLaterError
 
 log = structlog.get_logger(__name__)
 
-# Seconds that the news of a rebalance may come after the fence that it caused.
+# Seconds that the news of a rebalance may come after a commit that was refused for its generation: until then nothing
+# can be committed, and an attempt would be in vain.
 REBALANCE_NEWS = 3.0
+# The same after any other fence. An attempt does no harm: it opens only if the node is still a member of the group.
+FENCE_NEWS = 0.5
 
 
 class TaskState(Protocol):
@@ -70,6 +74,8 @@ class Slot:
         self.killed = False
         self.waiting = False
         self.failures = Failures()
+        # Monotonic seconds of the first fence in the row.
+        self.fenced_at = 0.0
         self.restarts = 0
         self.fault: Fault | None = None
         self.fault_at = 0
@@ -82,6 +88,10 @@ class Slot:
 
 def _log_unexpected(error: BaseException, task: TaskId) -> None:
     log.error("Task failed unexpectedly", task=str(task), exc_info=error)
+
+
+async def _nobody(assign: Assign) -> Rival | None:
+    return None
 
 
 class TaskOwner:
@@ -97,11 +107,13 @@ class TaskOwner:
         clock: Clock = SYSTEM_CLOCK,
         chance: Callable[[], float] = random.random,
         on_unexpected: Callable[[BaseException, TaskId], None] | None = None,
+        rivals: Callable[[Assign], Awaitable[Rival | None]] | None = None,
     ) -> None:
         """`make` builds a task for one attempt; what it raises counts as the attempt's error.
 
         `on_ended` is called once per assignment. `membership` turns a member into what tasks take. `on_unexpected` gets
-        errors that nobody thought of, which are logged without it.
+        errors that nobody thought of, which are logged without it. `rivals` tells who else runs a task, as far as
+        that can be told; it must not raise.
         """
         self._make = make
         self._on_ended = on_ended
@@ -110,6 +122,7 @@ class TaskOwner:
         self._clock = clock
         self._chance = chance
         self._on_unexpected = on_unexpected or _log_unexpected
+        self._rivals = rivals or _nobody
         self._slots: dict[TaskId, Slot] = {}
         self._group: asyncio.TaskGroup | None = None
         self._one_ended = asyncio.Event()
@@ -151,7 +164,9 @@ class TaskOwner:
         slot.runner = self._group.create_task(self._own(slot), name=f"task {assign.task}")
 
     def revoke(self, task: TaskId, deadline: float, incarnation: int | None = None) -> None:
-        """Drain a task, and cancel it after `deadline` seconds; the earliest counts. No-op for one that is not here."""
+        """Drain a task, and cancel it after `deadline` seconds, with 0 at once; the earliest counts. No-op for one that
+        is not here.
+        """
         slot = self._slots.get(task)
         if slot is None or incarnation not in (None, slot.assign.incarnation):
             return
@@ -160,7 +175,11 @@ class TaskOwner:
         if slot.task is not None:
             slot.task.stop()
         loop = asyncio.get_running_loop()
-        latest = loop.time() + max(0.0, deadline)
+        if deadline <= 0:
+            # Nothing more of it may happen, not even what is due in this turn of the loop.
+            _kill(slot)
+            return
+        latest = loop.time() + deadline
         if slot.kill_timer is not None:
             if slot.kill_timer.when() <= latest:
                 return
@@ -219,13 +238,17 @@ class TaskOwner:
                 retry_after = error.retry_after if isinstance(error, TransientError) else None
                 if fault.kind == "unexpected":
                     self._on_unexpected(error, slot.assign.task)
-            if fault.kind == "fenced" and await self._rebalanced(slot, began_as):
-                log.info("Task goes on after a rebalance", task=str(slot.assign.task), stays=not slot.stopping.is_set())
+            if fault.kind == "fenced" and await self._rebalanced(slot, began_as, fault):
+                log.info(
+                    "Task goes on after a rebalance",
+                    task=str(slot.assign.task), stays=not slot.stopping.is_set(), message=fault.message,
+                )  # fmt: skip
                 if slot.stopping.is_set():
                     return "stopped", None
                 continue
             self._count(slot, fault)
-            final = give_up(self._policy, slot.failures, fault, slot.assign.task)
+            rival = await self._rival_of(slot, fault)
+            final = give_up(self._policy, slot.failures, fault, slot.assign.task, rival, self._fenced_for(slot))
             if final is not None:
                 return "failed", final
             if slot.stopping.is_set():
@@ -239,7 +262,7 @@ class TaskOwner:
             if await _happens(slot.stopping, delay):
                 return "stopped", fault
 
-    async def _rebalanced(self, slot: Slot, began_as: Member | None) -> bool:
+    async def _rebalanced(self, slot: Slot, began_as: Member | None, fault: Fault) -> bool:
         """Whether a fence is a rebalance's: one that began with the attempt or later, and may be known only soon.
 
         What was not committed is done again then, by this node or by the next owner; nothing is wrong.
@@ -248,14 +271,34 @@ class TaskOwner:
             return False
         self._absorb(slot)
         slot.waiting = True
-        return slot.member != began_as or await _happens(slot.news, REBALANCE_NEWS)
+        patience = REBALANCE_NEWS if fault.error == NotMemberError.__name__ else FENCE_NEWS
+        return slot.member != began_as or await _happens(slot.news, patience)
+
+    async def _rival_of(self, slot: Slot, fault: Fault) -> Rival | None:
+        """Who else runs the task, asked once that it was fenced more often than a hand-over explains."""
+        if fault.kind != "fenced" or slot.failures.fenced < self._policy.rival_limit:
+            return None
+        slot.waiting = True
+        rival = await self._rivals(slot.assign)
+        if rival is not None:
+            log.warning(
+                "Another deployment runs the same task",
+                task=str(slot.assign.task), other=str(rival.who), commits_to=rival.where, this=str(identity()),
+            )  # fmt: skip
+        return rival
+
+    def _fenced_for(self, slot: Slot) -> float:
+        return self._clock.monotonic() - slot.fenced_at if slot.failures.fenced else 0.0
 
     def _count(self, slot: Slot, fault: Fault) -> None:
         """Count the failure; one that follows a calm time is the first of its row."""
         self._absorb(slot)
         if was_calm(self._policy, self._clock.monotonic() - slot.attempt_at, fault.kind):
             slot.failures = Failures()
-        slot.failures = slot.failures.and_one(fault.kind)
+        # Without a membership there is no rival to be seen, only that the news of the group does not come.
+        slot.failures = slot.failures.and_one("transient" if fault.error == NotMemberError.__name__ else fault.kind)
+        if fault.kind == "fenced" and slot.failures.fenced == 1:
+            slot.fenced_at = self._clock.monotonic()
         slot.restarts += 1
         slot.fault = fault
         slot.fault_at = self._clock.now_ms()

@@ -6,13 +6,28 @@ import hashlib
 import platform
 from collections import Counter
 from importlib.metadata import version
-from typing import get_args
+from typing import Protocol, get_args
 
 from streamd.config.pipeline import PipelineConfig
 from streamd.observability import catalog
 from streamd.observability.metrics import MetricSet
 from streamd.observability.process import measure_process
 from streamd.observability.status import NodeStatus, PipelineState, TaskState, WorkerState
+
+
+class Rebalanced(Protocol):
+    """A pipeline, as its rebalances are counted: `kept`, `came` and `went` in tasks, over all of them."""
+
+    @property
+    def name(self) -> str: ...
+    @property
+    def rebalances(self) -> int: ...
+    @property
+    def kept(self) -> int: ...
+    @property
+    def came(self) -> int: ...
+    @property
+    def went(self) -> int: ...
 
 
 class NodeGauges:
@@ -45,7 +60,13 @@ class NodeGauges:
             for state in get_args(TaskState):
                 metrics.gauge(catalog.TASKS, pipeline=pipeline.name, state=state).set(tasks[state])
 
-    def rebalanced(self, pipeline: str, total: int) -> None:
-        """The pipeline's group has given out partitions `total` times."""
-        counter = self._metrics.counter(catalog.REBALANCES, pipeline=pipeline)
-        counter.value = max(counter.value, total)
+    def rebalanced(self, pipeline: Rebalanced) -> None:
+        """What the pipeline's group has given out so far."""
+        metrics, name = self._metrics, pipeline.name
+        for counter, total in (
+            (metrics.counter(catalog.REBALANCES, pipeline=name), pipeline.rebalances),
+            (metrics.counter(catalog.TASKS_KEPT, pipeline=name), pipeline.kept),
+            (metrics.counter(catalog.TASKS_MOVED, pipeline=name, direction="in"), pipeline.came),
+            (metrics.counter(catalog.TASKS_MOVED, pipeline=name, direction="out"), pipeline.went),
+        ):
+            counter.value = max(counter.value, total)

@@ -19,7 +19,7 @@ from streamd.runtime.assembly import Assembly
 from streamd.runtime.backoff import fault_of
 from streamd.runtime.control import Assign, Fault, Member, TaskEnded, TaskReport
 from streamd.runtime.environment import refuse_untested
-from streamd.runtime.host import clients_closed, membership_of
+from streamd.runtime.host import clients_closed, membership_of, rival_of
 from streamd.runtime.task import Task
 from streamd.runtime.tasks import TaskOwner
 from streamd.supervisor.idle import quiet_tasks
@@ -94,7 +94,8 @@ class _Inline:
         self._metrics = metrics
         self._until_idle = until_idle
         self._options = options
-        self._placed: set[TaskId] = set()
+        # {task: the rebalance that brought it}
+        self._placed: dict[TaskId, int] = {}
         self._member: Member | None = None
         self._incarnation = 0
         self._idle_since: tuple[float, dict[TaskId, tuple[int, int]]] | None = None
@@ -106,6 +107,7 @@ class _Inline:
             policy=self._options.restart,
             membership=membership_of,
             on_unexpected=lambda error, _: self.pipeline.say_unexpected(error),
+            rivals=lambda assign: rival_of(assign.task, self._assembly),
         )
         async with asyncio.TaskGroup() as group:
             preparing = group.create_task(self.pipeline.run())
@@ -154,14 +156,19 @@ class _Inline:
         desired = frozenset() if over else pipeline.desired
         if pipeline.partitions is not None:
             self._assembly.partitions.update(pipeline.partitions)
+        strays = {task for task, since in self._placed.items() if pipeline.since.get(task, since) != since}
         if pipeline.member is not None and pipeline.member != self._member:
             self._member = pipeline.member
+            if pipeline.plan.config.delivery == "at_least_once":
+                # As in the daemon: under the new generation they could set the positions of their new owner back.
+                for task in strays | (self._placed.keys() - pipeline.owned):
+                    owner.revoke(task, 0.0)
             owner.generation(pipeline.name, pipeline.member)
-        for task in self._placed - desired:
+        for task in strays | (self._placed.keys() - desired):
             owner.revoke(task, self._options.drain_timeout)
-        for task in sorted(desired - self._placed):
+        for task in sorted(desired - self._placed.keys()):
             self._incarnation += 1
-            self._placed.add(task)
+            self._placed[task] = pipeline.since.get(task, 0)
             owner.assign(Assign(task, self._incarnation, pipeline.version, pipeline.member))
 
     def _done(self, owner: TaskOwner) -> bool:
@@ -185,7 +192,7 @@ class _Inline:
         return Task(assign.task, self._assembly, tasks, self._metrics, membership, SYSTEM_CLOCK)
 
     def _ended(self, ended: TaskEnded) -> None:
-        self._placed.discard(ended.task)
+        self._placed.pop(ended.task, None)
         if ended.outcome == "failed" and ended.fault is not None:
             self.pipeline.fail(ended.fault)
         elif ended.outcome == "drained":

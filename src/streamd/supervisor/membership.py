@@ -12,6 +12,7 @@ from streamd.config.pipeline import ComponentConfig
 from streamd.errors import ConfigError
 from streamd.plan.graph import PartPlan, PipelinePlan
 from streamd.runtime.control import Member
+from streamd.runtime.faults import fault_point
 
 
 @dataclass(frozen=True, slots=True)
@@ -37,7 +38,7 @@ class Group(Protocol):
         """
 
     async def wait(self) -> None:
-        """Return after `leave`. Raises what ended the membership for good."""
+        """Return after `leave`. Raises what ended the membership; `join` may be called again after a TransientError."""
 
     async def leave(self) -> None:
         """Leave, so that others take over at once. Bounded in time; never raises."""
@@ -86,6 +87,8 @@ class KafkaGroup:
         await self.leave()
 
         def assigned(assignment: Any) -> None:
+            if assignment.rejoined:
+                on_lost()
             proof = assignment.membership
             pairs = frozenset((topic, p) for topic, numbers in assignment.partitions.items() for p in numbers)
             member = Member(proof.group, proof.member_id, proof.generation)
@@ -94,6 +97,7 @@ class KafkaGroup:
         async def revoked() -> None:
             # Tasks go on meanwhile: the coordinator takes commits of the old generation until the new one is there,
             # those that stay are told of it at once, and those that leave are fenced by their new owner.
+            fault_point("in_revoke")
             if made.membership is None:
                 on_lost()
 

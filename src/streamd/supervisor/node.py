@@ -10,6 +10,7 @@ import asyncio
 import itertools
 import os
 from collections.abc import Callable, Mapping, Sequence
+from dataclasses import replace
 
 import structlog
 
@@ -162,6 +163,7 @@ class Supervisor:
     def _step(self) -> None:
         now = self.clock.monotonic()
         self.last_reconcile = now
+        self._release()
         if not self.stopping:
             self._look_at_pipelines(now)
         desired = self._desired()
@@ -181,28 +183,55 @@ class Supervisor:
     def _order(self, desired: Mapping[TaskId, int], workers: Sequence[int], now: float) -> None:
         for pipeline in self.pipelines.values():
             if pipeline.ready:
-                self._introduce(pipeline)
-        steps = reconcile(desired, self.placed, workers, self._home, self._load)
+                self._introduce(pipeline, now)
+        steps = reconcile(desired, self.placed, workers, self._home, self._load, self._interrupted())
         for task in steps.revoke:
-            placement = self.placed[task]
             deadline = self.options.revoke_timeout
             if self._deadline is not None:
                 deadline = max(0.0, self._deadline - now - 1.0)
-            if self.pool.send(placement.worker, Revoke(task, placement.incarnation, deadline)):
-                self.placed[task] = Placement(placement.worker, placement.incarnation, placement.version, revoked=True)
-                self._revoke_by[task] = now + deadline + DISOBEDIENCE
+            self._revoke(task, deadline, now)
         for task, worker in steps.assign:
-            assign = Assign(task, next(self._incarnations), desired[task], self.pipelines[task.pipeline].member)
+            pipeline = self.pipelines[task.pipeline]
+            assign = Assign(task, next(self._incarnations), desired[task], pipeline.member)
             if self.pool.assign(worker, assign):
-                self.placed[task] = Placement(worker, assign.incarnation, assign.version)
+                since = pipeline.since.get(task, 0)
+                self.placed[task] = Placement(worker, assign.incarnation, assign.version, since=since)
                 self._home[task] = worker
 
-    def _introduce(self, pipeline: ManagedPipeline) -> None:
+    def _revoke(self, task: TaskId, deadline: float, now: float) -> None:
+        placement = self.placed[task]
+        if self.pool.send(placement.worker, Revoke(task, placement.incarnation, deadline)):
+            self.placed[task] = replace(placement, revoked=True)
+            self._revoke_by[task] = now + deadline + DISOBEDIENCE
+
+    def _interrupted(self) -> frozenset[TaskId]:
+        """Placed tasks that are ours again: another node may have run them meanwhile."""
+        return frozenset(
+            task
+            for task, placement in self.placed.items()
+            if (pipeline := self.pipelines.get(task.pipeline)) is not None
+            and pipeline.version == placement.version
+            and pipeline.since.get(task, placement.since) != placement.since
+        )
+
+    def _drop_strays(self, pipeline: ManagedPipeline, now: float) -> None:
+        """End tasks that were not ours all the time, at once, where nothing but the generation fences their commits.
+
+        They must not hear of the new generation: under it they could set the positions of their new owner back.
+        """
+        if pipeline.member is None or pipeline.plan.config.delivery != "at_least_once":
+            return
+        for task, placement in tuple(self.placed.items()):
+            if task.pipeline == pipeline.name and pipeline.since.get(task) != placement.since:
+                self._revoke(task, 0.0, now)
+
+    def _introduce(self, pipeline: ManagedPipeline, now: float) -> None:
         """Make the pipeline, and the generation of its group, known to the workers."""
         self.pool.load(pipeline.load())
         member = pipeline.member
         if member is not None and self._members.get(pipeline.name) != member:
             self._members[pipeline.name] = member
+            self._drop_strays(pipeline, now)
             for worker in {p.worker for task, p in self.placed.items() if task.pipeline == pipeline.name}:
                 self.pool.send(worker, Generation(pipeline.name, member))
 
@@ -220,13 +249,10 @@ class Supervisor:
 
     def _look_at_pipelines(self, now: float) -> None:
         """Decide what ends: pipelines that failed or are replaced, and the whole node."""
-        for pipeline in (*self.pipelines.values(), *self._retired):
-            retired = self.pipelines.get(pipeline.name) is not pipeline
-            if (retired or pipeline.failure is not None) and not self._has_tasks(pipeline):
-                pipeline.release()
-            if self.options.until_idle and pipeline.failure is None:
-                self._lose_patience(pipeline, now)
-        self._retired = [pipeline for pipeline in self._retired if not pipeline.released]
+        if self.options.until_idle:
+            for pipeline in (*self.pipelines.values(), *self._retired):
+                if pipeline.failure is None:
+                    self._lose_patience(pipeline, now)
         every = self.pipelines.values()
         failed = [pipeline for pipeline in every if pipeline.failure is not None]
         if failed and self.options.exit_on_failure:
@@ -237,6 +263,15 @@ class Supervisor:
         elif every and not failed and all(pipeline.drained for pipeline in every) and not self.placed:
             log.info("Every input was read to its end")
             self.drain()
+
+    def _release(self) -> None:
+        """Leave the groups of pipelines that are over and have no task left: others take their partitions at once."""
+        for pipeline in (*self.pipelines.values(), *self._retired):
+            retired = self.pipelines.get(pipeline.name) is not pipeline
+            over = self.stopping or retired or pipeline.failure is not None
+            if over and not pipeline.released and not self._has_tasks(pipeline):
+                pipeline.release()
+        self._retired = [pipeline for pipeline in self._retired if not pipeline.released]
 
     def _has_tasks(self, pipeline: ManagedPipeline) -> bool:
         return any(t.pipeline == pipeline.name and p.version == pipeline.version for t, p in self.placed.items())
@@ -256,7 +291,7 @@ class Supervisor:
     def _every_second(self) -> None:
         self._gauges.update(self.status())
         for pipeline in self.pipelines.values():
-            self._gauges.rebalanced(pipeline.name, pipeline.rebalances)
+            self._gauges.rebalanced(pipeline)
         self.metrics.update("supervisor", self._own_metrics.snapshot())
         if self._on_progress is not None:
             self._on_progress(self.status(), self.metrics)

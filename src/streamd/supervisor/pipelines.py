@@ -12,12 +12,14 @@ import structlog
 from streamd.clock import Clock
 from streamd.component.context import PipelineContext
 from streamd.config.pipeline import ComponentConfig
+from streamd.errors import TransientError
 from streamd.observability.status import ErrorStatus
 from streamd.plan.graph import PartPlan, PipelinePlan
 from streamd.plan.loops import refuse_loops
 from streamd.record import TaskId
 from streamd.runtime.backoff import Failures, RestartPolicy, fault_of, next_delay
 from streamd.runtime.control import Fault, Load, Member
+from streamd.runtime.faults import fault_point
 from streamd.supervisor.membership import Group, GroupFactory, Ownership, group_of, group_topic, partitions_of
 
 log = structlog.get_logger(__name__)
@@ -31,8 +33,10 @@ class ManagedPipeline:
     """Desired state of one pipeline. `run` prepares it and holds its membership; the control loop reads the rest.
 
     `partitions`: how many each source has, None until it is known. `owned`: the tasks that are this node's. `over`:
-    those of them that were read to their end. `failure`: why it is stopped for good. `unreachable`: a sentence for
-    each component whose server cannot be reached now, since `waiting_since` (monotonic seconds).
+    those of them that were read to their end. `since`: {owned task: the rebalance that brought it}; while that is the
+    same, nobody else can have run it. `kept`, `came`, `went`: tasks, over all rebalances. `failure`: why it is stopped
+    for good. `unreachable`: a sentence for each component whose server cannot be reached now, since `waiting_since`
+    (monotonic seconds).
     """
 
     def __init__(
@@ -53,6 +57,8 @@ class ManagedPipeline:
         self.member: Member | None = None
         self.joined = False
         self.rebalances = 0
+        self.since: dict[TaskId, int] = {}
+        self.kept = self.came = self.went = 0
         self.failure: Fault | None = None
         self.error: ErrorStatus | None = None
         self.unreachable: dict[str, str] = {}
@@ -151,8 +157,21 @@ class ManagedPipeline:
         if group is None:
             self._own({self._task(part, p) for part in self.plan.parts for p in range(self._tasks(part))})
         else:
-            await self._until_reachable(None, lambda: group.join(self._owned_now, self._lost))
+            while not await self._member_of(group):
+                pass
+
+    async def _member_of(self, group: Group) -> bool:
+        """Join, and stay a member. True once left on purpose, False when membership ended by what may pass."""
+        await self._until_reachable(None, lambda: group.join(self._owned_now, self._lost))
+        try:
             await group.wait()
+        except TransientError as error:
+            self.note(fault_of(error))
+            log.warning("Pipeline joins its group anew", pipeline=self.name, message=str(error))
+            self._lost()
+            await asyncio.sleep(self._policy.initial)
+            return False
+        return True
 
     def _make(self, component: ComponentConfig) -> Any:
         return component.spec.factory(component.settings, self._context)
@@ -177,6 +196,7 @@ class ManagedPipeline:
     def _owned_now(self, ownership: Ownership) -> None:
         """A generation begins. Tasks that stay go on in it."""
         assert self.partitions is not None
+        fault_point("in_assign")
         for part in self.plan.parts:
             for source in part.sources:
                 count = ownership.counts.get(group_topic(source) or "", 0)
@@ -194,7 +214,9 @@ class ManagedPipeline:
     def _lost(self) -> None:
         """Evicted: what runs can not commit, and is to end. The next generation starts it anew."""
         log.warning("Pipeline lost its place in its group", pipeline=self.name)
+        self.went += len(self.owned)
         self.owned = frozenset()
+        self.since = {}
         self.joined = False
         self._on_change()
 
@@ -202,6 +224,11 @@ class ManagedPipeline:
         now = self.clock.monotonic()
         self._progress = {task: self._progress.get(task, now) for task in tasks}
         self.over &= tasks
+        stay = tasks & self.owned
+        self.kept += len(stay)
+        self.came += len(tasks) - len(stay)
+        self.went += len(self.owned) - len(stay)
+        self.since = {task: self.since[task] if task in stay else self.rebalances for task in tasks}
         self.owned = frozenset(tasks)
         self.joined = True
         self._on_change()

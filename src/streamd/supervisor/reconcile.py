@@ -5,7 +5,7 @@ Start is the difference from nothing, drain the difference to nothing, repair th
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass
 
 from streamd.record import TaskId
@@ -14,12 +14,16 @@ from streamd.supervisor.assignment import place
 
 @dataclass(frozen=True, slots=True)
 class Placement:
-    """A task that a worker has been told to run, and has not yet said to be over."""
+    """A task that a worker has been told to run, and has not yet said to be over.
+
+    `since`: the generation of its group in which it came to this node, as the pipeline numbers them.
+    """
 
     worker: int
     incarnation: int
     version: int
     revoked: bool = False
+    since: int = 0
 
 
 @dataclass(frozen=True, slots=True)
@@ -36,17 +40,20 @@ def reconcile(
     workers: Sequence[int],
     home: Mapping[TaskId, int],
     load: Mapping[TaskId, float],
+    interrupted: Collection[TaskId] = (),
 ) -> Steps:
     """The steps from `placed` towards `desired` (task → version of its pipeline).
 
-    `workers`: the places there should be, whether their processes run or not; `home`: where each task ran last.
+    `workers`: the places there should be, whether their processes run or not; `home`: where each task ran last;
+    `interrupted`: tasks that another node may have run meanwhile, and which therefore start anew.
     Idempotent: once the steps are taken, and nothing else happens, there are no more.
     """
     target = place(desired, workers, home, load)
     revoke = tuple(
         task
         for task, placement in sorted(placed.items())
-        if not placement.revoked and (target.get(task) != placement.worker or desired.get(task) != placement.version)
+        if not placement.revoked
+        and (target.get(task) != placement.worker or desired.get(task) != placement.version or task in interrupted)
     )
     assign = tuple((task, worker) for task, worker in sorted(target.items()) if task not in placed)
     return Steps(revoke, assign)

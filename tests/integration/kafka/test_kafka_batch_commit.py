@@ -7,7 +7,7 @@ import pytest
 from integration.kafka.workbench import SOURCE, commit
 from services.kafka import read_topic
 from streamd.component.transaction import Committed
-from streamd.errors import FencedError
+from streamd.errors import NotMemberError
 from streamd.transport.kafka.membership import Membership
 
 pytestmark = pytest.mark.kafka
@@ -45,10 +45,14 @@ async def test_exactly_once_goes_on_where_at_least_once_was(make_topic, bench):
 
 async def test_a_stranger_cannot_commit_positions(make_topic, bench):
     ours = bench.batch_commit(await make_topic())
-    ours.update_membership(Membership(bench.group, "stranger", 3))
     await ours.open()
-    with pytest.raises(FencedError, match=r"UNKNOWN_MEMBER_ID|ILLEGAL_GENERATION"):
+    ours.update_membership(Membership(bench.group, "stranger", 3))
+    with pytest.raises(NotMemberError, match=r"UNKNOWN_MEMBER_ID|ILLEGAL_GENERATION"):
         await commit(ours, 1)
+    again = bench.batch_commit(await make_topic())
+    again.update_membership(Membership(bench.group, "stranger", 3))
+    with pytest.raises(NotMemberError, match=r"UNKNOWN_MEMBER_ID|ILLEGAL_GENERATION"):
+        await again.open()
 
 
 async def test_positions_of_other_sources_lie_in_a_topic(kafka, bench):

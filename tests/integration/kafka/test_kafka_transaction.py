@@ -7,6 +7,7 @@ import os
 import signal
 import sys
 import time
+from dataclasses import replace
 
 import pytest
 from aiokafka import AIOKafkaConsumer, TopicPartition
@@ -14,8 +15,8 @@ from aiokafka import AIOKafkaConsumer, TopicPartition
 from integration.kafka.workbench import SOURCE, commit, read_to_end, read_until, settled, until
 from services.kafka import read_topic
 from streamd.component.transaction import Committed
-from streamd.errors import FatalError, FencedError, LoadError, NotFoundError, TransientError
-from streamd.transport.kafka.membership import GroupMember, Membership
+from streamd.errors import FatalError, FencedError, LoadError, NotFoundError, NotMemberError, TransientError
+from streamd.transport.kafka.membership import GroupMember
 from streamd.transport.kafka.outbox import OutboxOptions
 from streamd.transport.kafka.settings import KafkaSettings
 
@@ -245,31 +246,79 @@ async def test_every_step_of_a_fenced_instance_says_so(make_topic, bench, step):
         await steps[step]()
 
 
-async def test_a_stale_generation_or_a_stranger_cannot_commit_positions(kafka, make_topic, bench):
+@pytest.fixture
+async def membership(kafka, make_topic, bench):
+    """(source topic, proof of a real membership in the bench's group)."""
     source = await make_topic()
     settings = KafkaSettings(bootstrap=(kafka.bootstrap,))
     member = GroupMember(settings, bench.group, [source], lambda *_: None, lambda *_: None)
     await member.start()
     try:
         await until(lambda: member.membership)
-        current = member.membership
-        for stale in (
-            Membership(bench.group, current.member_id, current.generation - 1),
-            Membership(bench.group, "stranger", current.generation),
-        ):
-            transaction = bench.transaction(source)
-            transaction.update_membership(stale)
-            await transaction.open()
-            with pytest.raises(FencedError, match=r"ILLEGAL_GENERATION|UNKNOWN_MEMBER_ID"):
-                await transaction.put_positions({SOURCE: 1}, {})
-            transaction.abandon()
+        yield source, member.membership
+    finally:
+        await member.stop()
+
+
+def stale(current):
+    """An older generation, and somebody unknown."""
+    return replace(current, generation=current.generation - 1), replace(current, member_id="stranger")
+
+
+async def test_a_stale_generation_or_a_stranger_cannot_commit_positions(membership, bench):
+    source, current = membership
+    for wrong in stale(current):
         transaction = bench.transaction(source)
         transaction.update_membership(current)
         await transaction.open()
-        await commit(transaction, 2)
-        assert (await bench.transaction(source).open()).positions == {SOURCE: 2}
-    finally:
-        await member.stop()
+        transaction.update_membership(wrong)
+        with pytest.raises(NotMemberError, match=r"ILLEGAL_GENERATION|UNKNOWN_MEMBER_ID"):
+            await transaction.put_positions({SOURCE: 1}, {})
+        transaction.abandon()
+    transaction = bench.transaction(source)
+    transaction.update_membership(current)
+    await transaction.open()
+    await commit(transaction, 2)
+    assert (await bench.transaction(source).open()).positions == {SOURCE: 2}
+
+
+async def test_who_is_no_member_fences_nobody(membership, bench):
+    """It is refused before it takes the transactional id from its owner."""
+    source, current = membership
+    owner = bench.transaction(source)
+    owner.update_membership(current)
+    await owner.open()
+    for wrong in stale(current):
+        zombie = bench.transaction(source)
+        zombie.update_membership(wrong)
+        with pytest.raises(NotMemberError, match=r"ILLEGAL_GENERATION|UNKNOWN_MEMBER_ID"):
+            await zombie.open()
+    await commit(owner, 3)
+
+
+async def test_a_commit_in_an_old_generation_waits_for_the_news_of_the_next(membership, make_topic, bench):
+    """The transaction stays: nothing that was produced in it is done again."""
+    source, current = membership
+    out = await make_topic()
+    transaction = bench.transaction(source)
+    transaction.update_membership(current)
+    await transaction.open()
+    transaction.append(out, 0, None, b"once", 1, ())
+    await transaction.flush()
+    transaction.update_membership(stale(current)[0])
+    committing = asyncio.create_task(commit(transaction, 4))
+    await refused_once(transaction)
+    transaction.update_membership(current)
+    await committing
+    assert [record.value for record in await read_topic(bench.client.address, out, committed=False)] == [b"once"]
+    assert (await bench.transaction(source).open()).positions == {SOURCE: 4}
+
+
+async def refused_once(transaction):
+    """Return when the transaction waits for news of its group."""
+    async with asyncio.timeout(10):
+        while not transaction._group._updated._waiters:  # noqa: ASYNC110 — nothing tells
+            await asyncio.sleep(0.002)
 
 
 async def test_cursors_that_do_not_fit_are_an_error_that_names_the_limit(make_topic, bench):

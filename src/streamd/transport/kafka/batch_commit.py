@@ -42,7 +42,7 @@ class KafkaBatchCommit:
         self._clock = clock
         self._on_closed = on_closed
         self._connections = (("data", id(self)), ("control", id(self)))
-        self._group = GroupPositions(client, self._connections[1], group, sources) if sources else None
+        self._group = GroupPositions(client, self._connections[1], group, sources, task) if sources else None
         self._topic = TopicPositions(client, task, self._options.create_topics)
         self._outbox = Outbox(client, self._connections[0], self._options.outbox, _join_nothing)
         self._offsets: Offsets | None = None

@@ -9,6 +9,7 @@ from streamd.errors import (
     FatalError,
     FencedError,
     NotFoundError,
+    NotMemberError,
     PositionLostError,
     StreamdError,
     TransientError,
@@ -81,12 +82,11 @@ def _table() -> dict[int, Meaning]:
                 120: "TRANSACTION_ABORTABLE",
             },
         ),
+        (NotMemberError, False, {22: "ILLEGAL_GENERATION", 25: "UNKNOWN_MEMBER_ID"}),
         (
             FencedError,
             False,
             {
-                22: "ILLEGAL_GENERATION",
-                25: "UNKNOWN_MEMBER_ID",
                 47: "INVALID_PRODUCER_EPOCH",
                 82: "FENCED_INSTANCE_ID",
                 90: "PRODUCER_FENCED",
@@ -165,6 +165,8 @@ _HINTS: Final = {
 UNKNOWN_TOPIC_OR_PARTITION: Final = 3
 MESSAGE_TOO_LARGE: Final = 10
 DUPLICATE_SEQUENCE_NUMBER: Final = 46
+REBALANCE_IN_PROGRESS: Final = 27
+_MEMBER_ID_REQUIRED: Final = 79
 CONCURRENT_TRANSACTIONS: Final = 51
 COORDINATOR_MOVED: Final = frozenset({15, 16})
 """Codes after which the coordinator has to be looked up again."""
@@ -173,6 +175,12 @@ COORDINATOR_MOVED: Final = frozenset({15, 16})
 def meaning(code: int) -> Meaning:
     """What a code means; a code that is not known yet is final, and made good by opening anew if anything can."""
     return MEANINGS.get(code) or Meaning(f"error code {code}", TransientError, False)
+
+
+def ends_aiokafka(code: int) -> bool:
+    """Whether aiokafka's member of a group takes an error that passes for one that does not."""
+    foreseen = COORDINATOR_MOVED | {0, REBALANCE_IN_PROGRESS, _MEMBER_ID_REQUIRED}
+    return code not in foreseen and issubclass(meaning(code).error, TransientError)
 
 
 def error_of(code: int, doing: str, detail: str | None = None) -> StreamdError:

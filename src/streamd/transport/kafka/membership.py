@@ -27,13 +27,14 @@ from streamd.errors import FatalError, StreamdError, TransientError
 from streamd.transport.kafka.admin import open_admin
 from streamd.transport.kafka.assignor import TogetherAssignor, topic_counts
 from streamd.transport.kafka.connection import connect, disconnect
+from streamd.transport.kafka.error_codes import ends_aiokafka, meaning
 from streamd.transport.kafka.failures import explain, missing_topic, unreachable
 from streamd.transport.kafka.settings import KafkaSettings
 
 log = structlog.get_logger(__name__)
 
 # Milliseconds between heartbeats, a fifth of the session at most: a rebalance is noticed by them.
-HEARTBEAT = 2000
+HEARTBEAT = 500
 # Seconds that `on_assigned` may take before it is worth a warning: the member is silent while it runs.
 ASSIGNED_LIMIT = 0.05
 # Seconds between two looks at the coordinator's errors; also proves that the supervisor's loop turns.
@@ -184,7 +185,9 @@ class GroupMember:
         self._coordinator = _Coordinator(self)
 
     async def wait(self) -> None:
-        """Return when `stop` was called. Raises what ended the membership for good: AccessDeniedError, FatalError."""
+        """Return when `stop` was called. Raises what ended the membership: AccessDeniedError, FatalError, or a
+        TransientError that one of the callbacks raised.
+        """
         if self._ended is None:
             raise RuntimeError("the member was not started")
         await asyncio.shield(self._ended)
@@ -262,6 +265,8 @@ class GroupMember:
                 await self._on_revoked()
         except TimeoutError:
             log.warning("tasks were not drained in time for a rebalance", group=self.group, budget=self.revoke_budget)
+        except TransientError as error:
+            self._end(error)
         except Exception as error:
             self._end(
                 FatalError(f"draining for a rebalance of group {self.group} failed: {type(error).__name__}: {error}")
@@ -282,6 +287,8 @@ class GroupMember:
         began = time.monotonic()
         try:
             self._on_assigned(assignment)
+        except TransientError as error:
+            self._end(error)
         except Exception as error:
             self._end(FatalError(f"taking on partitions of group {self.group} failed: {type(error).__name__}: {error}"))
         took = time.monotonic() - began
@@ -345,6 +352,15 @@ class _Coordinator(GroupCoordinator):  # type: ignore[misc]
         self._member.assigned(generation, member_id, partitions, decoded.user_data)
 
     async def _send_req(self, request: Any) -> Any:
+        """An error that passes counts as no answer: at those that it does not foresee, aiokafka ends the membership."""
+        answer = await self._ask(request)
+        if ends_aiokafka(code := getattr(answer, "error_code", 0)):
+            self.coordinator_dead()
+            await asyncio.sleep(_LOOK)
+            raise RequestTimedOutError(f"the coordinator said {meaning(code).name}")
+        return answer
+
+    async def _ask(self, request: Any) -> Any:
         """Joining waits until all others have drained: for that alone the answer may take a whole rebalance."""
         if not isinstance(request, (JoinGroupRequest, SyncGroupRequest)):
             return await super()._send_req(request)

@@ -2,23 +2,29 @@
 
 from __future__ import annotations
 
+import asyncio
 import time
-from collections.abc import Hashable, Mapping
-from typing import Any, Final, Protocol
+from collections import deque
+from collections.abc import Callable, Hashable, Mapping
+from typing import Any, Final, Literal, Protocol
 
 from aiokafka.protocol.commit import OffsetCommitRequest
+from aiokafka.protocol.group import HeartbeatRequest
 
 from streamd.component.transaction import Committed
-from streamd.errors import NotFoundError, UnavailableError
+from streamd.errors import NotFoundError, NotMemberError, UnavailableError
 from streamd.record import Position, TaskId
 from streamd.transport.kafka.client import EARLIEST, LATEST, KafkaClient
 from streamd.transport.kafka.coordinator import GROUP, Coordinator
+from streamd.transport.kafka.error_codes import REBALANCE_IN_PROGRESS
 from streamd.transport.kafka.outbox import Outbox, Producer
-from streamd.transport.kafka.positions import Offsets, PositionBook, SourcePartition
+from streamd.transport.kafka.positions import Offsets, PositionBook, SourcePartition, signature_of
 from streamd.transport.kafka.protocol import READ_UNCOMMITTED, OffsetFetch, TxnOffsetCommit, codes
 from streamd.transport.kafka.reader import PartitionReader
 
 NO_GENERATION: Final = -1
+NEWS_WITHIN: Final = 2.0
+"""Seconds from a new generation to the news of it: its leader has to place all partitions meanwhile."""
 
 
 class Membership(Protocol):
@@ -36,17 +42,26 @@ class GroupPositions:
     """Positions as offsets of a group, for a task with Kafka sources: {(source id, partition): topic}."""
 
     def __init__(
-        self, client: KafkaClient, connection: Hashable, group: str, sources: Mapping[SourcePartition, str]
+        self,
+        client: KafkaClient,
+        connection: Hashable,
+        group: str,
+        sources: Mapping[SourcePartition, str],
+        task: TaskId | None = None,
     ) -> None:
+        """`task`: whose commits these are, to be signed; None leaves no signature."""
         self._client, self._connection = client, connection
-        self._book = PositionBook(sources)
+        self._book = PositionBook(sources, None if task is None else signature_of(task))
         self._member, self._generation = "", NO_GENERATION
+        self._updated = asyncio.Event()
         self._set_group(group)
 
     def update_membership(self, membership: Membership) -> None:
         """Whose offsets are committed from now on."""
-        self._set_group(membership.group)
+        if membership.group != self.group:
+            self._set_group(membership.group)
         self._member, self._generation = membership.member_id, membership.generation
+        self._updated.set()
 
     def _set_group(self, group: str) -> None:
         self.group = group
@@ -78,18 +93,21 @@ class GroupPositions:
         topics: dict[str, list[Any]] = {}
         for (topic, partition), offset in commit.offsets.items():
             topics.setdefault(topic, []).append((partition, offset, -1, commit.metadata, {}))
-        request = TxnOffsetCommit(
-            producer.transactional_id,
-            self.group,
-            producer.id,
-            producer.epoch,
-            self._generation,
-            self._member,
-            None,
-            [(topic, parts, {}) for topic, parts in topics.items()],
-            {},
-        )
-        await self._coordinator.ask(request, codes, self._doing, deadline, repeatable=False)
+
+        def request() -> TxnOffsetCommit:
+            return TxnOffsetCommit(
+                producer.transactional_id,
+                self.group,
+                producer.id,
+                producer.epoch,
+                self._generation,
+                self._member,
+                None,
+                [(topic, parts, {}) for topic, parts in topics.items()],
+                {},
+            )
+
+        await self._as_member(request, deadline, repeatable=False)
 
     def prepare(self, positions: Mapping[SourcePartition, Position], cursors: Mapping[str, Any]) -> Offsets:
         """What `commit` writes."""
@@ -100,8 +118,49 @@ class GroupPositions:
         topics: dict[str, list[Any]] = {}
         for (topic, partition), offset in offsets.offsets.items():
             topics.setdefault(topic, []).append((partition, offset, offsets.metadata))
-        request = OffsetCommitRequest(self.group, self._generation, self._member, -1, list(topics.items()))
-        await self._coordinator.ask(request, codes, self._doing, deadline, repeatable=True)
+
+        def request() -> OffsetCommitRequest:
+            return OffsetCommitRequest(self.group, self._generation, self._member, -1, list(topics.items()))
+
+        await self._as_member(request, deadline, repeatable=True)
+
+    async def check_member(self, deadline: float) -> None:
+        """Raise NotMemberError unless the membership holds now. Without one there is nothing to check."""
+        if self._generation == NO_GENERATION:
+            return
+        await self._coordinator.ask(
+            HeartbeatRequest(self.group, self._generation, self._member),
+            lambda answer: {answer.error_code} - {REBALANCE_IN_PROGRESS},
+            f"confirm member {self._member!r} of generation {self._generation} of group {self.group}",
+            deadline,
+            repeatable=True,
+        )
+
+    async def _as_member(self, request: Callable[[], Any], deadline: float, *, repeatable: bool) -> None:
+        """Commit; where the generation is refused, once more under each that comes within `NEWS_WITHIN` seconds.
+
+        A refused commit has done nothing. Under a later generation the same one is right as long as nobody else has
+        run the task meanwhile: of a transaction its epoch proves that, of others whoever brings the news.
+        """
+        while True:
+            refused = self._member, self._generation
+            try:
+                await self._coordinator.ask(request(), codes, self._doing, deadline, repeatable=repeatable)
+                return
+            except NotMemberError:
+                if not await self._news(refused):
+                    raise
+
+    async def _news(self, old: tuple[str, int]) -> bool:
+        """Wait for another membership than `old`; False when none comes in time."""
+        try:
+            async with asyncio.timeout(NEWS_WITHIN):
+                while (self._member, self._generation) == old:
+                    self._updated.clear()
+                    await self._updated.wait()
+        except TimeoutError:
+            return False
+        return True
 
     @property
     def _doing(self) -> str:
@@ -115,7 +174,7 @@ class TopicPositions:
         self._client = client
         self._task = task
         self._create = create
-        self._book = PositionBook({})
+        self._book = PositionBook({}, signature_of(task))
         self.topic = f"streamd.{task.app}.{task.pipeline}.positions"
 
     async def load(self, deadline: float) -> Committed:
@@ -125,13 +184,24 @@ class TopicPositions:
         """
         until = time.monotonic() + deadline
         await self._ensure_topic(deadline)
-        client, topic = self._client, self.topic
         # Another task's open transaction holds the stable end back, before or behind our last record: read past all
         # that was there when we began.
+        documents = await self._read(1, until, deadline, "read_committed")
+        return self._book.load_document(documents[-1] if documents else None)
+
+    async def written(self, deadline: float) -> list[bytes]:
+        """The newest documents of the task, oldest first, whether committed or not. For diagnosis."""
+        return list(await self._read(1000, time.monotonic() + deadline, deadline, "read_uncommitted"))
+
+    async def _read(
+        self, keep: int, until: float, deadline: float, isolation: Literal["read_committed", "read_uncommitted"]
+    ) -> deque[bytes]:
+        client, topic = self._client, self.topic
         end = await client.find_offset(topic, 0, LATEST, isolation=READ_UNCOMMITTED, deadline=deadline)
-        reader = PartitionReader(client, topic, 0, await client.find_offset(topic, 0, EARLIEST, deadline=deadline))
+        begin = await client.find_offset(topic, 0, EARLIEST, deadline=deadline)
+        reader = PartitionReader(client, topic, 0, begin, isolation=isolation)
         key = str(self._task).encode()
-        document: bytes | None = None
+        documents: deque[bytes] = deque(maxlen=keep)
         try:
             while reader.position() < end:
                 if time.monotonic() > until:
@@ -140,11 +210,11 @@ class TopicPositions:
                         f"task is open at {reader.position()}"
                     )
                 for record in await reader.read(10_000, 0.5):
-                    if record.key == key:
-                        document = record.value
+                    if record.key == key and record.value is not None:
+                        documents.append(record.value)
         finally:
             await reader.close()
-        return self._book.load_document(document)
+        return documents
 
     async def _ensure_topic(self, deadline: float) -> None:
         try:

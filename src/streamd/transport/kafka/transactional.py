@@ -79,7 +79,7 @@ class KafkaTransaction:
         self._id = f"streamd.{task}"
         self._connections = (("data", id(self)), ("control", id(self)))
         self._coordinator = Coordinator(client, TRANSACTION, self._id, self._connections[1])
-        self._group = GroupPositions(client, self._connections[1], group, sources) if sources else None
+        self._group = GroupPositions(client, self._connections[1], group, sources, task) if sources else None
         self._topic = TopicPositions(client, task, self._options.create_topics)
         self._producer = Producer(-1, -1, self._id)
         self._outbox = Outbox(client, self._connections[0], self._options.outbox, self._join)

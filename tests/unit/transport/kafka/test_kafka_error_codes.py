@@ -9,6 +9,7 @@ from streamd.errors import (
     AccessDeniedError,
     FencedError,
     NotFoundError,
+    NotMemberError,
     PositionLostError,
     StreamdError,
     TransientError,
@@ -28,8 +29,8 @@ def test_all_codes_that_aiokafka_knows_are_known():
     [
         (1, PositionLostError),
         (17, NotFoundError),
-        (22, FencedError),
-        (25, FencedError),
+        (22, NotMemberError),
+        (25, NotMemberError),
         (29, AccessDeniedError),
         (47, FencedError),
         (82, FencedError),
