@@ -1,12 +1,13 @@
-"""Named points at which a test can make a process fail: `STREAMD_FAULT=point:action[:probability],…`.
+"""Named points at which a test can make a process fail: `STREAMD_FAULT=point:action[:probability|@FILE],…`.
 
 Where each point is: `runtime/checkpoint.py` has those of the commit, `runtime/task.py` and the supervisor the others.
 Actions: `kill9`, `exception`, `sleep=SECONDS` (the whole loop stands still), `stop` (SIGSTOP).
 
 `STREAMD_FAULT_SEED` makes chance repeatable: what is decided at the n-th passing of a point depends on the seed, the
 point, the action and the process's number, and on nothing else. `STREAMD_FAULT_LOG` names a file that gets a line
-`pid point action` just before each fault: what was really injected, also by a process that is killed with it. Without
-`STREAMD_FAULT` a point costs one comparison.
+`pid point action` just before each fault: what was really injected, also by a process that is killed with it. With
+`@FILE` in place of a probability whoever is first to take that file away fails, once for each time that it is made:
+so another process says when. Without `STREAMD_FAULT` a point costs one comparison.
 """
 
 from __future__ import annotations
@@ -17,6 +18,7 @@ import random
 import signal
 import time
 from collections.abc import Awaitable, Coroutine
+from pathlib import Path
 from typing import Any
 
 from streamd.errors import TransientError
@@ -48,9 +50,9 @@ class Faults:
     def __init__(self, text: str, seed: str | None = None, log: str | None = None) -> None:
         self._seed, self._log_path = seed, log
         self._log: int | None = None
-        # {point: [(action, probability, its own chance)]}
-        self._planned: dict[str, list[tuple[str, float, random.Random]]] = {}
-        self._texts: list[tuple[str, str, float]] = []
+        # {point: [(action, probability or file, its own chance)]}
+        self._planned: dict[str, list[tuple[str, float | str, random.Random]]] = {}
+        self._texts: list[tuple[str, str, float | str]] = []
         for item in filter(None, (part.strip() for part in text.split(","))):
             point, _, rest = item.partition(":")
             action, _, probability = rest.partition(":")
@@ -58,7 +60,8 @@ class Faults:
                 raise ValueError(f"STREAMD_FAULT: there is no point {point!r}; the points are {', '.join(POINTS)}")
             if action.partition("=")[0] not in ACTIONS:
                 raise ValueError(f"STREAMD_FAULT: there is no action {action!r}; they are {', '.join(ACTIONS)}")
-            self._texts.append((point, action, float(probability or 1)))
+            when = probability[1:] if probability.startswith("@") else float(probability or 1)
+            self._texts.append((point, action, when))
 
     def plans(self, point: str) -> bool:
         """Whether anything may happen at a point."""
@@ -68,8 +71,8 @@ class Faults:
         """Fail here, if that is planned and chance wants it."""
         if not self._planned:
             self._begin()
-        for action, probability, chance in self._planned.get(point, ()):
-            if chance.random() < probability:
+        for action, when, chance in self._planned.get(point, ()):
+            if _taken(when) if isinstance(when, str) else chance.random() < when:
                 self._act(point, action)
 
     async def during(self, point: str, work: Coroutine[Any, Any, None]) -> None:
@@ -91,9 +94,9 @@ class Faults:
             os.write(self._log, f"{os.getpid()} {_STARTED} -\n".encode())
             lines = os.pread(self._log, 1 << 30, 0).decode().splitlines()
             number = str([line for line in lines if f" {_STARTED} " in line].index(f"{os.getpid()} {_STARTED} -"))
-        for point, action, probability in self._texts:
+        for point, action, when in self._texts:
             chance = random.Random(None if self._seed is None else f"{self._seed} {number} {point} {action}")
-            self._planned.setdefault(point, []).append((action, probability, chance))
+            self._planned.setdefault(point, []).append((action, when, chance))
 
     def _act(self, point: str, action: str) -> None:
         if self._log is not None:
@@ -108,6 +111,15 @@ class Faults:
                 time.sleep(float(argument or 1))  # the whole loop, on purpose: a blocked process
             case _:
                 raise TransientError(f"fault injected at {point}")
+
+
+def _taken(file: str) -> bool:
+    """Take a file away; False when it is not there, or another process was faster."""
+    try:
+        Path(file).unlink()
+    except OSError:
+        return False
+    return True
 
 
 _asked = os.environ.get("STREAMD_FAULT")

@@ -104,3 +104,15 @@ async def test_an_error_of_the_work_is_its_own():
 
     with pytest.raises(ValueError, match="no"):
         await Faults("commit_sent:exception:0").during("commit_sent", fail())
+
+
+def test_a_file_says_when_and_is_taken_away_each_time(tmp_path):
+    file = tmp_path / "now"
+    faults = Faults(f"after_flush:exception:@{file}")
+    faults.at("after_flush")
+    for _ in range(2):
+        file.touch()
+        with pytest.raises(TransientError, match="after_flush"):
+            faults.at("after_flush")
+        assert not file.exists()
+        faults.at("after_flush")
