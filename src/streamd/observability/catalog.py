@@ -203,7 +203,7 @@ PROCESS_BLOCKS = _gauge(
 )
 LOOP_TASKS = _gauge("streamd_event_loop_tasks", "Tasks of the event loop that have not ended.", "worker", merge="max")
 LOOP_FUTURES = _gauge(
-    "streamd_event_loop_futures", "Futures that exist, counted every ten seconds.", "worker", merge="max"
+    "streamd_event_loop_futures", "Futures that are not done, counted every ten seconds.", "worker", merge="max"
 )
 LOOP_LAG = _gauge(
     "streamd_event_loop_lag_seconds", "Longest time the event loop was late lately.", "worker", merge="max"

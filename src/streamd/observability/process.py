@@ -78,8 +78,8 @@ def task_count() -> int:
 
 
 def future_count() -> int:
-    """Futures that exist, without tasks and without those of before `gc.freeze`. Takes a millisecond."""
-    return list(map(type, gc.get_objects())).count(asyncio.Future)
+    """Futures that nobody has completed yet, without tasks and those of before `gc.freeze`. Takes a millisecond."""
+    return sum(1 for one in gc.get_objects() if type(one) is asyncio.Future and not one.done())
 
 
 class LoopLag:
