@@ -132,6 +132,27 @@ def enrich_json(orders: list[Document]) -> list[Document]:
     ]
 
 
+def aggregate(orders: list[Document]) -> list[Document]:
+    made = []
+    seen: dict[str, list[float]] = {}
+    for order in orders:
+        if order["type"] == "purchase":
+            amounts = seen.setdefault(order["customer"], [])
+            amounts.append(order["amount"])
+            if sum(amounts) > 3000:
+                made.append(
+                    {
+                        "customer": order["customer"],
+                        "orders": len(amounts),
+                        "total": sum(amounts),
+                        "largest": max(amounts),
+                        "mean": sum(amounts) / len(amounts),
+                        "last": order["order_id"],
+                    }
+                )
+    return made
+
+
 def python_stage(orders: list[Document]) -> list[Document]:
     made = []
     for order in orders:
@@ -181,6 +202,7 @@ WANTED: dict[str, Callable[[list[Document]], list[Document]]] = {
     "route": route,
     "enrich-csv": enrich_csv,
     "enrich-json": enrich_json,
+    "aggregate": aggregate,
     "python-stage": python_stage,
     "rate-limit": above_900,
     "several-sources-and-sinks": several,

@@ -75,6 +75,8 @@ class KafkaChangelogs:
     async def _ensure(self, topic: str, partitions: int) -> None:
         """Have the topic with at least as many partitions."""
         client = self._client
+        # What was known of it may be old: a topic that was deleted since must be missed here.
+        await client.refresh()
         try:
             count = await client.partition_count(topic, _LOOK)
         except NotFoundError:

@@ -1,0 +1,149 @@
+"""A task's state on a real broker: restored as it was committed, refused where it does not belong to the positions."""
+
+from __future__ import annotations
+
+import contextlib
+
+import pytest
+from aiokafka.admin import AIOKafkaAdminClient
+
+from integration.kafka.workbench import SOURCE
+from services.kafka import read_topic
+from streamd.errors import FatalError, NotFoundError
+from streamd.state.task_stores import META_KEY, TaskStores
+from streamd.transport.kafka.changelogs import changelog_topic
+
+pytestmark = pytest.mark.kafka
+
+
+@pytest.fixture
+async def topic(kafka, bench):
+    """The changelog's topic; deleted in the end."""
+    name = changelog_topic(bench.task, "s")
+    yield name
+    await delete(kafka, name)
+
+
+async def delete(kafka, name):
+    admin = AIOKafkaAdminClient(bootstrap_servers=kafka.bootstrap)
+    await admin.start()
+    with contextlib.suppress(Exception):
+        await admin.delete_topics([name])
+    await admin.close()
+
+
+@pytest.fixture
+async def source(make_topic):
+    return await make_topic()
+
+
+@pytest.fixture
+def attempt(bench, source):
+    """`await attempt()`: (transaction, stores, records restored) of a new attempt at the task."""
+
+    async def begin(make=None, *, tasks=1, exact=True, **options):
+        transaction = (make or bench.transaction)(source, **options)
+        committed = await transaction.open()
+        stores = TaskStores(bench.task, ("s",), tasks, exact=exact)
+        restored = []
+        await stores.restore(transaction, committed, restored.append)
+        return transaction, stores, sum(restored)
+
+    return begin
+
+
+async def commit(transaction, stores, position, *, end=True, **values):
+    store = stores.stores["s"]
+    store.values |= values
+    store.dirty |= values.keys()
+    transaction.begin()
+    cursors = stores.write(transaction, {SOURCE: position})
+    await transaction.flush()
+    await transaction.put_positions({SOURCE: position}, cursors)
+    if end:
+        await transaction.commit()
+        stores.committed()
+
+
+async def test_what_is_committed_is_restored(kafka, topic, attempt):
+    transaction, stores, _ = await attempt()
+    for n in range(5):
+        await commit(transaction, stores, n, a=n, b=-n)
+    _, stores, restored = await attempt()
+    assert stores.stores["s"].values == {"a": 4, "b": -4}
+    assert restored == 15, "each checkpoint has written two keys and its own record"
+    [description] = [r for r in await read_topic(kafka.bootstrap, topic) if r.key == META_KEY][-1:]
+    assert b'"checkpoint":5' in description.value
+
+
+async def test_what_was_under_way_is_aborted_and_not_restored(attempt, topic):
+    transaction, stores, _ = await attempt()
+    await commit(transaction, stores, 1, a=1)
+    await commit(transaction, stores, 2, end=False, a=2, c=3)
+    _, stores, _ = await attempt()
+    assert stores.stores["s"].values == {"a": 1}
+
+
+async def test_a_key_that_is_gone_stays_gone(attempt, topic):
+    transaction, stores, _ = await attempt()
+    await commit(transaction, stores, 1, a=1, b=2)
+    del stores.stores["s"].values["a"]
+    stores.stores["s"].dirty.add("a")
+    await commit(transaction, stores, 2)
+    _, stores, _ = await attempt()
+    assert stores.stores["s"].values == {"b": 2}
+
+
+async def test_more_than_one_read_is_restored_whole(attempt, topic):
+    transaction, stores, _ = await attempt()
+    many = {f"key-{n}": n for n in range(25_000)}
+    await commit(transaction, stores, 1, **many)
+    _, stores, restored = await attempt()
+    assert stores.stores["s"].values == many
+    assert restored == len(many) + 1
+
+
+async def test_the_topic_is_made_compacted_with_a_partition_for_each_task(kafka, attempt, topic):
+    await attempt(tasks=3)
+    admin = AIOKafkaAdminClient(bootstrap_servers=kafka.bootstrap)
+    await admin.start()
+    try:
+        [description] = await admin.describe_topics([topic])
+        assert len(description["partitions"]) == 3
+        await attempt(tasks=5)
+        [description] = await admin.describe_topics([topic])
+        assert len(description["partitions"]) == 5, "it grows with the tasks"
+    finally:
+        await admin.close()
+
+
+async def test_topics_that_may_not_be_made_are_asked_for(attempt, topic):
+    with pytest.raises(NotFoundError, match="changelog"):
+        await attempt(create_topics=False)
+    await attempt()
+    with pytest.raises(FatalError, match="has 1 partitions, and 2 tasks need one each"):
+        await attempt(tasks=2, create_topics=False)
+
+
+async def test_a_deleted_changelog_is_refused(kafka, attempt, topic):
+    transaction, stores, _ = await attempt()
+    await commit(transaction, stores, 1, a=1)
+    transaction.abandon()
+    await delete(kafka, topic)
+    with pytest.raises(FatalError, match="belong to checkpoint 1: it was deleted or truncated"):
+        await attempt()
+
+
+async def test_at_least_once_state_ahead_of_the_positions_is_gone_on_with(bench, attempt, topic):
+    transaction, stores, _ = await attempt(bench.batch_commit, exact=False)
+    await commit(transaction, stores, 1, a=1)
+    await commit(transaction, stores, 2, end=False, a=2)
+    transaction.abandon()
+    _, stores, _ = await attempt(bench.batch_commit, exact=False)
+    assert stores.stores["s"].values == {"a": 2}
+
+
+async def test_a_value_that_no_topic_takes_is_named_by_its_stage(attempt, topic):
+    transaction, stores, _ = await attempt()
+    with pytest.raises(FatalError, match=r"Stage 's' keeps more for one key than .*changelog takes"):
+        await commit(transaction, stores, 1, a="x" * 2_000_000)
