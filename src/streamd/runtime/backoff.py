@@ -3,11 +3,11 @@
 from __future__ import annotations
 
 import math
-import socket
 from dataclasses import dataclass
 
 from streamd.errors import ConfigError, FatalError, FencedError, TransientError
 from streamd.observability import redact
+from streamd.observability.identity import Rival, identity
 from streamd.record import TaskId
 from streamd.runtime.control import Fault
 
@@ -22,7 +22,8 @@ class RestartPolicy:
     The n-th failure in a row waits `initial` × 2ⁿ⁻¹, at most `maximum`, shortened by chance by up to `jitter` of it. A
     task that worked for `calm` seconds, or made progress since, starts counting anew. Transient errors are tried for
     ever; an error that no code raises on purpose `unexpected_limit` times in a row, and being fenced `fence_limit`
-    times in a row: then somebody else keeps running the same task.
+    times in a row: then somebody else keeps running the same task. Where it is known who that is, `rival_limit` times
+    over at least `rival_seconds` are enough: more than any hand-over between nodes of one deployment takes.
     """
 
     initial: float = 0.2
@@ -31,6 +32,8 @@ class RestartPolicy:
     calm: float = 10.0
     unexpected_limit: int = 5
     fence_limit: int = 10
+    rival_limit: int = 3
+    rival_seconds: float = 10.0
 
 
 @dataclass(frozen=True, slots=True)
@@ -79,15 +82,35 @@ def next_delay(policy: RestartPolicy, failures: Failures, chance: float, at_leas
     return max(delay * (1 - policy.jitter * chance), at_least or 0.0)
 
 
-def give_up(policy: RestartPolicy, failures: Failures, fault: Fault, task: TaskId) -> Fault | None:
-    """The fatal fault that these failures in a row of `task` amount to, the last one being `fault`; None: try again."""
+def give_up(
+    policy: RestartPolicy,
+    failures: Failures,
+    fault: Fault,
+    task: TaskId,
+    rival: Rival | None = None,
+    seconds: float = 0.0,
+) -> Fault | None:
+    """The fatal fault that these failures in a row of `task` amount to, the last one being `fault`; None: try again.
+
+    `rival`: who else runs the task, as far as known; `seconds` since the first fence of the row.
+    """
     if fault.kind == "fatal":
         return fault
+    if rival is not None and fault.kind == "fenced":
+        if failures.fenced < policy.rival_limit or seconds < policy.rival_seconds:
+            return None
+        message = (
+            f"Task {task} is run by two deployments with app {task.app}, which fence each other ({failures.fenced} "
+            f"times in {seconds:.0f} s). This one: {identity()}. The other: {rival.who}, which commits to "
+            f"{rival.where}. Each deployment on one cluster needs an `app` name of its own (streamd.yaml); nodes of "
+            f"one deployment need the same `group`. Stop one of the two. Last: {fault.message}"
+        )
+        return Fault("fatal", fault.error, message)
     if failures.fenced >= policy.fence_limit:
         message = (
-            f"Fenced {failures.fenced} times in a row: besides node {socket.gethostname()}, another one with app "
+            f"Fenced {failures.fenced} times in a row: besides this node ({identity()}), another one with app "
             f"{task.app} runs the same task of pipeline {task.pipeline}. Each deployment on one cluster needs an `app` "
-            "name of its own, and a part without a source in the pipeline's group runs on every node of the app: give "
+            f"name of its own, and a part without a source in the pipeline's group runs on every node of the app: give "
             f"each node its own `app`, or run the pipeline on one node. Last: {fault.message}"
         )
         return Fault("fatal", fault.error, message)

@@ -18,10 +18,12 @@ from streamd.config.load import load_pipeline_text
 from streamd.config.pipeline import PipelineConfig
 from streamd.config.service import ServiceConfig
 from streamd.errors import FatalError
+from streamd.observability.identity import Rival
 from streamd.observability.logs import configure_logging
 from streamd.observability.metrics import MetricSet, Snapshot
 from streamd.observability.process import LoopLag, measure_process
 from streamd.plan.graph import build_plan
+from streamd.record import TaskId
 from streamd.runtime.assembly import Assembly
 from streamd.runtime.backoff import RestartPolicy
 from streamd.runtime.control import Assign, Load, Member, Start
@@ -65,6 +67,16 @@ def membership_of(member: Member) -> Any:
     # By name: a process without Kafka must not pay for importing a client of it.
     kafka = importlib.import_module("streamd.transport.kafka.membership")
     return kafka.Membership(member.group, member.member_id, member.generation)
+
+
+async def rival_of(task: TaskId, assembly: Assembly) -> Rival | None:
+    """Who else runs the task, as far as its transport can tell. Never raises."""
+    part = assembly.plan.parts[task.part]
+    if part.transport != "kafka":
+        return None  # nobody else can: the pipeline's lock is ours
+    rivals = importlib.import_module("streamd.transport.kafka.rivals")
+    found: Rival | None = await rivals.rival_of(task, part.sources, assembly.context)
+    return found
 
 
 class EngineHost:
@@ -129,6 +141,10 @@ class EngineHost:
 
     def membership(self, member: Member) -> Any:
         return membership_of(member)
+
+    async def rival(self, assign: Assign) -> Rival | None:
+        _, assembly = self._assemblies.get(assign.task.pipeline, (0, None))
+        return None if assembly is None else await rival_of(assign.task, assembly)
 
     def snapshot(self) -> Snapshot:
         return self._metrics.snapshot()

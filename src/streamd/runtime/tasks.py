@@ -76,6 +76,8 @@ class Slot:
         self.failures = Failures()
         # Monotonic seconds of the first fence in the row.
         self.fenced_at = 0.0
+        # Who was seen to fence it in that row.
+        self.rival: Rival | None = None
         self.restarts = 0
         self.fault: Fault | None = None
         self.fault_at = 0
@@ -279,13 +281,14 @@ class TaskOwner:
         if fault.kind != "fenced" or slot.failures.fenced < self._policy.rival_limit:
             return None
         slot.waiting = True
-        rival = await self._rivals(slot.assign)
-        if rival is not None:
+        slot.rival = await self._rivals(slot.assign) or slot.rival
+        if slot.rival is not None:
             log.warning(
                 "Another deployment runs the same task",
-                task=str(slot.assign.task), other=str(rival.who), commits_to=rival.where, this=str(identity()),
+                task=str(slot.assign.task), this=str(identity()),
+                other=str(slot.rival.who), commits_to=slot.rival.where,
             )  # fmt: skip
-        return rival
+        return slot.rival
 
     def _fenced_for(self, slot: Slot) -> float:
         return self._clock.monotonic() - slot.fenced_at if slot.failures.fenced else 0.0
@@ -294,7 +297,7 @@ class TaskOwner:
         """Count the failure; one that follows a calm time is the first of its row."""
         self._absorb(slot)
         if was_calm(self._policy, self._clock.monotonic() - slot.attempt_at, fault.kind):
-            slot.failures = Failures()
+            slot.failures, slot.rival = Failures(), None
         # Without a membership there is no rival to be seen, only that the news of the group does not come.
         slot.failures = slot.failures.and_one("transient" if fault.error == NotMemberError.__name__ else fault.kind)
         if fault.kind == "fenced" and slot.failures.fenced == 1:

@@ -22,7 +22,7 @@ import structlog
 import uvloop
 
 from streamd.errors import ConfigError
-from streamd.observability.identity import adopt
+from streamd.observability.identity import Rival, adopt
 from streamd.observability.metrics import Snapshot
 from streamd.runtime.backoff import RestartPolicy, fault_of
 from streamd.runtime.control import (
@@ -75,6 +75,9 @@ class Host(Protocol):
 
     def membership(self, member: Member) -> Any: ...
 
+    async def rival(self, assign: Assign) -> Rival | None:
+        """Who else runs a task that is fenced again and again, None when nobody is found. Never raises."""
+
     def snapshot(self) -> Snapshot | None: ...
 
     async def close(self) -> None: ...
@@ -100,7 +103,11 @@ class Worker:
         host = self._make_host(start)
         _tune_collector()
         owner = TaskOwner(
-            host.make, lambda ended: self._ended(ended, owner, host), policy=host.policy, membership=host.membership
+            host.make,
+            lambda ended: self._ended(ended, owner, host),
+            policy=host.policy,
+            membership=host.membership,
+            rivals=host.rival,
         )
         async with owner:
             reporter = asyncio.create_task(self._report_for_ever(owner, host))

@@ -2,9 +2,8 @@
 
 from __future__ import annotations
 
-import socket
-
 from streamd.errors import AccessDeniedError, ConfigError, FencedError, UnavailableError
+from streamd.observability.identity import Identity, Rival, identity
 from streamd.record import TaskId
 from streamd.runtime.backoff import Failures, RestartPolicy, fault_of, give_up, next_delay, was_calm
 
@@ -66,8 +65,30 @@ def test_a_fence_storm_names_its_cause():
     fault = fault_of(FencedError("newer"))
     assert give_up(POLICY, after(*["fenced"] * 3), fault, TASK) is None
     said = give_up(POLICY, after(*["fenced"] * 4), fault, TASK).message
-    assert f"node {socket.gethostname()}, another one with app shop" in said
+    assert f"besides this node ({identity()}), another one with app shop" in said
     assert "give each node its own `app`, or run the pipeline on one node" in said
+
+
+RIVAL = Rival(Identity("otherhost", 77, 1_700_000_000), "group other-group", 5)
+
+
+def test_a_rival_that_is_known_ends_it_soon_and_both_are_named():
+    fault = fault_of(FencedError("newer"))
+    policy = RestartPolicy()
+    found = give_up(policy, after(*["fenced"] * 3), fault, TASK, RIVAL, 11.0)
+    assert found.kind == "fatal"
+    assert f"This one: {identity()}." in found.message
+    assert "The other: host otherhost, pid 77, since 2023-11-14 22:13:20 UTC, which commits to group other-group" in (
+        found.message
+    )
+
+
+def test_a_hand_over_is_no_fence_storm():
+    """One or two fences, or some within seconds, happen when a node takes over from another."""
+    fault = fault_of(FencedError("newer"))
+    assert give_up(RestartPolicy(), after(*["fenced"] * 2), fault, TASK, RIVAL, 60.0) is None
+    assert give_up(RestartPolicy(), after(*["fenced"] * 16), fault, TASK, RIVAL, 9.0) is None
+    assert give_up(RestartPolicy(), after(*["fenced"] * 6), fault, TASK, None, 60.0) is None
 
 
 def test_two_that_fence_each_other_are_not_taken_for_calm():

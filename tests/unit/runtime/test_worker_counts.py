@@ -60,6 +60,8 @@ class ShortHost:
     def membership(self, member: Member) -> Any:
         return member
 
+    async def rival(self, assign: Assign) -> None: ...
+
     def snapshot(self) -> Snapshot:
         return self.metrics.snapshot()
 

@@ -133,6 +133,9 @@ class FakeHost:
     def membership(self, member: Member) -> Member:
         return member
 
+    async def rival(self, assign: Assign) -> None:
+        return None
+
     def snapshot(self) -> Snapshot:
         return self._metrics.snapshot()
 

@@ -218,6 +218,11 @@ class KafkaClient:
             raise NotSentError(f"Kafka at {self._address}: no node is known")
         return int(node)
 
+    async def nodes(self, deadline: float) -> list[int]:
+        """All nodes that are up, as far as known. Raises UnavailableError."""
+        await self.any_node(deadline)
+        return [int(broker.nodeId) for broker in self._connections.cluster.brokers()]
+
     async def ask_any(self, request: Any, group: Hashable, deadline: float, doing: str) -> Any:
         """The answer of whatever node, to a request that is harmless to repeat and has one `error_code`.
 

@@ -1,0 +1,125 @@
+"""Who else runs a task of ours: another deployment with the same app and pipeline, found by what it has committed.
+
+Asked only after a fence that no rebalance explains. A deployment that commits to another group fences each task of ours
+by its transactional id, and no generation keeps the two apart; its commits carry its signature (`positions`). A task
+without a Kafka source has one record of positions, which whoever runs it writes.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+from collections.abc import Iterator, Sequence
+from typing import Any, Final
+
+from aiokafka.protocol.admin import DescribeGroupsRequest, ListGroupsRequest
+
+from streamd.component.context import PipelineContext
+from streamd.errors import StreamdError
+from streamd.observability.identity import Rival, identity
+from streamd.record import TaskId
+from streamd.transport.kafka.client import KafkaClient
+from streamd.transport.kafka.coordinator import GROUP, Coordinator
+from streamd.transport.kafka.leases import ClientLease
+from streamd.transport.kafka.membership import group_name
+from streamd.transport.kafka.position_store import TopicPositions
+from streamd.transport.kafka.positions import Signature, signature_in
+from streamd.transport.kafka.protocol import OffsetFetch
+from streamd.transport.kafka.topic import cluster_of
+
+log = logging.getLogger("streamd.kafka")
+
+_WITHIN: Final = 8.0  # seconds for all of it
+_REQUEST: Final = 3.0
+_GROUPS: Final = 2_000  # of a cluster with more, those whose names look like ours come first
+_AT_ONCE: Final = 16
+_CONNECTION: Final = "rivals"
+
+
+async def rival_of(task: TaskId, sources: Sequence[Any], context: PipelineContext) -> Rival | None:
+    """Whoever runs the task under another group, or last committed a task without one; None when nobody is found.
+
+    `sources`: the `ComponentConfig`s of the task's part. Never raises: what may not be seen is not found.
+    """
+    settings = cluster_of(context, f"task {task}")
+    kafka = [source for source in sources if source.name == "kafka"]
+    named = (source.settings.group for source in kafka if source.settings.group)
+    group = next(named, group_name(task.app, task.pipeline))
+    lease = ClientLease(settings, "producer")
+    try:
+        async with asyncio.timeout(_WITHIN):
+            await lease.client.start(_REQUEST)
+            found = await (_in_groups(lease.client, task, group) if kafka else _in_topic(lease.client, task))
+    except (StreamdError, TimeoutError) as error:
+        log.debug("who else runs %s is not known: %r", task, error)
+        return None
+    finally:
+        lease.client.release(_CONNECTION)
+        lease.give_back()
+    return max(found, key=lambda rival: rival.who.since, default=None)
+
+
+async def _in_topic(client: KafkaClient, task: TaskId) -> list[Rival]:
+    """Who wrote the newest positions of the task, if that is somebody else and came after us.
+
+    Transactions that were fenced count as well: two that fence each other may never get to commit.
+    """
+    positions = TopicPositions(client, task, create=False)
+    signed = [found for document in await positions.written(_REQUEST) if (found := signature_in(document)) is not None]
+    if not any(one.who.same(identity()) for one in signed):
+        return []
+    return list(_foreign(signed[-1:], task, f"topic {positions.topic}"))
+
+
+async def _in_groups(client: KafkaClient, task: TaskId, own: str) -> list[Rival]:
+    names = sorted(await _groups(client) - {own}, key=lambda name: (not name.startswith("streamd."), name))
+    slots = asyncio.Semaphore(_AT_ONCE)
+
+    async def look(group: str) -> list[Rival]:
+        async with slots:
+            try:
+                return list(_foreign(await _signatures(client, group), task, f"group {group}"))
+            except StreamdError as error:
+                log.debug("what group %s has committed is not known: %r", group, error)
+                return []
+
+    found = [rival for rivals in await asyncio.gather(*map(look, names[:_GROUPS])) for rival in rivals]
+    # Offsets outlive their deployment by a week: only a group with members is at work.
+    return [rival for rival in found if await _has_members(client, rival.where.removeprefix("group "))]
+
+
+def _foreign(signatures: Sequence[Signature], task: TaskId, where: str) -> Iterator[Rival]:
+    for signed in signatures:
+        if signed.pipeline == f"{task.app}.{task.pipeline}" and not signed.who.same(identity()):
+            yield Rival(signed.who, where, signed.number)
+
+
+async def _groups(client: KafkaClient) -> set[str]:
+    """The names of all consumer groups that we may see."""
+    answers = [
+        await client.send(node, ListGroupsRequest(), _CONNECTION, _REQUEST) for node in await client.nodes(_REQUEST)
+    ]
+    return {name for answer in answers if not answer.error_code for name, kind in answer.groups if kind != "share"}
+
+
+async def _signatures(client: KafkaClient, group: str) -> list[Signature]:
+    answer = await Coordinator(client, GROUP, group, _CONNECTION).ask(
+        OffsetFetch(group, None, False, {}),
+        lambda answer: {answer.error_code},
+        f"give the offsets of group {group}",
+        _REQUEST,
+        repeatable=True,
+    )
+    texts = {part[3] for _, parts, _ in answer.topics for part in parts if part[3]}
+    return [signed for text in texts if (signed := signature_in(text)) is not None]
+
+
+async def _has_members(client: KafkaClient, group: str) -> bool:
+    answer = await Coordinator(client, GROUP, group, _CONNECTION).ask(
+        DescribeGroupsRequest([group]),
+        lambda answer: {answer.groups[0][0]},
+        f"describe group {group}",
+        _REQUEST,
+        repeatable=True,
+    )
+    return bool(answer.groups[0][5])
