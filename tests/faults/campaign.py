@@ -1,18 +1,25 @@
-"""Input that flows, and a killer that strikes at random moments of it."""
+"""Input that flows, a killer that strikes at random moments of it, and schedules of faults at named points."""
 
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import os
 import random
 import signal
 import time
+from collections import Counter
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 
-from faults.daemon import Daemon
+from faults.daemon import Daemon, state_of
 from faults.systems import System
+from streamd.runtime.faults import POINTS
 
 SLICE = 200  # records fed at once
+# The points in workers, and those of them that are passed only when a task opens.
+AT_WORK = tuple(point for point in POINTS if point not in ("in_assign", "in_revoke"))
+OPENING = ("in_open", "in_restore")
 
 
 @dataclass
@@ -23,11 +30,70 @@ class Campaign:
     stalls: list[float] = field(default_factory=list)
 
 
-async def flow(system: System, enough: asyncio.Event, chance: random.Random, pause: float = 0.01) -> None:
-    """Feed a slice every few milliseconds until told that it is enough."""
+async def flow(
+    system: System, enough: asyncio.Event, chance: random.Random, pause: float = 0.01, ahead: int | None = None
+) -> None:
+    """Feed a slice every few milliseconds until told that it is enough; at most `ahead` records before the output."""
     while not enough.is_set():
-        await system.feed(SLICE)
+        if ahead is None or system.fed - system.came < ahead:
+            await system.feed(SLICE)
         await asyncio.sleep(chance.random() * pause)
+
+
+def schedule(seed: int, rates: Mapping[str, float], points: Sequence[str] = AT_WORK) -> str:
+    """`STREAMD_FAULT` for faults at all points mixed. `rates`: {action: about how often at each passing}.
+
+    A task passes most points several times a second, and those of its opening only after another fault.
+    """
+    chance = random.Random(seed)
+    planned = []
+    for point in points:
+        for action, rate in rates.items():
+            often = rate * (0.5 + chance.random()) * (4 if point in OPENING else 1)
+            planned.append(f"{point}:{action}:{often:.4f}")
+    return ",".join(planned)
+
+
+async def storm(
+    system: System,
+    daemon: Daemon,
+    enough: Callable[[Counter[tuple[str, str]]], bool],
+    seed: int,
+    *,
+    deadline: float = 120.0,
+    pause: float = 0.01,
+) -> Counter[tuple[str, str]]:
+    """Feed a node that was started with a schedule until what was injected is enough, and everything has come out.
+
+    Returns {(point, action): how often}. Workers that stopped themselves are woken after a moment.
+    """
+    chance = random.Random(seed)
+    fed, awake = asyncio.Event(), asyncio.Event()
+    async with asyncio.TaskGroup() as group:
+        group.create_task(_wake(daemon, awake, random.Random(seed + 1)))
+        feeding = group.create_task(flow(system, fed, chance, pause, ahead=20 * SLICE))
+        try:
+            async with asyncio.timeout(deadline):
+                while not enough(daemon.faults()):
+                    daemon.check()
+                    system.check()
+                    await asyncio.sleep(0.05)
+        except TimeoutError:
+            raise TimeoutError(f"too few faults within {deadline:g} s: {daemon.faults()}") from None
+        fed.set()
+        await feeding
+        await system.complete()
+        awake.set()
+    return daemon.faults()
+
+
+async def _wake(daemon: Daemon, enough: asyncio.Event, chance: random.Random) -> None:
+    while not enough.is_set():
+        stopped = [pid for pid in daemon.children() if state_of(pid) == "T"]
+        await asyncio.sleep(0.02 + chance.random() * 0.1)
+        for pid in stopped:
+            with contextlib.suppress(ProcessLookupError):
+                os.kill(pid, signal.SIGCONT)
 
 
 async def kill_often(system: System, daemon: Daemon, *, kills: int, records: int, seed: int) -> Campaign:

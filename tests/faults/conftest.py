@@ -2,26 +2,43 @@
 
 from __future__ import annotations
 
+import contextlib
+
 import pytest
 
 from faults.daemon import Daemon
 from faults.systems import EmbeddedSystem, KafkaSystem
-from faults.tally import FILE, Ledger, promise_of
+from faults.tally import FILE, SYSTEMS, Ledger, promise_of
 
 # A node that was killed leaves its group after this many ms without a heartbeat, and not after the usual 45 s.
 SHORT_SESSION = {"session.timeout.ms": 3000, "heartbeat.interval.ms": 500}
 
 
-@pytest.fixture(params=["kafka", "embedded"])
+@contextlib.asynccontextmanager
+async def opened(request, tmp_path, **options):
+    if request.param == "kafka":
+        made = KafkaSystem(tmp_path, request.getfixturevalue("kafka").bootstrap, **options, **SHORT_SESSION)
+    else:
+        made = EmbeddedSystem(tmp_path, **options)
+    await made.open()
+    try:
+        yield made
+    finally:
+        await made.close()
+
+
+@pytest.fixture(params=SYSTEMS)
 async def system(request, tmp_path):
     """Input, output and pipeline on Kafka and on the embedded log."""
-    if request.param == "kafka":
-        made = KafkaSystem(tmp_path, request.getfixturevalue("kafka").bootstrap, **SHORT_SESSION)
-    else:
-        made = EmbeddedSystem(tmp_path)
-    await made.open()
-    yield made
-    await made.close()
+    async with opened(request, tmp_path) as made:
+        yield made
+
+
+@pytest.fixture(params=SYSTEMS)
+async def counting(request, tmp_path):
+    """The same with a stage that counts per key, and so with state and a changelog."""
+    async with opened(request, tmp_path, stateful=True) as made:
+        yield made
 
 
 @pytest.fixture

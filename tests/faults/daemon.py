@@ -138,7 +138,12 @@ class Daemon:
 
 def alive(pid: int) -> bool:
     """Whether the process runs: a zombie does not."""
+    return state_of(pid) not in "ZX"
+
+
+def state_of(pid: int) -> str:
+    """The letter that the kernel has for a process's state: `T` is stopped; `X` for one that is not there."""
     try:
-        return Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()[0] not in "ZX"
+        return Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()[0]
     except OSError:
-        return False
+        return "X"

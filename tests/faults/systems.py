@@ -9,7 +9,7 @@ import textwrap
 import time
 import uuid
 from abc import ABC, abstractmethod
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping
 from pathlib import Path
 from typing import Any
 
@@ -24,8 +24,15 @@ from streamd.transport.embedded.transaction import EmbeddedTransaction
 
 IN_PARTITIONS = 3
 OUT_PARTITIONS = 4
+META = b"__meta__"
 TIMESTAMP = 1_700_000_000_000
 APP = "faults"
+
+# What a stage with state says of each record: how many its key had so far, and the sum of their numbers.
+COUNTING = """
+  - aggregate: {by: key, values: {number: last(number), double: last(double), seen: count(), total: sum(number)}}
+    id: totals
+"""
 
 # Counts what a stage has seen, over all processes and lives: what was seen and did not come out was dropped.
 WITNESS = """
@@ -44,13 +51,16 @@ class Witness:
 class System(ABC):
     """Input, output and pipeline of one run. `newest` is by input partition: the last record of it that came out.
 
-    `begun`: how many records were fed or are being fed.
+    `begun`: how many records were fed or are being fed. `stateful`: the pipeline has a stage that counts. `settings`:
+    lines of the pipeline's own, `{name: value}`.
     """
 
     name: str
 
-    def __init__(self, folder: Path) -> None:
+    def __init__(self, folder: Path, *, stateful: bool = False, settings: Mapping[str, object] | None = None) -> None:
         self.folder = folder
+        self.stateful = stateful
+        self._lines = "".join(f"{name}: {value}\n" for name, value in (settings or {}).items())
         self.fed = 0
         self.begun = 0
         self.came = 0
@@ -62,7 +72,11 @@ class System(ABC):
         """Make the topics and the pipeline's file, and begin to follow the output."""
         pipelines = self.folder / "pipelines"
         pipelines.mkdir()
-        (pipelines / "copy.yaml").write_text(await self._set_up())
+        text = await self._set_up()
+        if self.stateful:
+            head, _, tail = text.partition("sink:")
+            text = f"{head.rstrip()}{COUNTING}sink:{tail}"
+        (pipelines / "copy.yaml").write_text(text + self._lines)
         self._follower = asyncio.create_task(self._follow())
 
     async def close(self) -> None:
@@ -109,7 +123,8 @@ class System(ABC):
 
     async def verdict(self) -> Verdict:
         """What came out, against what was fed. Nothing may run any more."""
-        return judge(self.fed, await self._outputs(), await self._positions(), await self._ends())
+        state = await self._state() if self.stateful else None
+        return judge(self.fed, await self._outputs(), await self._positions(), await self._ends(), state)
 
     @abstractmethod
     async def dropped(self) -> int:
@@ -143,6 +158,8 @@ class System(ABC):
     async def _positions(self) -> dict[int, int]: ...
     @abstractmethod
     async def _ends(self) -> dict[int, int]: ...
+    @abstractmethod
+    async def _state(self) -> dict[Any, Any]: ...
 
 
 class KafkaSystem(System):
@@ -150,8 +167,16 @@ class KafkaSystem(System):
 
     name = "kafka"
 
-    def __init__(self, folder: Path, bootstrap: str, **options: object) -> None:
-        super().__init__(folder)
+    def __init__(
+        self,
+        folder: Path,
+        bootstrap: str,
+        *,
+        stateful: bool = False,
+        settings: Mapping[str, object] | None = None,
+        **options: object,
+    ) -> None:
+        super().__init__(folder, stateful=stateful, settings=settings)
         self.bootstrap = bootstrap
         self.pipeline = f"copy-{uuid.uuid4().hex[:8]}"
         self._options = "".join(f"\n    {name}: {value}" for name, value in options.items())
@@ -246,6 +271,22 @@ class KafkaSystem(System):
         ends = await self._ends_of(self.output, OUT_PARTITIONS, "read_uncommitted")
         return sum(stable[partition] != end for partition, end in ends.items())
 
+    @property
+    def changelog(self) -> str:
+        """The topic with the counts."""
+        return f"streamd.{APP}.{self.pipeline}.totals.changelog"
+
+    async def _state(self) -> dict[Any, Any]:
+        """Compacted here: what a reader of committed records finds as the last of each key."""
+        kept: dict[Any, Any] = {}
+        home: dict[Any, int] = {}
+        for record in sorted(await read_topic(self.bootstrap, self.changelog), key=lambda r: (r.partition, r.offset)):
+            if record.key != META:
+                key = orjson.loads(record.key)
+                assert home.setdefault(key, record.partition) == record.partition, f"key {key} is in two changelogs"
+                kept[key] = orjson.loads(record.value) if record.value else None
+        return kept
+
     async def _ends_of(self, topic: str, partitions: int, isolation: str) -> dict[int, int]:
         consumer = AIOKafkaConsumer(bootstrap_servers=self.bootstrap, isolation_level=isolation)
         await consumer.start()
@@ -261,8 +302,8 @@ class EmbeddedSystem(System):
 
     name = "embedded"
 
-    def __init__(self, folder: Path) -> None:
-        super().__init__(folder)
+    def __init__(self, folder: Path, *, stateful: bool = False, settings: Mapping[str, object] | None = None) -> None:
+        super().__init__(folder, stateful=stateful, settings=settings)
         self._path = log_path(folder / "state" / APP, APP)
         self._witness = folder / "seen"
         self._log: EmbeddedLog | None = None
@@ -334,6 +375,12 @@ class EmbeddedSystem(System):
     async def _ends(self) -> dict[int, int]:
         rows = await asyncio.to_thread(self._ask, "SELECT partition, next FROM stream WHERE topic='in'")
         return dict(rows)
+
+    async def _state(self) -> dict[Any, Any]:
+        rows = await asyncio.to_thread(self._ask, "SELECT key, value FROM changelog WHERE store='totals'")
+        kept = {orjson.loads(key): orjson.loads(value) for key, value in rows if key != META}
+        assert len(kept) == sum(key != META for key, _ in rows), "a key is in two changelogs"
+        return kept
 
     async def dropped(self) -> int:
         """Records that the witness saw more often than they came out."""

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import pytest
 
-from faults.oracle import KEYS, document, judge
+from faults.oracle import KEYS, document, expected_state, judge, remembered
 
 
 def outputs_of(numbers, partitions=2):
@@ -58,3 +58,57 @@ def test_a_record_that_stages_got_wrong_is_seen():
     outputs = outputs_of(range(300))
     outputs[0][5]["double"] += 1
     assert judge(300, outputs, {}, {}).wrong == 1
+
+
+def counted_outputs(fed):
+    outputs = outputs_of(range(fed))
+    for found in (found for partition in outputs for found in partition):
+        _, _, found["seen"], found["total"] = remembered(found["number"])
+    return outputs
+
+
+def test_state_that_is_right_is_exact():
+    state = expected_state(301)
+    assert state[0] == [5, 10, 6, 15]
+    assert state[1] == [4, 8, 5, 10]
+    assert judge(301, counted_outputs(301), {}, {}, state).exact
+
+
+@pytest.mark.parametrize("field", ["seen", "total"])
+def test_a_record_with_the_state_of_another_moment_is_seen(field):
+    outputs = counted_outputs(300)
+    outputs[1][70][field] += 1
+    verdict = judge(300, outputs, {}, {}, expected_state(300))
+    assert (verdict.miscounted, verdict.wrong, verdict.exact) == (1, 1, False)
+
+
+def test_a_record_without_state_is_seen():
+    outputs = counted_outputs(300)
+    del outputs[0][7]["total"]
+    assert judge(300, outputs, {}, {}, expected_state(300)).miscounted == 1
+
+
+def test_a_changelog_behind_or_ahead_of_the_output_is_seen():
+    for fed in (299, 301):
+        verdict = judge(300, counted_outputs(300), {}, {}, expected_state(fed))
+        assert not verdict.exact
+        assert len(verdict.stale) == 1
+
+
+def test_a_key_that_is_forgotten_or_invented_is_seen():
+    state = expected_state(300)
+    del state[3]
+    state[KEYS] = remembered(0)
+    assert judge(300, counted_outputs(300), {}, {}, state).stale == {3: None, KEYS: remembered(0)}
+
+
+def test_state_is_not_looked_at_where_nothing_counts():
+    assert judge(300, outputs_of(range(300)), {}, {}).exact
+
+
+def test_at_least_once_allows_duplicates_and_nothing_else():
+    twice = judge(300, outputs_of([*range(300), *range(200, 300)]), {}, {})
+    assert twice.nothing_lost
+    assert not twice.exact
+    assert not judge(300, outputs_of(range(299)), {}, {}).nothing_lost
+    assert not judge(300, outputs_of(range(300)), {0: 149}, {0: 150}).nothing_lost
