@@ -42,7 +42,7 @@ class Storm:
 class Proxy:
     """Listens, and goes on to `host:port`. `rules` by api key are used once each, in order; `storm` where none is left.
 
-    `injected` counts what was really done, by `request: what`.
+    `injected` counts what was really done, by `request what`.
     """
 
     def __init__(self, host: str, port: int, seed: int = 0) -> None:
@@ -101,7 +101,7 @@ class Proxy:
         chosen = [one for one in sorted(self._connections, key=id) if self.dice.random() < share]
         for connection in chosen:
             connection.abort()
-        self.injected["connection: cut"] += len(chosen)
+        self.injected["connection cut"] += len(chosen)
         return len(chosen)
 
     def deafen(self, share: float = 1.0) -> int:
@@ -110,13 +110,13 @@ class Proxy:
         for connection in chosen:
             connection.deaf = True
             connection.broker.transport.abort()
-        self.injected["connection: half open"] += len(chosen)
+        self.injected["connection half open"] += len(chosen)
         return len(chosen)
 
     def freeze(self) -> None:
         """A black hole: connections are accepted, and nothing passes until `thaw`; then everything does."""
         self._flowing.clear()
-        self.injected["all: black hole"] += 1
+        self.injected["all black hole"] += 1
 
     def thaw(self) -> None:
         """Let pass again."""
@@ -141,7 +141,8 @@ class Proxy:
         rules = self.rules.get(key)
         rule = rules.popleft() if rules else self.storm.rule(name, self.dice) if self.storm else None
         if rule is not None:
-            self.injected[f"{name}: {'other answer' if callable(rule) else rule}"] += 1
+            word = {int: "error", str: rule}.get(type(rule), "other answer")
+            self.injected[f"{name} {word}"] += 1
         return rule
 
     async def let_pass(self, frame: bytes, writer: asyncio.StreamWriter) -> None:

@@ -11,7 +11,7 @@ from typing import Any
 from aiokafka.client import AIOKafkaClient
 from aiokafka.cluster import ClusterMetadata
 from aiokafka.conn import AIOKafkaConnection, CloseReason, create_conn
-from aiokafka.errors import KafkaError, NodeNotReadyError, StaleMetadata
+from aiokafka.errors import KafkaError, NodeNotReadyError, RequestTimedOutError, StaleMetadata
 from aiokafka.protocol.metadata import MetadataRequest
 
 log = logging.getLogger("streamd.kafka")
@@ -77,12 +77,30 @@ class Connections(AIOKafkaClient):  # type: ignore[misc]
         if self._sync_task is None:
             self._sync_task = asyncio.get_running_loop().create_task(self._md_synchronizer())
 
-    async def send(self, node_id: Any, request: Any, *, group: Hashable = 0) -> Any:
-        """As aiokafka's; raises TimeoutError and leaves the connection to `drop` when there was no answer in time."""
+    async def send(self, node_id: Any, request: Any, *, group: Hashable = 0, patience: float = 0.0) -> Any:
+        """As aiokafka's. `patience`: seconds that the answer may take beyond the usual time.
+
+        A connection whose answer is overdue is closed: what is asked next must not wait behind it.
+        """
         connection = await self._get_conn(node_id, group=group)
         if connection is None:
             raise NodeNotReadyError(f"no connection to Kafka node {node_id}")
-        return await connection.send(request)
+        usual = connection._request_timeout
+        connection._request_timeout = usual + patience
+        try:
+            answer = connection.send(request)  # takes the timeout as it is now
+        finally:
+            connection._request_timeout = usual
+        try:
+            return await answer
+        except TimeoutError as error:
+            self._overdue(connection)
+            raise RequestTimedOutError(f"Kafka node {node_id} did not answer {usual + patience:g} s") from error
+
+    def _overdue(self, connection: AIOKafkaConnection) -> None:
+        for where in [where for where, known in self._conns.items() if known is connection]:
+            del self._conns[where]
+        connection.close(reason=CloseReason.CONNECTION_TIMEOUT)
 
     def release(self, group: Hashable) -> None:
         """Close the connections of a group at once; what waits on them fails."""
@@ -134,6 +152,7 @@ class Connections(AIOKafkaClient):  # type: ignore[misc]
                 metadata = await connection.send(request)
             except (TimeoutError, KafkaError) as error:
                 log.debug("no metadata from Kafka node %s: %r", node, error)
+                self._overdue(connection)
                 continue
             if metadata.brokers:
                 cluster_metadata.update_metadata(metadata)

@@ -64,10 +64,10 @@ class Coordinator:
                 if found <= _SHORT_WAITS:
                     longest = _LONGEST_SHORT_WAIT
             except UnavailableError as error:
+                self.client.forget_coordinator(self.kind, self.key)
                 if not repeatable and not isinstance(error, NotSentError):
                     raise UnavailableError(f"cannot tell whether Kafka did {doing}: {error}") from error
                 problem = error
-                self.client.forget_coordinator(self.kind, self.key)
             if time.monotonic() + wait > until:
                 raise problem
             await asyncio.sleep(wait)

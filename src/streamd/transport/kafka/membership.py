@@ -20,7 +20,7 @@ from aiokafka.client import ConnectionGroup
 from aiokafka.consumer.group_coordinator import GroupCoordinator
 from aiokafka.consumer.subscription_state import SubscriptionState
 from aiokafka.coordinator.protocol import ConsumerProtocol
-from aiokafka.errors import KafkaError, NodeNotReadyError, RequestTimedOutError
+from aiokafka.errors import KafkaError, RequestTimedOutError
 from aiokafka.protocol.group import JoinGroupRequest, LeaveGroupRequest, SyncGroupRequest
 
 from streamd.errors import FatalError, StreamdError, TransientError
@@ -227,8 +227,8 @@ class GroupMember:
             self._subscription._last_fetch_ended = time.monotonic()
             try:
                 self._coordinator.check_errors()
-            except KafkaError as error:
-                if self._coordinator.finished:
+            except Exception as error:
+                if self._coordinator.finished or not isinstance(error, KafkaError):
                     await self._begin_anew(error)
                     continue
                 found = explain(error, self._settings, f"be a member of group {self.group}", group=self.group)
@@ -238,7 +238,7 @@ class GroupMember:
                 log.warning("group coordinator failed, trying again", group=self.group, error=str(found))
             await asyncio.sleep(_LOOK)
 
-    async def _begin_anew(self, error: KafkaError) -> None:
+    async def _begin_anew(self, error: Exception) -> None:
         """aiokafka's coordination ended by an error that nobody foresaw: leave, and join as a new member."""
         log.error("coordination of a group ended, joining anew", group=self.group, error=str(error))
         broken = self._coordinator
@@ -353,37 +353,19 @@ class _Coordinator(GroupCoordinator):  # type: ignore[misc]
 
     async def _send_req(self, request: Any) -> Any:
         """An error that passes counts as no answer: at those that it does not foresee, aiokafka ends the membership."""
-        answer = await self._ask(request)
-        if ends_aiokafka(code := getattr(answer, "error_code", 0)):
-            self.coordinator_dead()
-            await asyncio.sleep(_LOOK)
-            raise RequestTimedOutError(f"the coordinator said {meaning(code).name}")
-        return answer
-
-    async def _ask(self, request: Any) -> Any:
-        """Joining waits until all others have drained: for that alone the answer may take a whole rebalance."""
-        if not isinstance(request, (JoinGroupRequest, SyncGroupRequest)):
-            return await super()._send_req(request)
-        node = self.coordinator_id
+        # Joining waits until all others have drained: for that alone the answer may take a whole rebalance.
+        patience = self._rebalance_seconds if isinstance(request, (JoinGroupRequest, SyncGroupRequest)) else 0.0
+        group = ConnectionGroup.COORDINATION
         try:
-            connection = (
-                await self._client._get_conn(node, group=ConnectionGroup.COORDINATION) if node is not None else None
-            )
-            if connection is None:
-                raise NodeNotReadyError("the group's coordinator cannot be reached")
-            usual = connection._request_timeout
-            connection._request_timeout = usual + self._rebalance_seconds
-            try:
-                answer = connection.send(request)  # takes the timeout as it is now
-            finally:
-                connection._request_timeout = usual
-            return await answer
-        except TimeoutError as error:
-            self.coordinator_dead()
-            raise RequestTimedOutError("no answer to a join request") from error
-        except KafkaError:
+            answer = await self._client.send(self.coordinator_id, request, group=group, patience=patience)
+            if ends_aiokafka(code := getattr(answer, "error_code", 0)):
+                await asyncio.sleep(_LOOK)
+                raise RequestTimedOutError(f"the group's coordinator said {meaning(code).name}")
+        except KafkaError as error:
+            log.warning("no answer from the group's coordinator", group=self.group_id, error=str(error))
             self.coordinator_dead()
             raise
+        return answer
 
     async def shut(self) -> None:
         """Stop all tasks at once and leave the group, within seconds."""
