@@ -33,11 +33,15 @@ class Identity:
 
 @dataclass(frozen=True, slots=True)
 class Rival:
-    """Another deployment that runs a task of ours. `where`: under what it commits. `number`: of its newest commit."""
+    """Another deployment that runs a task of ours, or once did.
+
+    `where`: under what it commits. `number`: of its newest commit. `at_work`: it is for sure not one of the past.
+    """
 
     who: Identity
     where: str
     number: int
+    at_work: bool = True
 
 
 _adopted: list[Identity] = []

@@ -78,6 +78,8 @@ class Slot:
         self.fenced_at = 0.0
         # Who was seen to fence it in that row.
         self.rival: Rival | None = None
+        # Who may be long gone; whoever commits between two looks is not.
+        self.suspect: Rival | None = None
         self.restarts = 0
         self.fault: Fault | None = None
         self.fault_at = 0
@@ -281,7 +283,10 @@ class TaskOwner:
         if fault.kind != "fenced" or slot.failures.fenced < self._policy.rival_limit:
             return None
         slot.waiting = True
-        slot.rival = await self._rivals(slot.assign) or slot.rival
+        found = await self._rivals(slot.assign)
+        if found is not None and (found.at_work or slot.suspect not in (None, found)):
+            slot.rival = found
+        slot.suspect = found or slot.suspect
         if slot.rival is not None:
             log.warning(
                 "Another deployment runs the same task",

@@ -21,6 +21,7 @@ from streamd.runtime.backoff import Failures, RestartPolicy, fault_of, next_dela
 from streamd.runtime.control import Fault, Load, Member
 from streamd.runtime.faults import fault_point
 from streamd.supervisor.membership import Group, GroupFactory, Ownership, group_of, group_topic, partitions_of
+from streamd.transport.embedded.lock import hold, let_go, lock_path
 
 log = structlog.get_logger(__name__)
 
@@ -73,6 +74,8 @@ class ManagedPipeline:
         self._release = asyncio.Event()
         self._sources: dict[str, Any] = {}
         self._group: Group | None = None
+        self._lock = lock_path(context.state_dir, plan.name)
+        self._holds = False
 
     @property
     def clock(self) -> Clock:
@@ -151,6 +154,9 @@ class ManagedPipeline:
 
     async def _work(self) -> None:
         """Prepare, join, and stay a member. Returns only for a pipeline without a group; raises what ends it."""
+        if any(part.transport == "embedded" for part in self.plan.parts):
+            await hold(self._lock, self.name)
+            self._holds = True
         self._sources = {s.id: self._make(s) for part in self.plan.parts for s in part.sources}
         self.partitions = await self._prepare()
         group = self._group = self._make_group(self.plan, self._context)
@@ -279,5 +285,7 @@ class ManagedPipeline:
                 await asyncio.gather(*closing, return_exceptions=True)
         except TimeoutError:
             log.warning("Pipeline was not closed in time", pipeline=self.name)
+        if self._holds:
+            let_go(self._lock)
         self.released = True
         self._on_change()

@@ -187,21 +187,21 @@ class TopicPositions:
         # Another task's open transaction holds the stable end back, before or behind our last record: read past all
         # that was there when we began.
         documents = await self._read(1, until, deadline, "read_committed")
-        return self._book.load_document(documents[-1] if documents else None)
+        return self._book.load_document(documents[-1][1] if documents else None)
 
-    async def written(self, deadline: float) -> list[bytes]:
-        """The newest documents of the task, oldest first, whether committed or not. For diagnosis."""
+    async def written(self, deadline: float) -> list[tuple[int, bytes]]:
+        """The newest documents of the task with their offsets, in order, whether committed or not. For diagnosis."""
         return list(await self._read(1000, time.monotonic() + deadline, deadline, "read_uncommitted"))
 
     async def _read(
         self, keep: int, until: float, deadline: float, isolation: Literal["read_committed", "read_uncommitted"]
-    ) -> deque[bytes]:
+    ) -> deque[tuple[int, bytes]]:
         client, topic = self._client, self.topic
         end = await client.find_offset(topic, 0, LATEST, isolation=READ_UNCOMMITTED, deadline=deadline)
         begin = await client.find_offset(topic, 0, EARLIEST, deadline=deadline)
         reader = PartitionReader(client, topic, 0, begin, isolation=isolation)
         key = str(self._task).encode()
-        documents: deque[bytes] = deque(maxlen=keep)
+        documents: deque[tuple[int, bytes]] = deque(maxlen=keep)
         try:
             while reader.position() < end:
                 if time.monotonic() > until:
@@ -211,7 +211,7 @@ class TopicPositions:
                     )
                 for record in await reader.read(10_000, 0.5):
                     if record.key == key and record.value is not None:
-                        documents.append(record.value)
+                        documents.append((record.offset, record.value))
         finally:
             await reader.close()
         return documents

@@ -10,6 +10,7 @@ from __future__ import annotations
 import asyncio
 import logging
 from collections.abc import Iterator, Sequence
+from dataclasses import replace
 from typing import Any, Final
 
 from aiokafka.protocol.admin import DescribeGroupsRequest, ListGroupsRequest
@@ -33,6 +34,7 @@ _WITHIN: Final = 8.0  # seconds for all of it
 _REQUEST: Final = 3.0
 _GROUPS: Final = 2_000  # of a cluster with more, those whose names look like ours come first
 _AT_ONCE: Final = 16
+_LATELY: Final = 20  # commits: a hand-over between nodes is forgotten after as many
 _CONNECTION: Final = "rivals"
 
 
@@ -60,15 +62,20 @@ async def rival_of(task: TaskId, sources: Sequence[Any], context: PipelineContex
 
 
 async def _in_topic(client: KafkaClient, task: TaskId) -> list[Rival]:
-    """Who wrote the newest positions of the task, if that is somebody else and came after us.
+    """Who else wrote positions of the task lately. At work for sure, if that was after we did.
 
     Transactions that were fenced count as well: two that fence each other may never get to commit.
     """
     positions = TopicPositions(client, task, create=False)
-    signed = [found for document in await positions.written(_REQUEST) if (found := signature_in(document)) is not None]
-    if not any(one.who.same(identity()) for one in signed):
-        return []
-    return list(_foreign(signed[-1:], task, f"topic {positions.topic}"))
+    found: list[Rival] = []
+    ours = False
+    for offset, text in (await positions.written(_REQUEST))[-_LATELY:]:
+        signed = signature_in(text)
+        if signed is not None:
+            ours |= signed.who.same(identity())
+            numbered = replace(signed, number=offset)
+            found += _foreign([numbered], task, f"topic {positions.topic}", at_work=ours)
+    return found[-1:]
 
 
 async def _in_groups(client: KafkaClient, task: TaskId, own: str) -> list[Rival]:
@@ -78,7 +85,7 @@ async def _in_groups(client: KafkaClient, task: TaskId, own: str) -> list[Rival]
     async def look(group: str) -> list[Rival]:
         async with slots:
             try:
-                return list(_foreign(await _signatures(client, group), task, f"group {group}"))
+                return list(_foreign(await _signatures(client, group), task, f"group {group}", at_work=True))
             except StreamdError as error:
                 log.debug("what group %s has committed is not known: %r", group, error)
                 return []
@@ -88,10 +95,10 @@ async def _in_groups(client: KafkaClient, task: TaskId, own: str) -> list[Rival]
     return [rival for rival in found if await _has_members(client, rival.where.removeprefix("group "))]
 
 
-def _foreign(signatures: Sequence[Signature], task: TaskId, where: str) -> Iterator[Rival]:
+def _foreign(signatures: Sequence[Signature], task: TaskId, where: str, at_work: bool) -> Iterator[Rival]:
     for signed in signatures:
         if signed.pipeline == f"{task.app}.{task.pipeline}" and not signed.who.same(identity()):
-            yield Rival(signed.who, where, signed.number)
+            yield Rival(signed.who, where, signed.number, at_work)
 
 
 async def _groups(client: KafkaClient) -> set[str]:
