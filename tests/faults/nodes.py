@@ -212,7 +212,7 @@ class Nodes:
 
 
 @contextlib.asynccontextmanager
-async def flowing(system: KafkaSystem, seed: int = 5, pause: float = 0.05) -> AsyncIterator[None]:
+async def flowing(system: KafkaSystem, seed: int = 5, pause: float = 0.15) -> AsyncIterator[None]:
     """Input flows, and output came already from every partition."""
     enough = asyncio.Event()
     async with asyncio.TaskGroup() as group:
