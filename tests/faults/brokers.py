@@ -9,6 +9,9 @@ from collections import Counter
 from collections.abc import AsyncIterator
 from pathlib import Path
 
+from aiokafka.admin import AIOKafkaAdminClient
+from aiokafka.admin.config_resource import ConfigResource, ConfigResourceType
+
 from faults.campaign import flow
 from faults.daemon import Daemon
 from faults.oracle import Verdict
@@ -69,3 +72,16 @@ async def assert_exact(system: KafkaSystem, daemon: Daemon, tally: Tally, *, dra
     assert verdict.exact, verdict
     assert await system.open_transactions() == 0
     return verdict
+
+
+async def set_topic(system: KafkaSystem, topic: str, **config: object) -> None:
+    """Change settings of a topic, as `max_message_bytes=2000`."""
+    settings = {name.replace("_", "."): str(value) for name, value in config.items()}
+    admin = AIOKafkaAdminClient(bootstrap_servers=system.bootstrap)
+    await admin.start()
+    try:
+        answers = await admin.alter_configs([ConfigResource(ConfigResourceType.TOPIC, topic, settings)])
+    finally:
+        await admin.close()
+    refused = [entry for answer in answers for entry in answer.resources if entry[0]]
+    assert not refused, refused

@@ -116,6 +116,7 @@ async def test_connections_are_cut_and_go_dead(system, run_daemon, tally):
     assert not daemon.logged("Pipeline failed")
 
 
+@pytest.mark.campaign
 async def test_requests_that_arrive_after_all(system, run_daemon, tally):
     """A request that everybody took for lost reaches the broker when the task has long been opened anew: no effect."""
     daemon = await run_daemon(workers=1)
