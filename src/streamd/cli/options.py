@@ -51,8 +51,13 @@ def variables(assignments: list[str] | None) -> dict[str, str]:
 
 def service_settings(config: Path | None, env: dict[str, str]) -> ServiceConfig:
     """The service's settings from `--config`, or from the file of the usual name, or the defaults."""
+    return load_service(service_file(config), env)
+
+
+def service_file(config: Path | None) -> Path | None:
+    """The file of the service's settings: what `--config` says, or the one of the usual name, or None."""
     if config is None and Path(SERVICE_FILE).is_file():
         config = Path(SERVICE_FILE)
     if config is not None and config.is_dir():
         raise ConfigError(f"--config must name a file, got the folder {config}")
-    return load_service(config, env)
+    return config

@@ -166,7 +166,7 @@ class _GenerateReader:
         self._first = number
         self._start_time = config.start_time
         self._time_step = config.time_step * 1000
-        self._make = _maker(config)
+        self._make = maker(config)
 
     async def read(self, max_records: int, timeout: float) -> Sequence[SourceRecord]:
         """See `Reader.read`. Those that are due by the rate."""
@@ -267,7 +267,7 @@ class _Chance:
 Maker = Callable[[int, int, int], tuple[Any, bytes | None]]
 
 
-def _maker(config: GenerateConfig) -> Maker:
+def maker(config: GenerateConfig) -> Maker:
     """A function (number, partition, time in ms) → document and key. A field that has no value makes it Undecodable."""
     chance = _Chance(config.seed)
     resolver = _Resolver({FUNCTIONS[name].callable: getattr(chance, name) for name in ("random", "uuid", "now")})

@@ -1,0 +1,103 @@
+"""The input: for each source, record after record, the same for every run of a seed."""
+
+from __future__ import annotations
+
+import random
+import zlib
+from collections.abc import Sequence
+from typing import Any, NamedTuple, Protocol
+
+import orjson
+
+from streamd.codecs import Undecodable
+from streamd.codecs.csv import format_row
+from streamd.sources.generate import GenerateConfig, maker
+from streamd.verify.shapes import Shape, document
+
+
+class Made(NamedTuple):
+    """One input record. `value` as its bytes lie in the topic, or as the line of a file without its end."""
+
+    partition: int
+    key: bytes | None
+    value: bytes | None
+
+
+class Records(Protocol):
+    """Record after record of one source."""
+
+    header: bytes | None
+    """The first line of its files, where they have one."""
+
+    def record(self, number: int) -> Made:
+        """Record `number` of the source, from 0; there is no last one."""
+
+
+class Sampled:
+    """Records of the user's, each as often as needed, in their order. `sample` must not be empty."""
+
+    def __init__(self, sample: Sequence[Made], header: bytes | None = None) -> None:
+        self._sample = sample
+        self.header = header
+
+    def record(self, number: int) -> Made:
+        """See `Records.record`."""
+        return self._sample[number % len(self._sample)]
+
+
+class Generated:
+    """Records of a `generate` source; without a key of their own they stay in the partition that they had there."""
+
+    header: bytes | None = None
+
+    def __init__(self, config: GenerateConfig, base_ms: int) -> None:
+        self._config = config
+        self._make = maker(config)
+        self._base_ms = base_ms
+
+    def record(self, number: int) -> Made:
+        """See `Records.record`."""
+        partition = number % self._config.partitions
+        value, key = self._make(number, partition, self._base_ms + number)
+        if isinstance(value, Undecodable):
+            return Made(partition, key, value.raw or b"")
+        return Made(partition, key, orjson.dumps(value, default=str))
+
+
+class Shaped:
+    """Made-up records. `columns`: of a CSV file, whose rows they become. `key`: a field by which to partition them."""
+
+    def __init__(
+        self,
+        shape: Shape,
+        partitions: int,
+        seed: str,
+        form: str,
+        columns: Sequence[str] | None = None,
+        *,
+        header: bool = False,
+        key: str | None = None,
+    ) -> None:
+        self._shape = shape
+        self._key = key
+        self._partitions = partitions
+        self._seed = seed
+        self._form = form
+        self._columns = tuple(columns or ("id", *(name for name in shape.fields if name != "id")))
+        self.header = format_row(self._columns) if header else None
+
+    def record(self, number: int) -> Made:
+        """See `Records.record`."""
+        chance = random.Random(f"{self._seed} {number}")
+        made = document(self._shape, chance)
+        if self._key is None:
+            return Made(number % self._partitions, None, self._bytes(made, chance))
+        key = str(made.get(self._key)).encode()
+        return Made(zlib.crc32(key) % self._partitions, key, self._bytes(made, chance))
+
+    def _bytes(self, made: dict[str, Any], chance: random.Random) -> bytes:
+        if self._form == "json":
+            return orjson.dumps(made)
+        if self._form == "csv":
+            return format_row([made.get(name) for name in self._columns])
+        return f"line {chance.getrandbits(64):016x}".encode()
