@@ -18,7 +18,7 @@ from streamd.verify.progress import Place, Probe, Stalls
 from streamd.verify.schedule import OPEN_POINTS, REBALANCE_POINTS, Strike
 
 POLL = 0.05  # seconds between two looks at what is committed
-REACHED_WITHIN = 4.0  # seconds for somebody to come to a point
+REACHED_WITHIN = 5.0  # seconds for somebody to come to a point
 RESUMED_WITHIN = 90.0  # seconds without any progress of a partition: then it hangs
 STOPPED_WITHIN = 60.0  # seconds for a node to end in order
 _TRICKLE = 0.02  # seconds between two slices of input
@@ -179,6 +179,8 @@ class Disturber:
         deadline = time.monotonic() + REACHED_WITHIN * (3 if point in REBALANCE_POINTS else 1)
         while self._tickets.open(point) and time.monotonic() < deadline:
             await self._bring_back()
+            # Somebody comes there only while there is input.
+            self._allowed = max(self._allowed, self._feed.fed + 1)
             await asyncio.sleep(POLL / 5)
         if self._tickets.withdraw(point):
             self.done.not_reached[point] += 1
@@ -233,7 +235,7 @@ class Disturber:
         while True:
             if self._feed.fed < min(self._allowed, self._records):
                 left = min(self._allowed, self._records) - self._feed.fed
-                await self._feed.up_to(self._feed.fed + max(1, left // 16))
+                await self._feed.up_to(self._feed.fed + max(1, left // 64))
             await asyncio.sleep(_TRICKLE * (0.5 + self._chance.random()))
 
     async def _watch(self, began: float) -> None:
