@@ -13,7 +13,9 @@ from __future__ import annotations
 import argparse
 import asyncio
 import json
+import logging
 import os
+import shutil
 import sys
 import tempfile
 from dataclasses import asdict
@@ -33,6 +35,7 @@ def main() -> None:
     parser.add_argument("--rate", type=int, default=2000, help="records a second")
     parser.add_argument("--every", type=float, default=60.0, help="seconds from one fault to the next")
     parser.add_argument("--state", action="store_true", help="keep running totals for each key as well")
+    parser.add_argument("--only", default="", help="faults whose name begins so, to look into one")
     parser.add_argument("--bootstrap", help="HOST:PORT of a broker that runs already")
     parser.add_argument("--out", type=Path, help="where the page goes; standard output by default")
     parser.add_argument("--samples", type=Path, help="where all samples go, as JSON")
@@ -48,10 +51,16 @@ def main() -> None:
         state=given.state,
         warm_up=180 * scale,
         shortest=300 * scale,
+        only=given.only,
         bootstrap=given.bootstrap,
     )
-    with tempfile.TemporaryDirectory(prefix="soak-", ignore_cleanup_errors=True) as folder:
-        outcome = asyncio.run(soak(Path(folder), options))
+    # Reconnecting is what happens here all the time; the nodes' own logs stay as they are.
+    logging.getLogger("aiokafka").setLevel(logging.CRITICAL)
+    folder = Path(tempfile.mkdtemp(prefix="soak-"))
+    print(f"nodes, broker and their logs: {folder} (deleted when all went well)", flush=True)
+    outcome = asyncio.run(soak(folder, options))
+    if outcome.exact:
+        shutil.rmtree(folder, ignore_errors=True)
     text = page(outcome, len(os.sched_getaffinity(0)))
     if given.out is None:
         print(text)

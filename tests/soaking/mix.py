@@ -12,6 +12,7 @@ import os
 import random
 import signal
 import time
+import urllib.request
 from collections.abc import Awaitable, Callable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
@@ -34,6 +35,19 @@ class Node(Daemon):
     def url(self) -> str:
         return f"http://127.0.0.1:{self._port}"
 
+    async def told(self, what: str) -> str:
+        """What its API says of `pipelines` or `workers`; nothing when it does not answer."""
+
+        def ask() -> str:
+            with urllib.request.urlopen(f"{self.url}/api/v1/{what}", timeout=5) as answer:
+                found: str = answer.read().decode()
+                return found
+
+        try:
+            return await asyncio.to_thread(ask)
+        except OSError:
+            return ""
+
 
 @dataclass(frozen=True, slots=True)
 class Fault:
@@ -49,12 +63,13 @@ class Mix:
     """Does faults to the nodes of `cluster`. `done`: those that were."""
 
     def __init__(
-        self, folder: Path, load: Load, broker: KafkaBroker | None, proxy: Proxy, text: str, seed: int
+        self, folder: Path, load: Load, broker: KafkaBroker | None, proxy: Proxy, text: str, seed: int, only: str = ""
     ) -> None:
-        """Without a `broker` of its own it is never restarted."""
+        """Without a `broker` of its own it is never restarted. `only`: how the names of the wanted kinds begin."""
         self.nodes: dict[str, Node] = {}
         self.done: list[Fault] = []
         self._folder, self._load, self._broker, self._proxy, self._text = folder, load, broker, proxy, text
+        self._only = only
         self._chance = random.Random(seed)
         self._kinds = self._deck()
         self._began = time.monotonic()
@@ -100,7 +115,7 @@ class Mix:
     def _deck(self) -> Iterator[str]:
         """Each kind once in each round, in another order each time."""
         while True:
-            round_ = sorted(self.kinds)
+            round_ = sorted(kind for kind in self.kinds if kind.startswith(self._only))
             self._chance.shuffle(round_)
             yield from round_
 

@@ -22,7 +22,8 @@ from soaking.sampler import BOUNDS, Life, Sampler, Who
 class Options:
     """All times in seconds. `every`: from one fault to the next; `warm_up`, `shortest`: of a process that is judged.
 
-    `bootstrap`: a broker that runs already and is left alone; None for one of the soak's own.
+    `only`: how the faults' names begin, of which there are to be any. `bootstrap`: a broker that runs already and is
+    left alone; None for one of the soak's own.
     """
 
     seconds: float = 1200.0
@@ -33,6 +34,7 @@ class Options:
     warm_up: float = 180.0
     shortest: float = 300.0
     sampled: float = 5.0
+    only: str = ""
     bootstrap: str | None = None
 
 
@@ -87,12 +89,14 @@ async def soak(folder: Path, options: Options) -> Outcome:
         # A broker that is not ours sends its clients to itself, not to our proxy.
         through = f"127.0.0.1:{proxy.port}" if broker else bootstrap
         load = Load(bootstrap, options.rate, options.state)
-        mix = Mix(folder, load, broker, proxy, await load.open(through), options.seed)
+        mix = Mix(folder, load, broker, proxy, await load.open(through), options.seed, options.only)
         try:
             return await _run(options, load, mix, broker)
         except BaseException:
             for name, node in mix.nodes.items():
-                print(f"--- {name}\n{tail(node.log)}", flush=True)
+                print(
+                    f"--- {name}\n{tail(node.log)}\n{await node.told('pipelines')}\n{await node.places()}", flush=True
+                )
             raise
         finally:
             mix.kill()
