@@ -50,7 +50,7 @@ class ProxiedSystem(KafkaSystem):
 
 
 @contextlib.asynccontextmanager
-async def flowing(system: KafkaSystem, pause: float = 0.05, deadline: float = 60.0) -> AsyncIterator[None]:
+async def flowing(system: KafkaSystem, pause: float = 0.1, deadline: float = 60.0) -> AsyncIterator[None]:
     """Input flows, and output came already."""
     enough = asyncio.Event()
     async with asyncio.TaskGroup() as group:

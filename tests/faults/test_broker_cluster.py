@@ -1,0 +1,159 @@
+"""Three brokers, of which the one that matters dies, hangs or restarts, in turn: output resumes, and is exact."""
+
+from __future__ import annotations
+
+import asyncio
+
+import pytest
+
+from faults.brokers import QUICK, assert_exact, flowing, set_topic
+from faults.systems import APP, KafkaSystem
+from streamd.transport.kafka.client import KafkaClient
+from streamd.transport.kafka.coordinator import GROUP, TRANSACTION
+
+pytestmark = pytest.mark.kafka
+
+ROLES = ("transaction coordinator", "group coordinator", "input leader", "output leader")
+
+
+@pytest.fixture
+async def system(kafka_cluster, tmp_path):
+    made = KafkaSystem(tmp_path, kafka_cluster.bootstrap, stateful=True, **QUICK)
+    await made.open()
+    yield made
+    for broker in kafka_cluster.brokers:
+        if not broker.running:
+            await asyncio.to_thread(broker.start, ready=False)
+    await whole(kafka_cluster)
+    await made.close()
+
+
+async def whole(cluster):
+    """All brokers are back, for a topic to be in sync on each of them again."""
+    for broker in cluster.brokers:
+        await asyncio.to_thread(broker.wait_ready, len(cluster.brokers))
+
+
+async def playing(cluster, system, role):
+    """The broker that plays a role for the pipeline's task 0 now."""
+    client = KafkaClient({"bootstrap_servers": cluster.bootstrap, "request_timeout_ms": 2000})
+    await client.start(60)
+    try:
+        if role.endswith("leader"):
+            topic = system.input if role == "input leader" else system.output
+            await client.partition_count(topic)
+            node = client.leader(topic, 0)
+            assert node is not None
+        else:
+            task = f"streamd.{APP}.{system.pipeline}.0.0"
+            kind, key = (TRANSACTION, task) if role == "transaction coordinator" else (GROUP, system.group)
+            node = await client.coordinator(kind, key, 20)
+    finally:
+        await client.close()
+    return cluster.broker(node)
+
+
+async def test_the_coordinator_of_a_transaction_dies(kafka_cluster, system, run_daemon, tally):
+    """kill -9 of the broker that coordinates a task's transactions: another takes over, from its log."""
+    daemon = await run_daemon(workers=2)
+    async with flowing(system, pause=0.2):
+        broker = await playing(kafka_cluster, system, "transaction coordinator")
+        await asyncio.to_thread(broker.kill)
+        tally.injected("kafka", "transaction coordinator killed")
+        await system.resumed()
+        await asyncio.to_thread(broker.start)
+        await whole(kafka_cluster)
+        await system.resumed()
+    await assert_exact(system, daemon, tally)
+    assert not daemon.logged("Pipeline failed")
+
+
+@pytest.mark.campaign
+async def test_each_role_is_killed_in_turn(kafka_cluster, system, run_daemon, tally):
+    """Who plays the role is asked anew each time, and is back before the next one dies."""
+    daemon = await run_daemon(workers=2)
+    async with flowing(system, pause=0.2):
+        for role in ROLES:
+            broker = await playing(kafka_cluster, system, role)
+            await asyncio.to_thread(broker.kill)
+            tally.injected("kafka", f"{role} killed")
+            await system.resumed()
+            await asyncio.to_thread(broker.start)
+            await whole(kafka_cluster)
+            await system.resumed()
+    await assert_exact(system, daemon, tally)
+    assert not daemon.logged("Pipeline failed")
+
+
+@pytest.mark.campaign
+async def test_a_rolling_restart(kafka_cluster, system, run_daemon, tally):
+    """Every broker in turn, in order: leadership moves away before each goes."""
+    daemon = await run_daemon(workers=2)
+    async with flowing(system, pause=0.2):
+        for broker in kafka_cluster.brokers:
+            import time
+
+            a = time.monotonic()
+            await asyncio.to_thread(broker.stop)
+            print("stop", time.monotonic() - a)
+            a = time.monotonic()
+            await asyncio.to_thread(broker.start)
+            print("start", time.monotonic() - a)
+            a = time.monotonic()
+            await whole(kafka_cluster)
+            print("whole", time.monotonic() - a)
+            tally.injected("kafka", "broker restart")
+            await system.resumed()
+    await assert_exact(system, daemon, tally)
+    assert not daemon.logged("Pipeline failed")
+
+
+@pytest.mark.campaign
+async def test_a_coordinator_stands_still(kafka_cluster, system, run_daemon, tally):
+    """SIGSTOP: its connections stay open, the cluster goes on without it, and it wakes as one that was replaced."""
+    daemon = await run_daemon(workers=2)
+    async with flowing(system, pause=0.2):
+        for role in ROLES[:2]:
+            broker = await playing(kafka_cluster, system, role)
+            await asyncio.to_thread(broker.pause)
+            try:
+                tally.injected("kafka", f"{role} stands still")
+                await asyncio.sleep(6)
+            finally:
+                broker.resume()
+            await whole(kafka_cluster)
+            await system.resumed()
+    await assert_exact(system, daemon, tally)
+    assert not daemon.logged("Pipeline failed")
+
+
+@pytest.mark.campaign
+async def test_too_few_replicas(kafka_cluster, system, run_daemon, tally):
+    """One replica less than an output needs, then two of three brokers gone: it waits until they are back."""
+    daemon = await run_daemon(workers=2)
+    async with flowing(system, pause=0.2):
+        await set_topic(system, system.output, min_insync_replicas=3)
+        leader = await playing(kafka_cluster, system, "output leader")
+        follower = next(broker for broker in kafka_cluster.brokers if broker is not leader)
+        await asyncio.to_thread(follower.kill)
+        tally.injected("kafka", "a replica too few")
+        await system.until(lambda: "NOT_ENOUGH_REPLICAS" in daemon.log.read_text(), "an output is refused")
+        await asyncio.to_thread(follower.start)
+        await whole(kafka_cluster)
+        await system.resumed()
+        await set_topic(system, system.output, min_insync_replicas=2)
+        gone = [broker for broker in kafka_cluster.brokers if broker is not leader]
+        for broker in gone:
+            await asyncio.to_thread(broker.kill)
+        tally.injected("kafka", "two of three brokers gone")
+        came = system.came
+        await asyncio.sleep(4)
+        assert system.came - came < 2 * system.fed // 10, (
+            "nothing can be committed meanwhile, but for what was on its way"
+        )
+        for broker in gone:
+            await asyncio.to_thread(broker.start, ready=False)
+        await whole(kafka_cluster)
+        await system.resumed()
+    await assert_exact(system, daemon, tally)
+    assert not daemon.logged("Pipeline failed")
