@@ -1,0 +1,79 @@
+"""One whole look at one cluster: all that the doctor asks, in order, and what it does when it is told to abort."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+
+from streamd.errors import StreamdError
+from streamd.observability.finding import Finding
+from streamd.transport.kafka.doctor import Use, judge_clocks, judge_nodes, judge_rights, judge_settings, unreachable
+from streamd.transport.kafka.doctor_topics import INTERNAL, judge_topics
+from streamd.transport.kafka.doctor_transactions import Held, abort, judge, open_transactions
+from streamd.transport.kafka.inspection import Inspection, Node, Replicas
+
+
+@dataclass(slots=True)
+class Examined:
+    """What was found at one cluster."""
+
+    findings: list[Finding] = field(default_factory=list)
+    held: list[Held] = field(default_factory=list)
+    nodes: int = 0
+
+
+async def examine(use: Use, abort_held: bool = False, force: bool = False) -> Examined:
+    """Look at everything; with `abort_held` end what hangs, and with `force` also what may not. Never raises for
+    what a broker does or refuses: that is a finding.
+    """
+    found = Examined()
+    inspection: Inspection | None = None
+    try:
+        inspection = Inspection(use.settings)
+        await inspection.open()
+        await _examine(inspection, use, found, abort_held, force)
+    except StreamdError as error:
+        found.findings.append(unreachable(use, error))
+    finally:
+        if inspection is not None:
+            await inspection.close()
+    return found
+
+
+async def _examine(inspection: Inspection, use: Use, found: Examined, abort_held: bool, force: bool) -> None:
+    nodes = await inspection.nodes()
+    found.nodes = len(nodes)
+    found.findings += judge_nodes(nodes)
+    topics, cluster = await inspection.topics([*use.topics, *INTERNAL])
+    # The transactions' own topics are hidden from users without rights on them; that is no finding.
+    there = {name: topic for name, topic in topics.items() if not (topic.denied and name in INTERNAL)}
+    found.findings += await judge_settings(inspection, nodes, use)
+    found.findings += await judge_topics(inspection, use, there, len(nodes))
+    missing = any(name not in topics for name in use.topics)
+    found.findings += await judge_rights(inspection, use, cluster, missing)
+    found.findings += await judge_clocks(inspection, use)
+    used = {name: topic for name, topic in there.items() if name in use.topics and not topic.denied}
+    await _look_at_transactions(inspection, use, used, nodes, found)
+    if abort_held:
+        found.findings += await abort(inspection, used, found.held, force)
+
+
+async def _look_at_transactions(
+    inspection: Inspection, use: Use, used: dict[str, Replicas], nodes: list[Node], found: Examined
+) -> None:
+    try:
+        longest = 900.0
+        for node in nodes:
+            if node.refused is None:
+                settings = await inspection.broker_settings(node.id)
+                longest = max(int(settings.get("transaction.max.timeout.ms", "900000")) / 1000, 0.0)
+    except StreamdError:
+        longest = 900.0  # `judge_settings` says that they may not be read
+    try:
+        found.held += await open_transactions(inspection, use, used, longest)
+    except StreamdError as error:
+        remedy = "Grant Describe on the transactional ids and Read on the topics; it needs Kafka 3.0 or newer."
+        found.findings.append(
+            Finding("hanging transaction", "warning", use.settings.address, str(error), "may be listed", remedy)
+        )
+        return
+    found.findings += judge(found.held)
