@@ -100,7 +100,8 @@ class ManagedPipeline:
         """The order that makes the pipeline known to a worker."""
         config = self.plan.config
         file = None if config.file is None else str(config.file)
-        return Load(self.name, self.version, file, config.text, self.partitions or {})
+        # A copy: the counts grow, and what was sent is compared with what there is to send.
+        return Load(self.name, self.version, file, config.text, dict(self.partitions or {}))
 
     def fail(self, fault: Fault) -> None:
         """Stop it for good. Its tasks are drained by the control loop. The first reason counts."""

@@ -3,9 +3,10 @@
 from __future__ import annotations
 
 import asyncio
+import logging
 import time
 from collections import deque
-from collections.abc import Callable, Hashable, Mapping
+from collections.abc import Callable, Hashable, Mapping, Sequence
 from typing import Any, Final, Literal, Protocol
 
 from aiokafka.protocol.commit import OffsetCommitRequest
@@ -22,7 +23,11 @@ from streamd.transport.kafka.positions import Offsets, PositionBook, SourceParti
 from streamd.transport.kafka.protocol import READ_UNCOMMITTED, OffsetFetch, TxnOffsetCommit, codes
 from streamd.transport.kafka.reader import PartitionReader
 
+log = logging.getLogger("streamd.kafka")
+
 NO_GENERATION: Final = -1
+_COUNT_WITHIN: Final = 2.0  # seconds
+_STEP: Final = 10.0  # seconds that one request may take, with all that is tried again
 NEWS_WITHIN: Final = 2.0
 """Seconds from a new generation to the news of it: its leader has to place all partitions meanwhile."""
 
@@ -68,18 +73,58 @@ class GroupPositions:
         self._coordinator = Coordinator(self._client, GROUP, group, self._connection)
 
     async def load(self, deadline: float) -> Committed:
-        """What is committed, once no transaction is pending on it."""
-        partitions = self._book.partitions
+        """What is committed, once no transaction is pending on it.
+
+        A partition that was added to its topic after the pipeline had begun is read from its beginning, whatever
+        `start` says of those that were there: what was written before anybody noticed is new as well.
+        """
+        offsets = await self._fetch(self._book.partitions, True, deadline)
+        committed = self._book.load(offsets)
+        if self._book.began and all(offset >= 0 for offset, _ in offsets.values()):
+            return committed
+        if any(offset < 0 for offset, _ in offsets.values()):
+            await self._client.refresh()  # what is known of a topic may be older than the partition
+        counts = {topic: await self._count(topic) for topic in self._book.partitions}
+        added = [place for place, (offset, _) in offsets.items() if offset < 0 and await self._added(place, counts)]
+        for topic, partition in added:
+            earliest = await self._client.find_offset(topic, partition, EARLIEST, deadline=deadline)
+            log.info("%s[%d] was added: reading it from its beginning, %d", topic, partition, earliest)
+            offsets[topic, partition] = earliest, ""
+        committed = self._book.load(offsets)
+        if not self._book.began and all(counts.values()):
+            self._book.began = counts
+        return committed
+
+    async def _fetch(
+        self, partitions: Mapping[str, Sequence[int]], stable: bool, deadline: float
+    ) -> dict[tuple[str, int], tuple[int, str]]:
+        """{(topic, partition): (committed offset or -1, metadata)}."""
         answer = await self._coordinator.ask(
-            OffsetFetch(self.group, [(topic, numbers, {}) for topic, numbers in partitions.items()], True, {}),
+            OffsetFetch(self.group, [(topic, list(numbers), {}) for topic, numbers in partitions.items()], stable, {}),
             lambda answer: {answer.error_code} | {part[4] for topic in answer.topics for part in topic[1]},
             f"give the offsets of group {self.group}",
             deadline,
             repeatable=True,
         )
-        return self._book.load(
-            {(topic, part[0]): (part[1], part[3] or "") for topic, parts, _ in answer.topics for part in parts}
-        )
+        return {(topic, part[0]): (part[1], part[3] or "") for topic, parts, _ in answer.topics for part in parts}
+
+    async def _count(self, topic: str) -> int:
+        """How many partitions a topic has now; 0 when nobody says."""
+        try:
+            return await self._client.partition_count(topic, _COUNT_WITHIN)
+        except (NotFoundError, UnavailableError):
+            return 0
+
+    async def _added(self, place: tuple[str, int], counts: Mapping[str, int]) -> bool:
+        """Whether some task of the pipeline began when the partition was not there yet."""
+        topic, partition = place
+        others = [number for number in range(counts[topic]) if number != partition]
+        # A task may be for a partition that only another of its topics has.
+        if partition >= counts[topic] or not others:
+            return False
+        found = await self._fetch({topic: others}, False, _STEP)
+        began = [self._book.began_in(metadata).get(topic) for offset, metadata in found.values() if offset >= 0]
+        return any(count is not None and count <= partition for count in began)
 
     async def put(
         self,

@@ -3,12 +3,13 @@
 A position of a Kafka source is the group's offset of that partition, where every Kafka tool looks for it. What is no
 such offset (cursors of sinks, positions of other sources, two sources that read the same topic) is in the metadata text
 of each of the task's offsets, all written by the same request. There is also who has committed, for another deployment
-that runs the same task to read.
+that runs the same task to read, and how many partitions the topics had when the task began: one that was added later is
+told by that from one that nobody has read yet.
 """
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any, Final
 
@@ -62,12 +63,14 @@ class PositionBook:
     """What a task has committed, and how the next commit is written.
 
     `topics`: {(source id, partition): topic} of the Kafka sources that the task reads on this cluster. `by`: the
-    `signature_of` the task, None to leave none.
+    `signature_of` the task, None to leave none. `began`: {topic: how many partitions it had when the task began}, as
+    far as that is known.
     """
 
     def __init__(self, topics: Mapping[SourcePartition, str], by: list[Any] | None = None) -> None:
         self._topics = dict(topics)
         self._by = by
+        self.began: dict[str, int] = {}
         self._number = 0
         self._positions: dict[SourcePartition, Position] = {}
 
@@ -104,8 +107,17 @@ class PositionBook:
         for source, partition, position in entry.get("p", ()):
             positions[source, partition] = position
         self._number = entry.get("n", 0)
+        self.began = self._began_of(entry)
         self._positions = positions
         return Committed(dict(positions), entry.get("c", {}))
+
+    def began_in(self, metadata: str) -> dict[str, int]:
+        """`began` as another task of the same part has left it beside its offsets."""
+        return self._began_of(_parse(metadata))
+
+    def _began_of(self, entry: Mapping[str, Any]) -> dict[str, int]:
+        topics, counts = sorted(self.partitions), entry.get("t", ())
+        return dict(zip(topics, counts, strict=True)) if len(counts) == len(topics) else {}
 
     def offsets(self, positions: Mapping[SourcePartition, Position], cursors: Mapping[str, Any]) -> Offsets:
         """The next commit as offsets. Always all positions known, so that the texts beside them agree.
@@ -128,7 +140,8 @@ class PositionBook:
         if shared:
             other = [[source, partition, position] for (source, partition), position in self._positions.items()]
         self._number += 1
-        text = _text(self._number, other, cursors, self._by)
+        began = [self.began[topic] for topic in sorted(self.began)]
+        text = _text(self._number, other, cursors, self._by, began)
         if len(text) > METADATA_LIMIT:
             raise FatalError(
                 f"positions and cursors of the task take {len(text)} bytes as JSON, an offset's metadata holds "
@@ -144,7 +157,13 @@ class PositionBook:
         return _text(self._number, entries, cursors, self._by)
 
 
-def _text(number: int, positions: list[list[Any]], cursors: Mapping[str, Any], by: list[Any] | None) -> bytes:
+def _text(
+    number: int,
+    positions: list[list[Any]],
+    cursors: Mapping[str, Any],
+    by: list[Any] | None,
+    began: Sequence[int] = (),
+) -> bytes:
     document: dict[str, Any] = {"n": number}
     if positions:
         document["p"] = positions
@@ -152,6 +171,8 @@ def _text(number: int, positions: list[list[Any]], cursors: Mapping[str, Any], b
         document["c"] = dict(cursors)
     if by is not None:
         document["by"] = by
+    if began:
+        document["t"] = began
     return orjson.dumps(document)
 
 

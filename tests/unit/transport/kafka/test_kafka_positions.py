@@ -79,3 +79,18 @@ def test_a_document_holds_everything():
     document = book.document({("file", 0): {"at": 1}}, {"sink": 1})
     assert PositionBook({}).load_document(document) == Committed({("file", 0): {"at": 1}}, {"sink": 1})
     assert PositionBook({}).load_document(None) == Committed()
+
+
+def test_what_a_task_began_with_stays_in_its_commits_and_others_can_read_it():
+    sources = {("orders", 3): "orders-topic", ("users", 3): "users-topic"}
+    book = PositionBook(sources)
+    book.began = {"orders-topic": 4, "users-topic": 6}
+    group = stored(book, {("orders", 3): 10, ("users", 3): 20})
+    again = PositionBook(sources)
+    again.load(group)
+    assert again.began == book.began
+    assert stored(again, {("orders", 3): 11})["users-topic", 3][1] != group["users-topic", 3][1]
+    neighbour = PositionBook({("orders", 4): "orders-topic", ("users", 4): "users-topic"})
+    assert neighbour.began_in(group["orders-topic", 3][1]) == book.began
+    assert PositionBook({("orders", 4): "orders-topic"}).began_in(group["orders-topic", 3][1]) == {}
+    assert neighbour.began_in("set by a tool") == {}
