@@ -78,6 +78,18 @@ SOURCE_LAG_RECORDS = _gauge(
 SOURCE_LAG_BYTES = _gauge(
     "streamd_source_lag_bytes", "Bytes of a file that are not read yet.", "source", *_TASK, merge="max"
 )
+SOURCE_UNSTABLE_RECORDS = _gauge(
+    "streamd_source_unstable_records",
+    "Records of a topic that open transactions of its writers hold back: high watermark less last stable offset.",
+    *("source", *_TASK),
+    merge="max",
+)
+SOURCE_UNSTABLE_SECONDS = _gauge(
+    "streamd_source_unstable_seconds",
+    "For how long the last stable offset of a partition has stood still while records were held back, 0 when none is.",
+    *("source", *_TASK),
+    merge="max",
+)
 
 # -- stages ------------------------------------------------------------------------------------------------------------
 STAGE_INPUT = _counter("streamd_stage_input_records_total", "Records given to a stage.", "pipeline", "stage")
@@ -160,6 +172,18 @@ CHECKPOINT_TIME = _gauge(
 )
 TRANSACTION_AGE = _gauge(
     "streamd_transaction_age_seconds", "Age of a task's open transaction, 0 when none is open.", *_TASK, merge="max"
+)
+TOPIC_UNSTABLE_RECORDS = _gauge(
+    "streamd_topic_unstable_records",
+    "Records held back by open transactions in the partitions of a topic that a pipeline writes: outputs, changelogs.",
+    "topic",
+    merge="max",
+)
+TOPIC_UNSTABLE_SECONDS = _gauge(
+    "streamd_topic_unstable_seconds",
+    "For how long the last stable offset of one of its partitions has stood still while records were held back.",
+    "topic",
+    merge="max",
 )
 LATENCY = _histogram(
     "streamd_end_to_end_latency_seconds",

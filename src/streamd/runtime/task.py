@@ -334,6 +334,11 @@ class Task:
                 # How many records are in the rest of a file, nobody knows.
                 metric = catalog.SOURCE_LAG_BYTES if source in self._files else catalog.SOURCE_LAG_RECORDS
                 self._metrics.gauge(metric, source=source, **self._place).set(lag)
+            unstable = getattr(reader, "unstable", None)
+            if unstable is not None:
+                records, seconds = unstable
+                self._metrics.gauge(catalog.SOURCE_UNSTABLE_RECORDS, source=source, **self._place).set(records)
+                self._metrics.gauge(catalog.SOURCE_UNSTABLE_SECONDS, source=source, **self._place).set(seconds)
         for stage, store in self._state.stores.items():
             self._metrics.gauge(catalog.STATE_KEYS, stage=stage, **self._place).set(len(store.values))
         for sink, writer in self._writers.items():

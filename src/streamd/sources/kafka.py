@@ -249,6 +249,11 @@ class _RecoveringReader:
         return self._reader.lag()
 
     @property
+    def unstable(self) -> tuple[int, float]:
+        """As the reader's own."""
+        return self._reader.unstable
+
+    @property
     def stale(self) -> bool:
         """As the reader's own."""
         return self._reader.stale

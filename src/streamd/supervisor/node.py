@@ -87,6 +87,11 @@ class Supervisor:
         """Everything that runs on this node, now."""
         return node_status(self)
 
+    @property
+    def own_metrics(self) -> MetricSet:
+        """The metrics of this process; `metrics` has those of the workers as well."""
+        return self._own_metrics
+
     def report(self, task: TaskId) -> TaskReport | None:
         """The newest report of a task from the worker that is to run it."""
         placement = self.placed.get(task)

@@ -32,6 +32,7 @@ from streamd.runtime.host import pipeline_context, restart_policy
 from streamd.supervisor.node import Supervisor
 from streamd.supervisor.options import Options
 from streamd.supervisor.pipelines import ManagedPipeline
+from streamd.supervisor.stability import watch_topics
 
 log = structlog.get_logger(__name__)
 
@@ -148,6 +149,7 @@ async def run_supervisor(supervisor: Supervisor, service: ServiceConfig) -> RunS
             server = _http_server(supervisor, service.http)
             await server.start()
             stack.push_async_callback(server.stop)
+        await stack.enter_async_context(_topics_watched(supervisor))
         exit_code = await supervisor.run()
     return _summary(supervisor, SYSTEM_CLOCK.monotonic() - began, exit_code)
 
@@ -172,6 +174,21 @@ def _http_server(supervisor: Supervisor, http: HttpConfig) -> Endpoint:
     options = importlib.import_module("streamd.api.options").ApiOptions.of(http)
     server: Endpoint = importlib.import_module("streamd.api.server").ApiServer(supervisor, options)
     return server
+
+
+@asynccontextmanager
+async def _topics_watched(supervisor: Supervisor) -> AsyncIterator[None]:
+    """What open transactions hold back in the topics that are written is measured meanwhile."""
+    watching = asyncio.create_task(
+        watch_topics(
+            supervisor.app, lambda: [one.plan for one in supervisor.pipelines.values()], supervisor.own_metrics
+        )
+    )
+    try:
+        yield
+    finally:
+        watching.cancel()
+        await asyncio.gather(watching, return_exceptions=True)
 
 
 @asynccontextmanager

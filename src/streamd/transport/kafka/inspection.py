@@ -156,8 +156,6 @@ class Inspection:
                 frozenset(names_of(operations)),
                 denied=code == _DENIED,
             )
-        for topic in found:
-            self.client.refresh_soon(topic)
         return found, frozenset(names_of(answer.operations))
 
     async def broker_settings(self, node: int) -> dict[str, str]:
@@ -220,13 +218,17 @@ class Inspection:
 
     async def unstable(self, topics: Mapping[str, Replicas]) -> dict[Place, int]:
         """{place: records between the last stable offset and the high watermark}, where there are any."""
-        by_node = self._by_leader(topics, ((t, p) for t, topic in topics.items() for p in topic.leaders))
-        found: dict[Place, int] = {}
-        for node, places in by_node.items():
+        ends = await self.ends(topics)
+        return {place: high - stable for place, (stable, high) in ends.items() if stable < high}
+
+    async def ends(self, topics: Mapping[str, Replicas]) -> dict[Place, tuple[int, int]]:
+        """{place: (last stable offset, high watermark)} of all partitions that have a leader."""
+        found: dict[Place, tuple[int, int]] = {}
+        for node, places in self._by_leader(topics, ((t, p) for t, one in topics.items() for p in one.leaders)).items():
             # In this order: the high watermark never falls, so that what moved meanwhile is not taken for unstable.
-            ends = await self._ends(node, places, READ_UNCOMMITTED)
+            high = await self._ends(node, places, READ_UNCOMMITTED)
             stable = await self._ends(node, places, READ_COMMITTED)
-            found |= {place: end - stable[place] for place, end in ends.items() if stable.get(place, end) < end}
+            found |= {place: (stable[place], end) for place, end in high.items() if place in stable}
         return found
 
     async def _ends(self, node: int, places: Collection[Place], isolation: int) -> dict[Place, int]:

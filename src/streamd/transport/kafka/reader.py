@@ -61,6 +61,10 @@ class PartitionReader:
         self._records: FetchedRecords | None = None
         self._fetch: asyncio.Task[tuple[FetchedRecords, int]] | None = None
         self._end: int | None = None
+        # Records between the last stable offset and the high watermark, that offset, and since when it is where it is.
+        self._held_back = 0
+        self._stable = -1
+        self._stable_since = time.monotonic()
         self._ended = False
         self._failing = False
         self._asked = 0.0
@@ -103,6 +107,11 @@ class PartitionReader:
     def lag(self) -> int | None:
         """Offsets up to the last stable one (or the high watermark when uncommitted records are read) as last heard."""
         return None if self._end is None else max(self._end - self._position, 0)
+
+    @property
+    def unstable(self) -> tuple[int, float]:
+        """Records there that open transactions hold back, and for how many seconds the oldest has."""
+        return self._held_back, time.monotonic() - self._stable_since if self._held_back else 0.0
 
     @property
     def stale(self) -> bool:
@@ -182,6 +191,10 @@ class PartitionReader:
     def _accept(self, response: Fetched, offset: int) -> tuple[FetchedRecords, int]:
         _, high, stable, _, aborted, frame, start, end = response
         committed = self._isolation == READ_COMMITTED
+        if stable >= 0:
+            if stable != self._stable or high <= stable:
+                self._stable, self._stable_since = stable, time.monotonic()
+            self._held_back = max(high - stable, 0)
         records = FetchedRecords(
             frame, start, end, offset, aborted if committed else None, self._check_crcs, self._name
         )
