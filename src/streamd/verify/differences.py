@@ -12,7 +12,6 @@ from streamd.verify.outputs import OutputRecord
 from streamd.verify.scratch import Input, Output
 
 LOOKED_AT = 20  # changed records of each output
-NAMED = 3  # places of each kind
 
 Fetch = Callable[[str, int, Row], Awaitable[OutputRecord | None]]
 """(run, output, row) → the record"""
@@ -48,14 +47,13 @@ async def details(
     if changed:
         fields = await _fields(index, changed, canonical, fetch)
         names = ", ".join(name for name, _ in fields.most_common(8))
-        places = "; ".join(_place(output, before, origins) for before, _ in changed[:NAMED])
-        found.append(f"{output.id}: fields that differ: {names}. First: {places}.")
-    if verdict.lost:
-        places = "; ".join(_place(output, row, origins) for row in comparison.first(index, "missing", NAMED))
-        found.append(f"{output.id}: lost, first: {places}.")
-    if verdict.duplicated or verdict.unexpected:
-        places = "; ".join(_place(output, row, origins) for row in comparison.first(index, "extra", NAMED))
-        found.append(f"{output.id}: too many, first: {places}.")
+        found.append(f"{output.id}: changed in {names}; first: {_place(output, changed[0][0], origins)}")
+    for count, word, kind in (
+        (verdict.lost, "lost", "missing"),
+        (verdict.duplicated + verdict.unexpected, "too many", "extra"),
+    ):
+        rows = comparison.first(index, kind, 1) if count else ()
+        found += [f"{output.id}: {word}, first: {_place(output, row, origins)}" for row in rows]
     return found
 
 
@@ -84,4 +82,4 @@ async def fields_of(
 def _place(output: Output, row: Row, origins: Origins) -> str:
     where = f"line {row.number + 1}" if output.kind == "file" else f"offset {row.number} of partition {row.place}"
     origin = origins.of(row.origin)
-    return f"{where} ({origin})" if origin else where
+    return f"{origin}, {where}" if origin else where

@@ -130,7 +130,10 @@ class Disturber:
     async def _strike_all(self, schedule: Sequence[Strike], deadline: float) -> None:
         share = max(1, self._records // (len(schedule) + 1))
         self._allowed = share
+        await self._feed.up_to(share)
         await self._resumed()
+        # What the nodes took to start is no stall.
+        self._stalls.longest = 0.0
         for number, planned in enumerate(schedule):
             if time.monotonic() > deadline:
                 self.done.out_of_time = True

@@ -175,10 +175,14 @@ async def read(
         count = await admin.partitions(topic)
         ends = await admin.offsets(topic, range(count), "latest", committed=True)
         begins = await admin.offsets(topic, range(count), "earliest")
+    starts = begins if start is None else {partition: start.get(partition, end) for partition, end in ends.items()}
+    if all(starts[partition] >= end for partition, end in ends.items()):
+        return  # aiokafka cannot end a consumer that has done nothing
     async with _consumer(settings) as consumer:
         for partition, end in ends.items():
-            at = TopicPartition(topic, partition)
-            begin = begins[partition] if start is None else start.get(partition, end)
+            at, begin = TopicPartition(topic, partition), starts[partition]
+            if begin >= end:
+                continue
             consumer.assign([at])
             consumer.seek(at, begin)
             left = limit

@@ -158,8 +158,16 @@ async def records_of(
     header = original.name == "file" and source.format == "csv" and columns is None
     key = None if source.kind == "file" else keyed_by(scratch.config)
     seed = f"{wishes.seed} {source.id}"
-    made = Shaped(shape, source.partitions, seed, source.format, columns, header=header, key=key)
+    wrong = _bears_wrong_records(scratch.config)
+    made = Shaped(shape, source.partitions, seed, source.format, columns, header=header, key=key, wrong=wrong)
     return made, f"made up for its expressions, seed {wishes.seed}"
+
+
+def _bears_wrong_records(config: PipelineConfig) -> bool:
+    """Whether the pipeline says everywhere what to do with them, and at once."""
+    policies = [c.on_error or config.on_error for c in (*config.sources, *config.stages, *config.sinks)]
+    at_once = all(policy.action in ("skip", "dead_letter") for policy in policies)
+    return at_once and config.error_threshold is None
 
 
 async def _sample(

@@ -12,7 +12,9 @@ import orjson
 from streamd.codecs import Undecodable
 from streamd.codecs.csv import format_row
 from streamd.sources.generate import GenerateConfig, maker
-from streamd.verify.shapes import Shape, document
+from streamd.verify.shapes import Shape, document, spoil
+
+WRONG_EACH = 50
 
 
 class Made(NamedTuple):
@@ -65,7 +67,10 @@ class Generated:
 
 
 class Shaped:
-    """Made-up records. `columns`: of a CSV file, whose rows they become. `key`: a field by which to partition them."""
+    """Made-up records. `columns`: of a CSV file, whose rows they become. `key`: a field by which to partition them.
+
+    `wrong`: one in `WRONG_EACH` lacks a field, or has it of another type.
+    """
 
     def __init__(
         self,
@@ -77,8 +82,10 @@ class Shaped:
         *,
         header: bool = False,
         key: str | None = None,
+        wrong: bool = False,
     ) -> None:
         self._shape = shape
+        self._wrong = wrong
         self._key = key
         self._partitions = partitions
         self._seed = seed
@@ -90,6 +97,8 @@ class Shaped:
         """See `Records.record`."""
         chance = random.Random(f"{self._seed} {number}")
         made = document(self._shape, chance)
+        if self._wrong and chance.randrange(WRONG_EACH) == 0:
+            spoil(made, self._key, chance)
         if self._key is None:
             return Made(number % self._partitions, None, self._bytes(made, chance))
         key = str(made.get(self._key)).encode()

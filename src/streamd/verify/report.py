@@ -188,8 +188,8 @@ def _remarks(report: Report) -> Iterator[str]:
         yield f"Not compared: {', '.join(report.ignored_fields)} (--ignore-fields)."
     for output in report.outputs:
         verdict = output.verdict
-        if verdict.records and not verdict.order.startswith(("input", "file")):
-            yield f"Order of {verdict.output}: {verdict.order}."
+        if verdict.records and verdict.order.startswith("not"):
+            yield f"Order in {verdict.output}: {verdict.order}."
         if not verdict.records and not verdict.differences:
             yield f"Nothing came to {verdict.output}, in neither run: this input does not show what it does."
         if output.promise != "exactly once":

@@ -36,8 +36,9 @@ from streamd.verify.report import OutputReport, Report
 from streamd.verify.schedule import points, schedule
 from streamd.verify.scratch import Output, Scratch
 
-# The undisturbed runs, and the disturbed one.
-A, B, KILLS = "a", "b", "kills"
+# Two undisturbed runs of the beginning of the input, the disturbed run of all of it, and an undisturbed one: in one
+# life, as a stage that forgets with its process must not forget there.
+A, B, KILLS, WHOLE = RUNS = ("a", "b", "kills", "whole")
 
 RECORDS_PER_KILL = 400
 LEAST_RECORDS = 2000
@@ -113,13 +114,13 @@ class _Verification:
                 await stack.enter_async_context(self._on_kafka())
             await self._make_input(stack)
             total = self._total()
-            await self._compare_undisturbed(min(total, FIRST_LOOK))
+            await self._compare_undisturbed(max(1, min(total // 10, FIRST_LOOK)))
             failure = await self._disturb(total)
             self._report.records = total
             self._report.failure = failure
             if not failure:
                 self._on_progress(f"undisturbed: {total:,} records")
-                await self._undisturbed(A, total)
+                await self._undisturbed(WHOLE, total)
             self._on_progress("comparing")
             if not failure:
                 await self._judge()
@@ -135,7 +136,7 @@ class _Verification:
         wanted: dict[str, int | None] = {s.topic: s.partitions for s in scratch.inputs if s.kind == "kafka"}
         sinks = {str(s.settings.topic): s for s in (*config.sinks, *config.dead_letters) if s.name == "kafka"}  # type: ignore[attr-defined]
         counts = await kafka.partitions(self._kafka, sinks) if sinks else {}
-        for run in (A, B, KILLS):
+        for run in RUNS:
             for output in scratch.outputs(run):
                 if output.kind == "kafka":
                     wanted[output.place] = None
@@ -148,7 +149,7 @@ class _Verification:
             yield
         finally:
             self._on_progress("deleting the scratch topics and groups")
-            groups = [f"streamd.{scratch.app(run)}.{config.name}" for run in (A, B, KILLS)]
+            groups = [f"streamd.{scratch.app(run)}.{config.name}" for run in RUNS]
             left = await asyncio.shield(kafka.delete_all(self._kafka, scratch.prefix, groups))
             self._report.notes += [f"Could not be deleted: {what}." for what in left]
 
@@ -171,7 +172,7 @@ class _Verification:
         for feed in self._shared.values():
             await feed.open()
             stack.push_async_callback(feed.close)
-        for run in (A, B, KILLS):
+        for run in RUNS:
             own = {
                 index: LogFeed(
                     source, self._records[index], self._base_ms, index, step, self._state_dir(run), scratch.app(run)
@@ -253,23 +254,23 @@ class _Verification:
         self._on_progress("undisturbed, twice")
         for run in (A, B):
             await self._undisturbed(run, count)
-        comparison, canonicals = await self._compared(B)
+        comparison, canonicals = await self._compared(A, B)
         try:
             verdicts = [comparison.verdict(index) for index in range(len(canonicals))]
             if not any(verdict.differences for verdict in verdicts):
                 return
-            fields = await fields_of(comparison, self._scratch.outputs(A), canonicals, self._fetch(B))
+            fields = await fields_of(comparison, self._scratch.outputs(A), canonicals, self._fetch(A, B))
         finally:
             comparison.close()
         raise OwnDifferencesError(_own_differences(fields, [v.output for v in verdicts if v.differences]))
 
-    async def _compared(self, other: str) -> tuple[Comparison, list[Canonical]]:
+    async def _compared(self, one: str, other: str) -> tuple[Comparison, list[Canonical]]:
         scratch = self._scratch
-        found = scratch.outputs(A)
-        lanes = self._feeds[A].lanes()
+        found = scratch.outputs(one)
+        lanes = self._feeds[one].lanes()
         comparison = Comparison(scratch.folder / f"compare-{other}.db", found, self._base_ms, lanes)
         canonicals = [self._canonical(output) for output in found]
-        for name, run in (("a", A), ("b", other)):
+        for name, run in (("a", one), ("b", other)):
             for index, output in enumerate(scratch.outputs(run)):
                 records = outputs.read(scratch, run, output, self._kafka)
                 await comparison.load(name, index, records, canonicals[index])
@@ -280,9 +281,9 @@ class _Verification:
         ignored = (*self._asked.ignored_fields, *(DEAD_LETTER_TIMES if output.dead_letter else ()))
         return Canonical(ignored, parse=output.format == "json")
 
-    def _fetch(self, other: str) -> Callable[[str, int, Row], Any]:
+    def _fetch(self, one: str, other: str) -> Callable[[str, int, Row], Any]:
         async def fetch(run: str, index: int, row: Row) -> OutputRecord | None:
-            name = A if run == "a" else other
+            name = one if run == "a" else other
             output = self._scratch.outputs(name)[index]
             async for record in outputs.read(self._scratch, name, output, self._kafka, {row.place: row.number}):
                 return record
@@ -343,15 +344,15 @@ class _Verification:
         report.out_of_time = done.out_of_time
 
     async def _judge(self) -> None:
-        comparison, canonicals = await self._compared(KILLS)
+        comparison, canonicals = await self._compared(WHOLE, KILLS)
         try:
-            origins = Origins(self._scratch.inputs, self._feeds[A].lanes())
-            for index, output in enumerate(self._scratch.outputs(A)):
+            origins = Origins(self._scratch.inputs, self._feeds[WHOLE].lanes())
+            for index, output in enumerate(self._scratch.outputs(WHOLE)):
                 verdict = await asyncio.to_thread(comparison.verdict, index)
                 found: Sequence[str] = ()
                 if verdict.differences:
                     found = await details(
-                        comparison, index, output, verdict, canonicals[index], self._fetch(KILLS), origins
+                        comparison, index, output, verdict, canonicals[index], self._fetch(WHOLE, KILLS), origins
                     )
                 self._report.outputs.append(OutputReport(verdict, output.promise, tuple(found)))
         finally:

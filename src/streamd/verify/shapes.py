@@ -252,6 +252,16 @@ def document(shape: Shape, chance: random.Random) -> dict[str, Any]:
     return made
 
 
+def spoil(made: dict[str, Any], kept: str | None, chance: random.Random) -> None:
+    """Take a field of a record away, or make it one that nobody can work with; never the field `kept`."""
+    names = [name for name in made if name not in ("id", kept)]
+    if names:
+        name = chance.choice(names)
+        del made[name]
+        if chance.random() < 0.5:
+            made[name] = {"wrong": chance.getrandbits(16)}
+
+
 def _object(shape: Shape, chance: random.Random) -> dict[str, Any]:
     return {
         name: _value(name, inner, chance)
