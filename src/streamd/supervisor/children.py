@@ -1,4 +1,4 @@
-"""Worker processes: spawn, talk to, kill, and notice their end."""
+"""Worker processes: start, talk to, kill, and notice their end."""
 
 from __future__ import annotations
 
@@ -10,23 +10,28 @@ import subprocess
 import sys
 from collections.abc import Callable, Sequence
 
+import structlog
+
 from streamd.clock import SYSTEM_CLOCK
 from streamd.runtime.control import News, Order, news_channel
+from streamd.supervisor.forks import ForkServer
+
+log = structlog.get_logger(__name__)
 
 WORKER_COMMAND = (sys.executable, "-m", "streamd.runtime.worker")
 
 
 class Child:
-    """One worker process and its control channel. Made by `spawn`.
+    """One worker process and its control channel. Made by `spawn` or `fork`. `reap` takes its exit code, once.
 
     `on_news(child, news)` is called for each message, `on_exit(child)` once, when the process is gone and everything it
     had sent has been handed over; then `returncode` is set, negative for a signal.
     """
 
-    def __init__(self, process: subprocess.Popen[bytes], spawned_at: float) -> None:
-        self.process = process
-        self.pid = process.pid
-        self.spawned_at = spawned_at
+    def __init__(self, pid: int, reap: Callable[[], int]) -> None:
+        self.pid = pid
+        self.spawned_at = SYSTEM_CLOCK.monotonic()
+        self._reap = reap
         self.returncode: int | None = None
         self.killed_for: str | None = None
 
@@ -60,7 +65,7 @@ class Child:
         """End the process at once, whatever it does. `on_exit` follows."""
         if self.alive and not self._exited:
             self.killed_for = self.killed_for or reason
-            self.process.send_signal(signal.SIGKILL)
+            signal.pidfd_send_signal(self._pidfd, signal.SIGKILL)
 
     async def wait(self) -> int:
         """Wait for the end of the process; returns its code."""
@@ -85,7 +90,7 @@ class Child:
     def _settle(self) -> None:
         """Both the process and the channel have ended: nothing more will come."""
         if self._exited and self._channel.closed and self.returncode is None:
-            self.returncode = self.process.wait()
+            self.returncode = self._reap()
             self._ended.set()
             self._on_exit(self)
 
@@ -113,6 +118,48 @@ async def spawn(
     finally:
         signal.pthread_sigmask(signal.SIG_SETMASK, before)
         theirs.close()
-    child = Child(process, SYSTEM_CLOCK.monotonic())
+    child = Child(process.pid, process.wait)
     await child.attach(ours, on_news, on_exit)
     return child
+
+
+async def fork(server: ForkServer, on_news: Callable[[Child, News], None], on_exit: Callable[[Child], None]) -> Child:
+    """As `spawn`, by a fork server. Raises OSError when it gives none."""
+    ours, theirs = socket.socketpair()
+    try:
+        pid = await server.fork(theirs)
+    except BaseException:
+        ours.close()
+        raise
+    finally:
+        theirs.close()
+    child = Child(pid, lambda: os.waitstatus_to_exitcode(os.waitpid(pid, 0)[1]))
+    await child.attach(ours, on_news, on_exit)
+    return child
+
+
+class Starter:
+    """Starts workers: by a fork server, which is started with the first of them, or else by themselves.
+
+    They are started by themselves by any other command than the usual one, and when there is no fork server to be had.
+    """
+
+    def __init__(self, command: Sequence[str] = WORKER_COMMAND) -> None:
+        self._command = command
+        self._server = ForkServer() if tuple(command) == WORKER_COMMAND else None
+
+    async def start(self, on_news: Callable[[Child, News], None], on_exit: Callable[[Child], None]) -> Child:
+        """A new worker. Raises OSError when none can be started."""
+        if self._server is not None:
+            try:
+                if not self._server.running:
+                    self._server.start()
+                return await fork(self._server, on_news, on_exit)
+            except OSError as error:
+                log.warning("Worker starts by itself", message=str(error))
+        return await spawn(on_news, on_exit, self._command)
+
+    def close(self) -> None:
+        """No more workers."""
+        if self._server is not None:
+            self._server.close()

@@ -32,7 +32,7 @@ from streamd.runtime.control import (
     TaskEnded,
     TaskReport,
 )  # fmt: skip
-from streamd.supervisor.children import WORKER_COMMAND, Child, spawn
+from streamd.supervisor.children import WORKER_COMMAND, Child, Starter
 from streamd.supervisor.options import Options
 from streamd.supervisor.restart import Crashes, replacement_delay, was_useful
 from streamd.supervisor.watchdog import judge
@@ -104,7 +104,7 @@ class WorkerPool:
         self._listener = listener
         self._metrics = metrics
         self._clock = clock
-        self._command = command
+        self._starter = Starter(command)
         self._chance: Callable[[], float] = random.random
         self._places: list[Place] = []
         self._spare = Place()
@@ -210,6 +210,7 @@ class WorkerPool:
         for place in self._all():
             if place.process is not None:
                 await place.process.child.wait()
+        self._starter.close()
 
     def _all(self) -> list[Place]:
         return [*self._places, self._spare]
@@ -267,7 +268,7 @@ class WorkerPool:
 
     async def _spawn(self, place: Place) -> None:
         try:
-            child = await spawn(self._news, self._gone, self._command)
+            child = await self._starter.start(self._news, self._gone)
         except OSError as error:
             place.crashes = place.crashes.and_one(useful=False)
             place.not_before = self._clock.monotonic() + max(1.0, self._delay(place))

@@ -54,7 +54,7 @@ async def test_tasks_futures_and_threads_are_counted():
     tasks, futures, threads = task_count(), future_count(), thread_count()
     loop, over = asyncio.get_running_loop(), threading.Event()
     kept = [loop.create_future() for _ in range(500)]
-    waiting = [asyncio.create_task(asyncio.sleep(60)) for _ in range(5)]
+    waiting = [asyncio.create_task(asyncio.Event().wait()) for _ in range(5)]
     thread = threading.Thread(target=over.wait)
     thread.start()
     assert task_count() == tasks + 5
