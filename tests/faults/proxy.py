@@ -61,6 +61,7 @@ class Proxy:
         self._flowing.set()
         self._server: asyncio.Server | None = None
         self._connections: set[_Connection] = set()
+        self._tasks: set[asyncio.Task[None]] = set()
 
     def spoil(self, request: str, *rules: Rule) -> None:
         """Have the next requests of a kind (a name in `API_KEYS`) met with these rules."""
@@ -90,10 +91,9 @@ class Proxy:
         """Nobody listens any more, and every connection is cut; until `start` with the same port."""
         assert self._server is not None
         self._server.close()
-        tasks = [connection.task for connection in self._connections]
-        for task in tasks:
-            task.cancel()
-        await asyncio.gather(*tasks, return_exceptions=True)
+        for connection in self._connections:
+            connection.abort()
+        await asyncio.gather(*self._tasks, return_exceptions=True)
         await self._server.wait_closed()
 
     def cut(self, share: float = 1.0) -> int:
@@ -159,17 +159,19 @@ class Proxy:
         await writer.drain()
 
     async def _serve(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        task = asyncio.current_task()
+        assert task is not None
+        self._tasks.add(task)
+        task.add_done_callback(self._tasks.discard)
         try:
             broker = await asyncio.open_connection(*self._target)
         except OSError:
             writer.transport.abort()
             return
-        except BaseException:
-            writer.transport.abort()
-            raise
-        task = asyncio.current_task()
-        assert task is not None
-        connection = _Connection(self, (reader, writer), broker, task)
+        connection = _Connection(self, (reader, writer), broker)
+        if self._server is None or not self._server.is_serving():
+            connection.abort()
+            return
         self._connections.add(connection)
         try:
             await connection.run()
@@ -185,25 +187,25 @@ class _Connection:
         proxy: Proxy,
         client: tuple[asyncio.StreamReader, asyncio.StreamWriter],
         broker: tuple[asyncio.StreamReader, asyncio.StreamWriter],
-        task: asyncio.Task[None],
     ) -> None:
         self._proxy = proxy
         self._client_reader, self.client = client
         self._broker_reader, self.broker = broker
-        self.task = task
         self.deaf = False
+        self._over = asyncio.Event()
         self._asked: deque[tuple[Asked, Rule | None]] = deque()
 
     def abort(self) -> None:
+        self._over.set()
         for side in (self.client, self.broker):
             side.transport.abort()
 
     async def run(self) -> None:
-        pumps = [asyncio.create_task(self._requests()), asyncio.create_task(self._answers())]
+        work = self._requests(), self._answers(), self._over.wait()
+        pumps = [asyncio.ensure_future(one) for one in work]
         try:
             await asyncio.wait(pumps, return_when=asyncio.FIRST_COMPLETED)
         finally:
-            # First of all, and at once: `stop` may cancel what is awaited after it.
             self.abort()
             for pump in pumps:
                 pump.cancel()

@@ -91,6 +91,20 @@ async def test_lost_positions_spend_the_transaction(proxied, bench, make_topic):
     assert (await bench.transaction(source).open()).positions == {SOURCE: 1}
 
 
+async def test_an_answer_that_makes_no_sense_fails_the_batch_and_hangs_nobody(proxied, bench, make_topic):
+    client, proxy = proxied
+    out = await make_topic()
+    transaction = bench.transaction(await make_topic(), client=client)
+    await transaction.open()
+    transaction.append(out, 0, None, b"first", 1, ())
+    no_topics = b"\xff" * 4
+    proxy.spoil("produce", lambda answer: answer[:4] + no_topics + answer[-4:])
+    with pytest.raises(TypeError):
+        await asyncio.wait_for(transaction.flush(), 5)
+    with pytest.raises(TypeError):
+        await transaction.commit()
+
+
 @pytest.fixture(scope="module")
 def own_broker(tmp_path_factory) -> Iterator[KafkaBroker]:
     """A broker that the tests here stop and pause."""

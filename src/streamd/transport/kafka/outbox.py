@@ -16,7 +16,7 @@ from dataclasses import dataclass
 from operator import length_hint
 from typing import Any, Final, NamedTuple
 
-from streamd.errors import FatalError, LoadError, StreamdError, TransientError, UnavailableError
+from streamd.errors import LoadError, StreamdError, TransientError, UnavailableError
 from streamd.record import Headers, Row
 from streamd.transport.kafka.batches import CODECS, encode, new_builder
 from streamd.transport.kafka.client import KafkaClient
@@ -123,7 +123,7 @@ class Outbox:
         self._by_key: dict[str, tuple[Any, dict[bytes, Lane]]] = {}
         self._wake = asyncio.Event()
         self._moved = asyncio.Event()
-        self._failure: StreamdError | None = None
+        self._failure: Exception | None = None
         self._tasks: set[asyncio.Task[None]] = set()
 
     def compress(self, topic: str, compression: str) -> None:
@@ -231,7 +231,7 @@ class Outbox:
         for task in self._tasks:
             task.cancel()
 
-    def fail(self, error: StreamdError) -> None:
+    def fail(self, error: Exception) -> None:
         """Send nothing new, and raise this from now on; the first such error counts."""
         if self._failure is None:
             self._failure = error
@@ -314,11 +314,8 @@ class Outbox:
                     for lane in strangers:
                         lane.joined = True
                     self._dispatch(strangers)
-        except StreamdError as error:
-            self.fail(error)
         except Exception as error:
-            log.exception("the sender of a transaction failed")
-            self.fail(FatalError(f"the sender of a transaction failed: {error!r}"))
+            self.fail(error)
 
     def _dispatch(self, lanes: Sequence[Lane]) -> None:
         """Send the next batch of every lane that is ready: one request for each leader, more when it gets too large."""
@@ -374,7 +371,8 @@ class Outbox:
             for lane in lanes:
                 lane.sending = False
                 self._again(lane, error)
-        except StreamdError as error:
+        except Exception as error:
+            # Nobody awaits this: whoever flushes must hear of it, also when nobody thought of it.
             self.fail(error)
 
     async def _settle(self, lane: Lane, code: int, message: str | None) -> None:

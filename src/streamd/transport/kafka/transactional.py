@@ -17,7 +17,7 @@ from typing import Any, Final
 
 from streamd.clock import SYSTEM_CLOCK, Clock
 from streamd.component.transaction import Committed
-from streamd.errors import StreamdError, UnavailableError
+from streamd.errors import UnavailableError
 from streamd.record import Position, TaskId
 from streamd.transport.kafka.changelogs import KafkaChangelogs
 from streamd.transport.kafka.client import KafkaClient
@@ -172,8 +172,9 @@ class KafkaTransaction:
             if self._known:
                 async with asyncio.timeout(_CLOSE_WITHIN):
                     await self.abort()
-        except (StreamdError, TimeoutError) as error:
-            log.debug("closing %s: %r", self._id, error)
+        except Exception as error:
+            # Whatever made a batch fail, foreseen or not, was raised where it was awaited.
+            log.debug("closing %s: %s", self._id, type(error).__name__)
         finally:
             self.abandon()
 
