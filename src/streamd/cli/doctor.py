@@ -46,7 +46,7 @@ def command(
     as_json: Annotated[bool, typer.Option("--json", help="Print JSON.")] = False,
     set_: SetOption = None,
 ) -> None:
-    """Check that brokers, topics, this machine and open transactions are as the pipelines need them.
+    """Check brokers, topics and this machine; find transactions that hang.
 
     Changes nothing but with --abort; a transaction without records is begun and aborted, under an id of its own.
     Exit code 1 when something is wrong; warnings alone are none.

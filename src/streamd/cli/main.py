@@ -19,7 +19,7 @@ from streamd.errors import ConfigError, StreamdError
 COMMANDS = {
     "run": "Run pipelines until they end, or until told to stop.",
     "validate": "Check pipelines without running them, and show every problem.",
-    "doctor": "Check that brokers, topics, this machine and open transactions are as the pipelines need them.",
+    "doctor": "Check brokers, topics and this machine; find transactions that hang.",
     "explain": "Show what a pipeline will do: graph, topics, keys, delivery, code.",
     "verify": "Kill a pipeline's workers and nodes at random, and compare its output with an undisturbed run.",
     "components": "Show the docs of sources, stages, sinks and expression functions.",
