@@ -61,7 +61,7 @@ async def grow(system, count):
 
 
 async def test_a_partition_is_added(nodes, tally):
-    """With `start: latest`, too, nothing is lost of a partition that is added while the pipeline runs or stands still."""
+    """Nothing is lost of a partition that is added while the pipeline runs or stands still, `start: latest` or not."""
     system = nodes.system
     first = await nodes.join()
     await nodes.join()

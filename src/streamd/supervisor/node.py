@@ -173,6 +173,8 @@ class Supervisor:
             self._look_at_pipelines(now)
         desired = self._desired()
         wanted = wanted_workers(len(desired), self.options.workers, usable_cores())
+        if not wanted and not self.stopping and any(pipeline.awaited for pipeline in self.pipelines.values()):
+            wanted = 1  # started while the pipeline is checked and joins its group: its tasks need not wait for it
         self.pool.step(wanted, frozenset(p.worker for p in self.placed.values()))
         self._order(desired, range(wanted), now)
         self._enforce(now)

@@ -87,6 +87,11 @@ class ManagedPipeline:
         return self.partitions is not None and self.joined and self.failure is None
 
     @property
+    def awaited(self) -> bool:
+        """Whether it is about to be ready, as far as one can tell."""
+        return not self.joined and self.failure is None and not self.unreachable
+
+    @property
     def desired(self) -> frozenset[TaskId]:
         """The tasks that should run here now."""
         return self.owned - self.over if self.ready else frozenset()
