@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import base64
 import subprocess
 import time
@@ -14,6 +15,7 @@ import orjson
 import pytest
 from aiohttp import web
 
+from services.command import Ended, service_file, streamd
 from services.kafka import KafkaBroker, jars
 from streamd.errors import AccessDeniedError, FatalError, StreamdError, UnavailableError
 from streamd.transport.kafka.admin import KafkaAdmin, open_admin
@@ -328,3 +330,49 @@ async def test_a_user_who_may_read_but_not_join_is_told_the_group(broker):
     other = GroupMember(settings, "carols-group", [CLOSED_TOPIC], lambda assignment: None, drained)
     with pytest.raises(AccessDeniedError, match="topic closed"):
         await other.start()
+
+
+def examined(broker: KafkaBroker, folder: Path, listener: str, user: dict[str, str], tls: str = "") -> Ended:
+    """`streamd doctor --json` of a pipeline that copies a topic to another, as one of the users."""
+    sasl = ", ".join(f"{name}: '{value}'" for name, value in user.items())
+    config = service_file(folder, "secure", kafka=f"{{bootstrap: '{broker.address(listener)}', sasl: {{{sasl}}}{tls}}}")
+    (folder / "p.yaml").write_text(
+        f"name: p\nsource: {{kafka: {{topic: {OPEN_TOPIC}}}}}\nsink: {{kafka: {{topic: {CLOSED_TOPIC}}}}}\n"
+    )
+    return streamd("doctor", folder / "p.yaml", "--config", config, "--json")
+
+
+async def test_the_doctor_gets_in_by_password_and_tls(broker, certificates, tmp_path):
+    tls = f", tls: {{ca: '{certificates.ca}'}}"
+    done = await asyncio.to_thread(examined, broker, tmp_path, "SASLTLS", login("SCRAM-SHA-512"), tls)
+    assert done.code == 0, done.all
+    assert PASSWORD not in done.all
+    allowed = {one["subject"] for one in orjson.loads(done.out)["findings"] if one["check"] == "permission"}
+    assert allowed == {f"topic {OPEN_TOPIC}", f"topic {CLOSED_TOPIC}", "group streamd.secure.p",
+                       "transactional id streamd.secure.*"}  # fmt: skip
+
+
+async def test_the_doctor_names_every_permission_that_is_lacking(broker, tmp_path):
+    done = await asyncio.to_thread(examined, broker, tmp_path, "SASL", login("PLAIN", "carol", "carol"))
+    assert done.code == 1, done.all
+    findings = orjson.loads(done.out)["findings"]
+    denied = {one["subject"]: one["remedy"] for one in findings if one["level"] == "problem"}
+    assert denied == {
+        f"topic {CLOSED_TOPIC}": f"Grant Describe, Write on the topic {CLOSED_TOPIC}.",
+        "group streamd.secure.p": "Grant Read and Describe on the group streamd.secure.p to the principal of "
+        "`kafka.sasl`.",
+        "transactional id streamd.secure.*": "Grant Write and Describe on transactional ids that start with "
+        "`streamd.secure.`, and Read on the group.",
+    }
+    assert {one["subject"]: one["seen"] for one in findings if one["level"] == "ok"}[f"topic {OPEN_TOPIC}"]
+    unread = {one["check"] for one in findings if one["level"] == "warning"}
+    assert {"broker settings", "topic settings"} <= unread
+
+
+async def test_the_doctor_says_that_a_login_is_refused(broker, tmp_path):
+    done = await asyncio.to_thread(examined, broker, tmp_path, "SASL", login("PLAIN", "alice", "wrong-one"))
+    assert done.code == 1
+    [problem] = [one for one in orjson.loads(done.out)["findings"] if one["level"] == "problem"]
+    assert problem["check"] == "connection"
+    assert "refused the login as user alice with PLAIN" in problem["seen"]
+    assert "wrong-one" not in done.all
