@@ -6,7 +6,7 @@ import asyncio
 
 import pytest
 
-from streamd.errors import FatalError, FencedError, TransientError
+from streamd.errors import FatalError, FencedError, NotMemberError, TransientError
 from streamd.record import TaskId
 from streamd.runtime import tasks
 from streamd.runtime.backoff import RestartPolicy
@@ -222,3 +222,36 @@ async def test_a_fence_without_a_rebalance_is_a_failure(monkeypatch):
         owner.assign(Assign(TASK, 1, 1, Member("g", "m", 1)))
         ended = await owned.end()
     assert (ended.outcome, ended.report.restarts, ended.report.fault.kind) == ("drained", 1, "fenced")
+
+
+async def test_a_task_that_must_not_commit_any_more_is_killed_at_once():
+    """Before it does another step, whatever it has in its hands and whatever it hears in the same turn."""
+    steps = []
+
+    class Stepping(Scripted):
+        async def run(self):
+            while True:
+                steps.append(self.membership)
+                await asyncio.sleep(0)
+
+    owned = Owned("steps")
+    owned._make = lambda assign, member: Stepping(owned.script, owned.stops)
+    owned.owner._make = owned._make
+    async with owned.owner as owner:
+        owner.assign(Assign(TASK, 1, 1, Member("g", "m", 1)))
+        await asyncio.sleep(0)
+        owner.revoke(TASK, 0.0)
+        taken = len(steps)
+        owner.generation("p", Member("g", "m", 2))
+        assert (await owned.end()).outcome == "killed"
+        assert len(steps) == taken
+
+
+async def test_who_is_no_member_is_not_fenced_by_a_rival(monkeypatch):
+    """A supervisor that stands still brings no news: its tasks are tried again for as long as that lasts."""
+    monkeypatch.setattr(tasks, "REBALANCE_NEWS", 0.001)
+    refused = [NotMemberError("UNKNOWN_MEMBER_ID") for _ in range(2 * POLICY.fence_limit)]
+    owned = Owned(*refused, "end")
+    async with owned.owner as owner:
+        owner.assign(Assign(TASK, 1, 1, Member("g", "m", 1)))
+        assert (await owned.end()).outcome == "drained"

@@ -106,12 +106,17 @@ class Node:
         self._pipelines.append(pipeline)
         return pipeline
 
-    def start(self, **options: Any) -> Supervisor:
-        """Run the supervisor over all pipelines made so far."""
+    def make(self, **options: Any) -> Supervisor:
+        """A supervisor over all pipelines made so far, which does not run."""
         self.options = replace(self.options, **options)
         supervisor = self.supervisor = Supervisor("test", Start(b"", {}), self.options, command=FAKE_WORKER)
         for pipeline in self._pipelines:
             supervisor.add(pipeline)
+        return supervisor
+
+    def start(self, **options: Any) -> Supervisor:
+        """Run the supervisor over all pipelines made so far."""
+        supervisor = self.make(**options)
         self._run = asyncio.create_task(supervisor.run())
         return supervisor
 

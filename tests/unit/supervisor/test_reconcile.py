@@ -52,3 +52,9 @@ def test_steps_lead_to_what_is_desired(wishes):
                 home[task] = worker
         assert {task: placement.version for task, placement in placed.items()} == desired
         assert all(placement.worker < workers for placement in placed.values())
+
+
+def test_a_task_that_was_not_ours_for_a_while_starts_anew():
+    placed = {TASKS[0]: Placement(0, 1, 1), TASKS[1]: Placement(0, 2, 1)}
+    desired = {TASKS[0]: 1, TASKS[1]: 1}
+    assert reconcile(desired, placed, [0], {}, {}, {TASKS[1]}) == Steps((TASKS[1],), ())
