@@ -90,6 +90,7 @@ class _Inline:
     ) -> None:
         self._changed = asyncio.Event()
         self.pipeline = _QuietPipeline(plan, 1, context, self._changed.set, options.restart, group)
+        self.pipeline.warm.set()
         self._assembly = Assembly(plan, context)
         self._metrics = metrics
         self._until_idle = until_idle

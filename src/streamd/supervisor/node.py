@@ -189,7 +189,7 @@ class Supervisor:
 
     def _order(self, desired: Mapping[TaskId, int], workers: Sequence[int], now: float) -> None:
         for pipeline in self.pipelines.values():
-            if pipeline.ready:
+            if pipeline.partitions is not None and pipeline.failure is None:
                 self._introduce(pipeline, now)
         steps = reconcile(desired, self.placed, workers, self._home, self._load, self._interrupted())
         for task in steps.revoke:
@@ -235,6 +235,8 @@ class Supervisor:
     def _introduce(self, pipeline: ManagedPipeline, now: float) -> None:
         """Make the pipeline, and the generation of its group, known to the workers."""
         self.pool.load(pipeline.load())
+        if self.pool.knows(pipeline.name, pipeline.version):
+            pipeline.warm.set()
         member = pipeline.member
         if member is not None and self._members.get(pipeline.name) != member:
             self._members[pipeline.name] = member

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import random
 from collections.abc import Awaitable, Callable
 from typing import Any, TypeVar
@@ -28,6 +29,8 @@ log = structlog.get_logger(__name__)
 T = TypeVar("T")
 PREPARE_TIMEOUT = 60.0  # seconds for one attempt to check one component
 LEAVE_TIMEOUT = 5.0
+# Seconds to wait for a worker before the group is joined all the same.
+WARM_TIMEOUT = 10.0
 
 
 class ManagedPipeline:
@@ -71,6 +74,8 @@ class ManagedPipeline:
         self._make_group = group
         self._on_change = on_change
         self._policy = policy
+        # Set by who runs its tasks, once they could be run at once.
+        self.warm = asyncio.Event()
         self._release = asyncio.Event()
         self._sources: dict[str, Any] = {}
         self._group: Group | None = None
@@ -169,6 +174,11 @@ class ManagedPipeline:
         if group is None:
             self._own({self._task(part, p) for part in self.plan.parts for p in range(self._tasks(part))})
         else:
+            # Who joins takes partitions from others at once: they should not lie idle until a worker is up.
+            self._on_change()
+            with contextlib.suppress(TimeoutError):
+                async with asyncio.timeout(WARM_TIMEOUT):
+                    await self.warm.wait()
             while not await self._member_of(group):
                 pass
 

@@ -158,6 +158,10 @@ class WorkerPool:
         """Future processes do not learn of the pipeline any more. Present ones keep it, idle."""
         self._loads.pop(pipeline, None)
 
+    def knows(self, pipeline: str, version: int) -> bool:
+        """Whether a worker is up that could run tasks of this version of the pipeline at once."""
+        return any(place.process and place.process.loaded.get(pipeline) == version for place in self._places)
+
     def send(self, worker: int, order: Order) -> bool:
         """Give an order. False when the worker takes none now: its process is not there, or not up, or stopping."""
         process = self._places[worker].process if worker < len(self._places) else None
