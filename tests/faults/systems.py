@@ -163,7 +163,7 @@ class System(ABC):
 
 
 class KafkaSystem(System):
-    """Topics of a real broker. `options` are Kafka settings of the pipeline."""
+    """Topics of a real broker. `options` are Kafka settings of the pipeline, `output_settings` of the output topic."""
 
     name = "kafka"
 
@@ -174,9 +174,11 @@ class KafkaSystem(System):
         *,
         stateful: bool = False,
         settings: Mapping[str, object] | None = None,
+        output_settings: Mapping[str, object] | None = None,
         **options: object,
     ) -> None:
         super().__init__(folder, stateful=stateful, settings=settings)
+        self._output_settings = dict(output_settings or {})
         self.bootstrap = bootstrap
         self.pipeline = f"copy-{uuid.uuid4().hex[:8]}"
         self._options = "".join(f"\n    {name}: {value}" for name, value in options.items())
@@ -190,7 +192,7 @@ class KafkaSystem(System):
 
     async def _set_up(self) -> str:
         self.input = await self._topics.make(IN_PARTITIONS)
-        self.output = await self._topics.make(OUT_PARTITIONS)
+        self.output = await self._topics.make(OUT_PARTITIONS, **self._output_settings)
         self._producer = AIOKafkaProducer(bootstrap_servers=self.bootstrap, enable_idempotence=True)
         await self._producer.start()
         options = f"\n  options:{self._options}" if self._options else ""
@@ -394,3 +396,24 @@ class EmbeddedSystem(System):
     def _ask(self, query: str) -> list[Any]:
         with contextlib.closing(sqlite3.connect(self._path)) as connection:
             return connection.execute(query).fetchall()
+
+
+class FileSystem(EmbeddedSystem):
+    """From the embedded log to files, one for each input partition; `came` counts what is committed."""
+
+    async def _set_up(self) -> str:
+        head, _, _ = (await super()._set_up()).partition("sink:")
+        return head + "sink: {file: {path: '../out/{partition}.ndjson'}}\n"
+
+    async def _follow(self) -> None:
+        while True:
+            positions = await self._positions()
+            self.came = sum(positions.values())
+            # A key's records are in one partition, and the keys of a partition take turns.
+            for partition, position in positions.items():
+                self.newest[partition] = (position - 1) * IN_PARTITIONS + partition
+            await asyncio.sleep(0.02)
+
+    async def _outputs(self) -> list[list[dict[str, Any]]]:
+        files = sorted((self.folder / "out").glob("*.ndjson"))
+        return [[orjson.loads(line) for line in file.read_bytes().splitlines()] for file in files]
