@@ -163,8 +163,11 @@ class _Reading:
             if isinstance(loop, Loop):
                 for each in loop.sources:
                     self._each(each)
+        # What `has` and `get` ask for may be missing.
+        asked = {id(part.base) for part in walk(node) if isinstance(part, Has | Get)}
         for part in walk(node):
-            self._use(part)
+            if id(part) not in asked:
+                self._use(part)
 
     def _each(self, each: Each) -> None:
         shape = self.shape(each.iterable)
