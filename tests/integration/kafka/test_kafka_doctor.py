@@ -179,6 +179,7 @@ async def test_a_transaction_that_nobody_runs_is_listed_and_aborted(strict, topi
         assert code == 0, of(found, "problem")
         assert (one["id"], one["verdict"], one["partitions"]) == (transactional_id, "open", [f"{sink}[0]"])
         assert one["members"] == []
+        assert "its pipeline has no member in its group" in of(found, "warning")["open transaction", transactional_id]
         assert await unstable(strict.bootstrap, sink) == {(sink, 0): 1}
         code, found = await doctor(tmp_path, path, "--abort")
         assert code == 0, of(found, "problem")
@@ -281,8 +282,9 @@ async def test_what_runs_is_aborted_only_when_told_twice(kafka, make_topic, tmp_
     app = f"live-{uuid.uuid4().hex[:8]}"
     folder = tmp_path / "pipelines"
     folder.mkdir()
-    path = pipeline(folder, kafka.bootstrap, source, sink)
-    daemon = Daemon(tmp_path, app=app, workers=1, env={"STREAMD_FAULT": "before_commit:sleep=60"}, stall_timeout="90s")
+    path = pipeline(folder, kafka.bootstrap, source, sink, more=", options: {transaction.timeout.ms: 120000}")
+    stands_still = {"STREAMD_FAULT": "before_commit:sleep=300"}
+    daemon = Daemon(tmp_path, app=app, workers=1, env=stands_still, stall_timeout="300s")
     await daemon.start()
     try:
         async with asyncio.timeout(60):

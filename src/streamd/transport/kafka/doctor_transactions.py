@@ -107,16 +107,26 @@ def judge(held: list[Held]) -> list[Finding]:
     findings = []
     for one in held:
         if one.verdict == "open":
+            findings += _deserted(one)
             continue
         why = "no coordinator knows of it" if one.verdict == "orphaned" else f"its timeout is {one.timeout:g} s"
         seen = f"open for {one.age:.0f} s, {why}; producer {one.producer_id}, epoch {one.epoch}, in {_places(one)}"
         remedy = "Readers of committed records stand still there. End it with `streamd doctor --abort`."
         findings.append(Finding("hanging transaction", "problem", one.name, seen, "ended by its timeout", remedy))
-    if not findings:
+    if all(one.verdict == "open" for one in held):
         count = len(held)
         seen = f"none of {count} open" if count else "none open"
         findings.append(Finding("hanging transaction", "ok", "transactions of the app", seen, "none hangs"))
     return findings
+
+
+def _deserted(one: Held) -> list[Finding]:
+    """A warning for a transaction that its own producer will not end."""
+    if one.live != ():
+        return []
+    seen = f"open for {one.age:.0f} s in {_places(one)}, and its pipeline has no member in its group"
+    remedy = "It ends when a node runs the pipeline, at its timeout, or with `streamd doctor --abort`."
+    return [Finding("open transaction", "warning", one.name, seen, f"ended within {one.timeout:g} s", remedy)]
 
 
 async def abort(inspection: Inspection, topics: Mapping[str, Replicas], held: list[Held], force: bool) -> list[Finding]:

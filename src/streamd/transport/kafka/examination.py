@@ -53,8 +53,9 @@ async def _examine(inspection: Inspection, use: Use, found: Examined, abort_held
     found.findings += await judge_clocks(inspection, use)
     used = {name: topic for name, topic in there.items() if name in use.topics and not topic.denied}
     await _look_at_transactions(inspection, use, used, nodes, found)
-    if abort_held:
+    if abort_held and found.held:
         found.findings += await abort(inspection, used, found.held, force)
+        found.held = await open_transactions(inspection, use, used)
 
 
 async def _look_at_transactions(
