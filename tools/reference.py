@@ -29,7 +29,7 @@ from streamd.transport.kafka.settings import KafkaSettings
 
 REPOSITORY = Path(__file__).resolve().parents[1]
 PROGRAM = Path(sys.executable).with_name("streamd")
-COMMANDS = ("run", "validate", "explain", "components", "schema", "version")
+COMMANDS = ("run", "validate", "explain", "verify", "components", "schema", "version")
 GENERATED = "<!-- Written by `make docs` from the code: change it there. -->\n\n"
 
 ON_ERROR = """\
