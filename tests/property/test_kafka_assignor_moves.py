@@ -58,3 +58,18 @@ def test_moves_are_as_few_as_a_fair_share_allows(count: int, groups: list[set[st
 )
 def test_claims_that_make_no_sense_do_no_harm(count: int, claims: dict[str, Claim]) -> None:
     check(count, claims, place(count, claims))
+
+
+@given(count=st.integers(1, 60), members=st.integers(1, 7))
+def test_a_join_moves_the_newcomers_share_and_a_leave_what_the_leaver_had(count: int, members: int) -> None:
+    """Not one partition moves between those that were there; shares stay within one of each other."""
+    group = MEMBERS[:members]
+    before = place(count, {member: Claim() for member in group})
+    claims = {member: Claim(9, frozenset(had)) for member, had in before.items()}
+    joined = place(count, {**claims, "newcomer": Claim()})
+    moved = {p for member in group for p in set(before[member]) - set(joined[member])}
+    assert moved == set(joined["newcomer"])
+    assert len(moved) <= -(-count // (members + 1))
+    assert max(map(len, joined.values())) - min(map(len, joined.values())) <= 1
+    left = place(count, {member: Claim(10, frozenset(joined[member])) for member in group})
+    assert all(set(joined[member]) <= set(left[member]) for member in group)
