@@ -10,7 +10,7 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import Iterable, Sequence
-from typing import Any
+from typing import Any, ClassVar
 
 import structlog
 
@@ -34,6 +34,8 @@ log = structlog.get_logger(__name__)
 
 # A quiet pipeline commits as soon as its input is drained, but leaves the transport this long between two commits.
 QUIET_GAP = 0.005
+# All tasks of a process pay for commits from one core: beyond a few, each leaves this much longer for every other one.
+FEW_TASKS, GAP_PER_TASK = 4, 0.008
 # How long a read waits when nothing is due: only bounds how late `idle` is noticed.
 IDLE_WAIT = 0.5
 # Bytes taken by writers and not yet written, above which a task stops reading until they are.
@@ -41,8 +43,15 @@ BACKLOG_LIMIT = 4 * 1024 * 1024
 CLOSE_TIMEOUT = 5.0
 
 
+def quiet_gap(tasks: int) -> float:
+    """Seconds that each of so many tasks of a process leaves at least between two commits of drained input."""
+    return max(QUIET_GAP, (tasks - FEW_TASKS) * GAP_PER_TASK)
+
+
 class Task:
-    """One attempt at one task."""
+    """One attempt at one task. `running`: how many of all are running in this process."""
+
+    running: ClassVar[int] = 0
 
     def __init__(
         self,
@@ -144,6 +153,7 @@ class Task:
         """
         forget = self._metrics.before_snapshot(self._gauges)
         orderly = healthy = False
+        Task.running += 1
         try:
             async with asyncio.TaskGroup() as group:
                 self._stop_seen = group.create_task(self._stop.wait())
@@ -159,6 +169,7 @@ class Task:
             healthy = not isinstance(errors.exceptions[0], FencedError)
             raise errors.exceptions[0] from None
         finally:
+            Task.running -= 1
             forget()
             self._metrics.remove(**self._place)
             if self.state != "drained":
@@ -281,7 +292,7 @@ class Task:
         now = self._clock.monotonic()
         due = self._began + self._config.commit_interval
         if self._drained():
-            due = min(due, self._last_commit + QUIET_GAP)
+            due = min(due, self._last_commit + quiet_gap(Task.running))
         return max(0.0, due - now)
 
     def _drained(self) -> bool:

@@ -209,6 +209,10 @@ class TaskOwner:
         """How each task does, now."""
         return [self._report(slot) for slot in self._slots.values()]
 
+    def states(self) -> list[tuple[TaskId, int, str, bool, int]]:
+        """(task, incarnation, state, idle, restarts) of each: what of `reports` is news at once. Cheap, asked often."""
+        return [(s.assign.task, s.assign.incarnation, *_state_of(s), s.restarts) for s in self._slots.values()]
+
     async def _own(self, slot: Slot) -> None:
         try:
             outcome, fault = await self._attempts(slot)
@@ -330,10 +334,12 @@ class TaskOwner:
 
     def _report(self, slot: Slot) -> TaskReport:
         assign = slot.assign
+        state, idle = _state_of(slot)
         report = TaskReport(
             assign.task,
             assign.incarnation,
-            "backing_off" if slot.waiting else "starting",
+            state,
+            idle=idle,
             records_in=slot.records_before,
             last_progress=slot.last_progress,
             attempt_at=slot.attempt_at,
@@ -346,13 +352,20 @@ class TaskOwner:
         status = slot.task.status
         return msgspec.structs.replace(
             report,
-            state="draining" if slot.stopping.is_set() and status.state == "running" else status.state,
-            idle=status.idle,
             lag=status.lag,
             records_in=slot.records_before + status.records_in,
             positions=status.positions,
             last_progress=max(slot.last_progress, status.last_progress) if status.records_in else slot.last_progress,
         )
+
+
+def _state_of(slot: Slot) -> tuple[Any, bool]:
+    """(state, idle) as reports say it."""
+    if slot.task is None:
+        return "backing_off" if slot.waiting else "starting", False
+    status = slot.task.status
+    state = status.state
+    return "draining" if state == "running" and slot.stopping.is_set() else state, status.idle
 
 
 def _kill(slot: Slot) -> None:

@@ -186,16 +186,13 @@ class Worker:
                 # A full collection walks everything that is not frozen, so it is rare.
                 gc.collect(2 if now >= next_full else 1)
                 next_full = now + FULL_COLLECTION_INTERVAL if now >= next_full else next_full
-            elif self._states(owner) != self._reported and self._channel.buffered < UNREAD_LIMIT:
+            elif owner.states() != self._reported and self._channel.buffered < UNREAD_LIMIT:
                 self._channel.send(self._progress(owner, None))
 
     def _progress(self, owner: TaskOwner, metrics: Snapshot | None) -> Progress:
         reports = owner.reports()
-        self._reported = [(r.task, r.incarnation, r.state, r.idle, r.restarts) for r in reports]
+        self._reported = owner.states()
         return Progress(time.monotonic(), reports, metrics)
-
-    def _states(self, owner: TaskOwner) -> list[tuple[Any, ...]]:
-        return [(r.task, r.incarnation, r.state, r.idle, r.restarts) for r in owner.reports()]
 
 
 def _tune_collector() -> None:

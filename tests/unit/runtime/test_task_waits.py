@@ -11,7 +11,7 @@ import pytest
 
 from demo.inline_app import InlineApp
 from streamd.runtime.process import Process
-from streamd.runtime.task import Task
+from streamd.runtime.task import FEW_TASKS, QUIET_GAP, Task, quiet_gap
 
 LIMITED = """
 name: p
@@ -48,3 +48,19 @@ def test_holding_still_on_purpose_is_no_standstill(until: float, progress: float
     task: Any = Task.__new__(Task)
     task._progress, task._process, task._clock = 10.0, process, SimpleNamespace(monotonic=lambda: 100.0)
     assert task.last_progress == progress
+
+
+def test_a_process_with_many_tasks_commits_drained_input_less_often() -> None:
+    """Few tasks answer as soon as they can; of a hundred, each leaves a good part of a second to the others."""
+    assert {quiet_gap(tasks) for tasks in range(FEW_TASKS + 1)} == {QUIET_GAP}
+    assert 100 / quiet_gap(100) < 150, "commits a second, all tasks together"
+    gaps = [quiet_gap(tasks) for tasks in range(1, 200)]
+    assert gaps == sorted(gaps)
+
+
+async def test_only_running_tasks_are_counted(tmp_path: Path) -> None:
+    app = InlineApp(tmp_path)
+    await app.seed([{"n": 1}], "in")
+    await app.run("name: p\nsource: {log: {topic: in}}\nsink: {log: {topic: out}}\n")
+    assert await app.values() == [{"n": 1}]
+    assert Task.running == 0
