@@ -17,7 +17,7 @@ from typing import Any
 from streamd.component.registry import Registry
 from streamd.config.pipeline import PipelineConfig
 from streamd.config.service import ServiceConfig
-from streamd.errors import ConfigError
+from streamd.errors import ConfigError, UnavailableError
 from streamd.plan.graph import PipelinePlan
 from streamd.transport.embedded.log import log_path
 from streamd.verify import outputs
@@ -80,6 +80,9 @@ async def verify(
         inputs = await inputs_of(config, service, asked.wishes, prefix, embedded=embedded)
         scratch = Scratch(prefix, folder, embedded, config, plan, inputs, notes)
         return await _Verification(scratch, service, asked, on_progress).run()
+    except UnavailableError as error:
+        hint = "" if embedded else "; --embedded verifies the pipeline without Kafka"
+        raise UnavailableError(f"{error}{hint}") from error
     finally:
         shutil.rmtree(folder, ignore_errors=True)
 
