@@ -49,7 +49,7 @@ def schedule(seed: int, rates: Mapping[str, float], points: Sequence[str] = AT_W
     planned = []
     for point in points:
         for action, rate in rates.items():
-            often = rate * (0.5 + chance.random()) * (4 if point in OPENING else 1)
+            often = rate * (0.5 + chance.random()) * (2 if point in OPENING else 1)
             planned.append(f"{point}:{action}:{often:.4f}")
     return ",".join(planned)
 

@@ -115,6 +115,13 @@ class System(ABC):
         """Wait until as many have come out as were fed."""
         await self.until(lambda: self.came >= self.fed, "everything comes out", deadline)
 
+    async def settled(self, deadline: float = 90.0) -> None:
+        """Wait until everything that was fed is committed, however often it came out."""
+        async with asyncio.timeout(deadline):
+            while await self._positions() != await self._ends():
+                self.check()
+                await asyncio.sleep(0.05)
+
     async def resumed(self, deadline: float = 60.0) -> float:
         """Wait until records fed from now on come out of every input partition; monotonic seconds of the last."""
         mark = self.begun
