@@ -84,3 +84,24 @@ async def test_a_rebalance_during_a_restore(nodes, tally):
         await nodes.settled()
         await nodes.system.resumed()
     tally.judged("kafka", await nodes.exact())
+
+
+@pytest.mark.campaign
+async def test_errors_in_rebalances(nodes, tally):
+    """A node that fails to take partitions on, or to give them up, joins anew, as often as it takes."""
+    shaky = await nodes.join(
+        env={"STREAMD_FAULT": "in_assign:exception:0.4,in_revoke:exception:0.4", "STREAMD_FAULT_SEED": "4"}
+    )
+    async with flowing(nodes.system):
+        for _ in range(3):
+            other = await nodes.join()
+            await nodes.settled()
+            await nodes.system.resumed()
+            await nodes.leave(other)
+            await nodes.settled()
+        await nodes.system.resumed()
+    tally.judged("kafka", await nodes.exact())
+    for (point, _), count in shaky.faults().items():
+        tally.injected("kafka", f"exception {point}", count)
+    assert shaky.faults()
+    assert shaky.logged("Pipeline joins its group anew")
