@@ -17,6 +17,7 @@ API_KEYS: Final = {
     "heartbeat": 12,
     "sync_group": 14,
     "init_producer_id": 22,
+    "epoch_end": 23,
     "add_partitions": 24,
     "add_offsets": 25,
     "end_txn": 26,

@@ -3,13 +3,19 @@
 from __future__ import annotations
 
 import asyncio
+import uuid
 
 import pytest
+from aiokafka.admin import AIOKafkaAdminClient, NewTopic
 
 from faults.brokers import QUICK, assert_exact, flowing, set_topic
 from faults.systems import APP, KafkaSystem
+from integration.kafka.workbench import read_until
+from services.kafka import produce
+from streamd.errors import PositionLostError
 from streamd.transport.kafka.client import KafkaClient
 from streamd.transport.kafka.coordinator import GROUP, TRANSACTION
+from streamd.transport.kafka.reader import PartitionReader
 
 pytestmark = pytest.mark.kafka
 
@@ -148,3 +154,44 @@ async def test_too_few_replicas(kafka_cluster, system, run_daemon, tally):
         await system.resumed()
     await assert_exact(system, daemon, tally)
     assert not daemon.logged("Pipeline failed")
+
+
+@pytest.mark.campaign
+async def test_a_replica_that_was_not_in_sync_becomes_leader(kafka_cluster, tally):
+    """Records that were read are gone, others stand at their offsets: a lost position, never read on in silence."""
+    topic = f"unclean-{uuid.uuid4().hex[:8]}"
+    leader, other, _ = kafka_cluster.brokers
+    await make_on(kafka_cluster, topic, [leader.node, other.node])
+    client = KafkaClient({"bootstrap_servers": kafka_cluster.bootstrap, "request_timeout_ms": 2000})
+    await client.start()
+    reader = PartitionReader(client, topic, 0, 0, outage=90)
+    try:
+        await produce(kafka_cluster.bootstrap, topic, [b"1"] * 10)
+        assert len(await read_until(reader, 10)) == 10
+        await asyncio.to_thread(other.kill)
+        await produce(kafka_cluster.bootstrap, topic, [b"2"] * 10)
+        assert len(await read_until(reader, 10)) == 10, "read, though one replica alone has them"
+        await reader._restart()  # or else it asks before there is anything at its offset, and is refused
+        await asyncio.to_thread(leader.kill)
+        await asyncio.to_thread(other.start)
+        await produce(",".join(b.bootstrap for b in kafka_cluster.brokers[1:]), topic, [b"3"] * 30)
+        tally.injected("kafka", "unclean leader")
+        with pytest.raises(PositionLostError, match="has lost what it had from offset 10 on"):
+            await read_until(reader, 1, deadline=60)
+    finally:
+        await reader.close()
+        await client.close()
+        await asyncio.to_thread(leader.start)
+        await whole(kafka_cluster)
+
+
+async def make_on(cluster, topic, nodes):
+    """A topic of one partition on these brokers only, whose leader may be one that is not in sync."""
+    settings = {"unclean.leader.election.enable": "true", "min.insync.replicas": "1"}
+    admin = AIOKafkaAdminClient(bootstrap_servers=cluster.bootstrap)
+    await admin.start()
+    try:
+        answer = await admin.create_topics([NewTopic(topic, -1, -1, {0: nodes}, settings)])
+    finally:
+        await admin.close()
+    assert answer.topic_errors[0][1] == 0, answer

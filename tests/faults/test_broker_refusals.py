@@ -48,10 +48,12 @@ async def test_a_topic_takes_smaller_batches_from_now_on(system, run_daemon, tal
     assert not daemon.logged("Pipeline failed")
 
 
-async def remade(admin, topic, partitions):
-    """Delete a topic, and make another one of its name."""
+async def remade(admin, topic, partitions, missed=lambda: True):
+    """Delete a topic, and make another one of its name, once it was missed."""
     await admin.delete_topics([topic])
     async with asyncio.timeout(30):
+        while not missed():  # noqa: ASYNC110 — there is no event
+            await asyncio.sleep(0.05)
         while topic in await admin.list_topics():  # noqa: ASYNC110 — there is no event
             await asyncio.sleep(0.05)
         while (answer := await admin.create_topics([NewTopic(topic, partitions, -1, {}, {})])).topic_errors[0][1]:
@@ -84,6 +86,21 @@ async def test_an_output_is_deleted_and_made_anew(system, run_daemon, tally, adm
     for numbers in (await by_key(system)).values():
         assert numbers == list(range(numbers[0], numbers[-1] + 1))
     assert not daemon.logged("Pipeline failed")
+
+
+async def test_an_input_is_deleted_and_made_anew(system, run_daemon, tally, admin):
+    """Positions in the old topic mean nothing in the new one, even where it has records: it is read from its start."""
+    daemon = await run_daemon(workers=1)
+    await system.feed(3000)
+    await system.complete()
+    missed = f"{system.input}[0]: "
+    await remade(admin, system.input, IN_PARTITIONS, lambda: missed in daemon.log.read_text())
+    tally.injected("kafka", "input made anew")
+    await system.feed(6000)
+    await system.complete()
+    assert await daemon.drain() == 0
+    verdict = await system.verdict()
+    assert (verdict.lost, verdict.duplicated, verdict.disordered, verdict.came) == (0, 0, 0, 9000)
 
 
 async def test_retention_passes_the_position(system, run_daemon, tally, admin):

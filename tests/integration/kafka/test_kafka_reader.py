@@ -214,3 +214,30 @@ async def test_a_lag_is_stale_while_the_broker_is_away(kafka, make_topic, proxie
         await until(lambda: not reader.stale)
     finally:
         await reader.close()
+
+
+@pytest.mark.parametrize(
+    ("spoilt", "lost"),
+    [(None, False), (lambda answer: answer[:-8] + (1).to_bytes(8, "big"), True)],
+    ids=["kept", "truncated"],
+)
+async def test_after_an_outage_the_log_is_compared_with_what_was_read(kafka, make_topic, proxied, spoilt, lost):
+    """A replica that was not in sync leads now, with others' records at the offsets that were read."""
+    client, proxy = proxied
+    topic = await make_topic()
+    await produce(kafka.bootstrap, topic, [b"1", b"2", b"3"])
+    reader = PartitionReader(client, topic, 0, 0, max_wait_ms=50)
+    try:
+        await read_to_end(reader, 3)
+        if spoilt is not None:
+            proxy.spoil("epoch_end", spoilt)
+        await until(lambda: proxy.cut())
+        await produce(kafka.bootstrap, topic, [b"4"])
+        if lost:
+            with pytest.raises(PositionLostError, match="has lost what it had from offset 1 on"):
+                await read_to_end(reader, 4)
+            assert proxy.done
+        else:
+            assert [record.value for record in await read_to_end(reader, 4)] == [b"4"]
+    finally:
+        await reader.close()

@@ -162,6 +162,7 @@ _HINTS: Final = {
     50: "transaction.timeout.ms is above the broker's transaction.max.timeout.ms",
 }
 
+OFFSET_OUT_OF_RANGE: Final = 1
 UNKNOWN_TOPIC_OR_PARTITION: Final = 3
 MESSAGE_TOO_LARGE: Final = 10
 DUPLICATE_SEQUENCE_NUMBER: Final = 46

@@ -21,7 +21,18 @@ from aiokafka.protocol.transaction import (
     EndTxnRequest_v0,
     InitProducerIdRequest_v0,
 )
-from aiokafka.protocol.types import Boolean, CompactArray, CompactString, Int16, Int32, Int64, Schema, TaggedFields
+from aiokafka.protocol.types import (
+    Array,
+    Boolean,
+    CompactArray,
+    CompactString,
+    Int16,
+    Int32,
+    Int64,
+    Schema,
+    String,
+    TaggedFields,
+)
 
 READ_UNCOMMITTED = 0
 READ_COMMITTED = 1
@@ -161,6 +172,45 @@ class OffsetFetch(_OneVersion, RequestStruct):  # type: ignore[misc]
         ("topics", CompactArray(("topic", _TEXT), ("partitions", CompactArray(Int32)), _TAGS)),
         ("require_stable", Boolean),
         _TAGS,
+    )
+
+
+class _EpochEndResponse(Response):  # type: ignore[misc]
+    API_KEY = 23
+    API_VERSION = 3
+    SCHEMA = Schema(
+        ("throttle_time_ms", Int32),
+        (
+            "topics",
+            Array(
+                ("topic", String("utf-8")),
+                (
+                    "partitions",
+                    Array(("error_code", Int16), ("partition", Int32), ("leader_epoch", Int32), ("end_offset", Int64)),
+                ),
+            ),
+        ),
+    )
+
+
+class EpochEnd(_OneVersion, RequestStruct):  # type: ignore[misc]
+    """OffsetForLeaderEpoch: the largest epoch up to one that was read, and where its records end in the log now.
+
+    Arguments: replica id -1, [(topic, [(partition, current epoch or -1, epoch)…])…].
+    """
+
+    API_KEY = 23
+    API_VERSION = 3
+    RESPONSE_TYPE = _EpochEndResponse
+    SCHEMA = Schema(
+        ("replica_id", Int32),
+        (
+            "topics",
+            Array(
+                ("topic", String("utf-8")),
+                ("partitions", Array(("partition", Int32), ("current_leader_epoch", Int32), ("leader_epoch", Int32))),
+            ),
+        ),
     )
 
 

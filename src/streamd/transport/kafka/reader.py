@@ -11,8 +11,8 @@ from typing import Literal
 from streamd.errors import FatalError, NotFoundError, PositionLostError, TransientError, UnavailableError
 from streamd.record import Position, RawRecord
 from streamd.transport.kafka.client import KafkaClient, NotSentError
-from streamd.transport.kafka.error_codes import UNKNOWN_TOPIC_OR_PARTITION, error_of, meaning
-from streamd.transport.kafka.protocol import READ_COMMITTED, READ_UNCOMMITTED, Fetch, Fetched
+from streamd.transport.kafka.error_codes import OFFSET_OUT_OF_RANGE, UNKNOWN_TOPIC_OR_PARTITION, error_of, meaning
+from streamd.transport.kafka.protocol import READ_COMMITTED, READ_UNCOMMITTED, EpochEnd, Fetch, Fetched
 from streamd.transport.kafka.records import FetchedRecords
 
 log = logging.getLogger("streamd.kafka")
@@ -58,6 +58,7 @@ class PartitionReader:
         self._outage = outage
         self._group = ("fetch", id(self))
         self._position = position
+        self._leader_epoch = -1  # of the last batch read
         self._records: FetchedRecords | None = None
         self._fetch: asyncio.Task[tuple[FetchedRecords, int]] | None = None
         self._end: int | None = None
@@ -144,6 +145,7 @@ class PartitionReader:
         client, topic, partition = self._client, self._topic, self._partition
         answer_within = self._max_wait_ms / 1000 + _ANSWER_WITHIN
         failing_since: float | None = None
+        gone = False
         wait = _FIRST_WAIT
         while True:
             problem: Exception
@@ -156,11 +158,16 @@ class PartitionReader:
                     raise NotSentError(f"{self._name} has no leader")
                 self._asked = time.monotonic()
                 response: Fetched = await client.send(node, self._request(offset), self._group, answer_within)
+                if gone and response.error_code in (0, OFFSET_OUT_OF_RANGE):
+                    # One that was deleted and made anew has other records at the same offsets, and no committed ones.
+                    raise TransientError(f"{self._name} was not there for a while; it is opened anew")
                 if not response.error_code:
-                    self._failing = False
                     if failing_since is not None:
+                        await self._check_log(node, offset, answer_within)
                         log.info("reading %s again after %.1f s", self._name, time.monotonic() - failing_since)
+                    self._failing = False
                     return self._accept(response, offset)
+                gone = gone or (response.error_code == UNKNOWN_TOPIC_OR_PARTITION and self._end is not None)
                 problem = self._refusal(response, offset)
                 if not meaning(response.error_code).retriable:
                     raise problem
@@ -198,7 +205,29 @@ class PartitionReader:
         records = FetchedRecords(
             frame, start, end, offset, aborted if committed else None, self._check_crcs, self._name
         )
+        if records.leader_epoch >= 0:
+            self._leader_epoch = records.leader_epoch
         return records, stable if committed and stable >= 0 else high
+
+    async def _check_log(self, node: int, offset: int, timeout: float) -> None:
+        """After an outage: whether what was read up to `offset` is still what the log has there.
+
+        A replica that was out of sync may have been made leader, and what it had not got is gone. Others may have been
+        written to the same offsets since, so that the broker does not refuse them. Raises PositionLostError.
+        """
+        if self._leader_epoch < 0:
+            return
+        request = EpochEnd(-1, [(self._topic, [(self._partition, -1, self._leader_epoch)])])
+        answer = await self._client.send(node, request, self._group, timeout)
+        code, _, epoch, end = answer.topics[0][1][0]
+        if code:
+            raise error_of(code, f"compare the log of {self._name} with what was read")
+        if epoch < self._leader_epoch or end < offset:
+            raise PositionLostError(
+                f"{self._name} was read up to offset {offset}, and has lost what it had from offset {max(end, 0)} on: "
+                "a replica that was not in sync has become its leader, or the topic was made anew; start from another "
+                "position"
+            )
 
     def _refusal(self, response: Fetched, offset: int) -> Exception:
         code = response.error_code

@@ -32,9 +32,10 @@ class FetchedRecords:
 
     Checked and counted at once, so that `next_offset`, from where the next response has to go on, is known before any
     record is unpacked. Aborted transactions and control batches are left out. Holds on to the response's bytes.
+    `leader_epoch`: under which of its leaders the partition got the last batch, -1 when there is none that says so.
     """
 
-    __slots__ = ("_name", "_passed", "_records", "next_offset", "position")
+    __slots__ = ("_name", "_passed", "_records", "leader_epoch", "next_offset", "position")
 
     def __init__(
         self,
@@ -49,6 +50,7 @@ class FetchedRecords:
         """`offset` is what was asked for; records before it are left out. Raises TransientError for a bad checksum."""
         self.position = offset
         self.next_offset = offset
+        self.leader_epoch = -1
         self._name = name
         self._passed = offset
         batches = self._scan(memoryview(frame)[start:end], aborted, check_crcs)
@@ -92,7 +94,7 @@ class FetchedRecords:
                 readable.append((base, after, batch))
                 self.next_offset = max(self.next_offset, after)
                 continue
-            base, _, _, _, checksum, attributes, delta, producer, _, _, _ = _HEADER.unpack_from(batch)
+            base, _, self.leader_epoch, _, checksum, attributes, delta, producer, _, _, _ = _HEADER.unpack_from(batch)
             after = base + delta + 1
             if check_crcs and crc32c.crc32c(batch[_ATTRIBUTES_AT:]) != checksum:
                 raise TransientError(f"a batch of {self._name} at offset {base} does not match its checksum")
