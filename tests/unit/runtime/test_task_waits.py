@@ -40,6 +40,44 @@ async def test_the_lag_of_a_file_is_in_bytes(tmp_path: Path) -> None:
             await run
 
 
+async def test_the_age_of_a_transaction_grows_until_it_is_committed(tmp_path: Path) -> None:
+    """One series for each task, which goes with the task."""
+    app = InlineApp(tmp_path)
+    await app.seed([], "out")
+    (tmp_path / "in.ndjson").write_text('{"n": 1}\n' * 10)
+
+    def ages() -> list[float]:
+        families = {family.name: family for family in app.metrics.snapshot().families}
+        age = families.get("streamd_transaction_age_seconds")
+        return [] if age is None else [*age.values]
+
+    async def until(condition: Any) -> None:
+        async with asyncio.timeout(20):
+            while not condition():  # noqa: ASYNC110 - a gauge tells nobody
+                await asyncio.sleep(0.01)
+
+    run = asyncio.create_task(app.run(LIMITED.replace("10ms", "1h")))
+    try:
+        await until(lambda: ages() and ages()[0] > 0)
+        [young] = ages()
+        await until(lambda: ages()[0] > young + 0.1)
+    finally:
+        run.cancel()
+        with pytest.raises(asyncio.CancelledError):
+            await run
+    assert ages() == []
+    again = asyncio.create_task(app.run(LIMITED))
+    try:
+        async with asyncio.timeout(20):
+            while not await app.records("out"):  # noqa: ASYNC110 - another reader of the log, which tells nobody
+                await asyncio.sleep(0.01)
+        await until(lambda: ages() == [0.0])
+    finally:
+        again.cancel()
+        with pytest.raises(asyncio.CancelledError):
+            await again
+
+
 @pytest.mark.parametrize(("until", "progress"), [(0.0, 10.0), (50.0, 50.0), (500.0, 100.0)])
 def test_holding_still_on_purpose_is_no_standstill(until: float, progress: float) -> None:
     """A rate limit and a back-off reach to `until`; it is 100 now, and the last batch was at 10."""

@@ -3,10 +3,12 @@
 from __future__ import annotations
 
 import asyncio
+import dataclasses
 
 import pytest
 
 from streamd.errors import FatalError, FencedError, NotMemberError, TransientError
+from streamd.observability.identity import Identity, Rival, identity
 from streamd.record import TaskId
 from streamd.runtime import tasks
 from streamd.runtime.backoff import RestartPolicy
@@ -255,3 +257,51 @@ async def test_who_is_no_member_is_not_fenced_by_a_rival(monkeypatch):
     async with owned.owner as owner:
         owner.assign(Assign(TASK, 1, 1, Member("g", "m", 1)))
         assert (await owned.end()).outcome == "drained"
+
+
+OTHER = Identity("otherhost", 77, 1_700_000_000)
+
+
+class Rivalled(Owned):
+    """Fenced for ever; `looks` are what is found of rivals, one after the other, the last one again and again."""
+
+    def __init__(self, *looks, policy):
+        super().__init__()
+        self.looks, self.asked = list(looks), 0
+        self.owner = TaskOwner(self._make, self.ended.put_nowait, policy=policy, rivals=self._rivals)
+
+    def _make(self, assign, member):
+        self.script[:] = [FencedError("newer")]
+        return super()._make(assign, member)
+
+    async def _rivals(self, assign):
+        self.asked += 1
+        return self.looks.pop(0) if len(self.looks) > 1 else self.looks[0]
+
+
+STORM = RestartPolicy(initial=0.001, maximum=0.01, fence_limit=30, rival_limit=3, rival_seconds=0.1)
+
+
+async def test_a_rival_is_looked_for_once_it_is_no_hand_over_and_named():
+    owned = Rivalled(Rival(OTHER, "group theirs", 1), policy=STORM)
+    async with owned.owner as owner:
+        owner.assign(Assign(TASK, 1, 1))
+        ended = await owned.end()
+    assert ended.outcome == "failed"
+    assert f"This one: {identity()}. The other: {OTHER}, which commits to group theirs." in ended.fault.message
+    assert owned.asked == len(owned.made) - STORM.rival_limit + 1, "not before the third fence"
+
+
+async def test_one_of_the_past_is_no_rival_until_it_commits():
+    """A node that ran the task before us has signed its positions too."""
+    past = Rival(OTHER, "topic positions", 7, at_work=False)
+    owned = Rivalled(past, policy=STORM)
+    async with owned.owner as owner:
+        owner.assign(Assign(TASK, 1, 1))
+        ended = await owned.end()
+    assert "Fenced 30 times in a row" in ended.fault.message
+    at_work = Rivalled(past, past, dataclasses.replace(past, number=8), policy=STORM)
+    async with at_work.owner as owner:
+        owner.assign(Assign(TASK, 1, 1))
+        ended = await at_work.end()
+    assert f"The other: {OTHER}" in ended.fault.message

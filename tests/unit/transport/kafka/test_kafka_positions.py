@@ -6,7 +6,9 @@ import pytest
 
 from streamd.component.transaction import Committed
 from streamd.errors import FatalError
-from streamd.transport.kafka.positions import PositionBook
+from streamd.observability.identity import identity
+from streamd.record import TaskId
+from streamd.transport.kafka.positions import PositionBook, Signature, signature_in, signature_of
 
 
 def stored(book: PositionBook, positions, cursors=None):
@@ -94,3 +96,20 @@ def test_what_a_task_began_with_stays_in_its_commits_and_others_can_read_it():
     assert neighbour.began_in(group["orders-topic", 3][1]) == book.began
     assert PositionBook({("orders", 4): "orders-topic"}).began_in(group["orders-topic", 3][1]) == {}
     assert neighbour.began_in("set by a tool") == {}
+
+
+def test_commits_are_signed_and_the_signature_is_read_by_others():
+    task = TaskId("shop", "orders", 0, 3)
+    book = PositionBook({("orders", 3): "t"}, signature_of(task))
+    for offset in (1, 2):
+        [(_, text)] = stored(book, {("orders", 3): offset}).values()
+    assert signature_in(text) == Signature("shop.orders", identity(), 2)
+    assert PositionBook({("orders", 3): "t"}).load({("t", 3): (2, text)}).positions == {("orders", 3): 2}
+    assert signature_in(PositionBook({}, signature_of(task)).document({}, {})) == Signature(
+        "shop.orders", identity(), 1
+    )
+
+
+@pytest.mark.parametrize("text", ["", "by hand", "[1]", '{"n": 1}', '{"n": 1, "by": ["a.b", "host", "1", 2]}'])
+def test_texts_of_others_have_no_signature(text):
+    assert signature_in(text) is None
