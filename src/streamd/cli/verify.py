@@ -21,6 +21,7 @@ from streamd.verify.prepare import Wishes
 from streamd.verify.run import Plan, verify
 
 INTERRUPTED = 130
+SIGNALS = (signal.SIGINT, signal.SIGTERM)
 
 
 def command(
@@ -76,7 +77,7 @@ def command(
     line = _Line(pipeline.name)
     began = time.monotonic()
     try:
-        found = asyncio.run(_interruptible(verify(pipeline, plan, service, asked, line.show)))
+        found = asyncio.run(_interruptible(verify(pipeline, plan, service, asked, line.show), line))
     except asyncio.CancelledError:
         line.clear()
         typer.echo(f"interrupted after {time.monotonic() - began:.0f} s; the scratch is deleted", err=True)
@@ -94,14 +95,24 @@ def command(
     raise typer.Exit(0 if found.ok else 1)
 
 
-async def _interruptible(work: Coroutine[Any, Any, reports.Report]) -> reports.Report:
+async def _interruptible(work: Coroutine[Any, Any, reports.Report], line: _Line) -> reports.Report:
     """The work, cancelled by Ctrl-C and SIGTERM, once: it then cleans up, which a second one does not stop."""
     task = asyncio.current_task()
     assert task is not None
     loop = asyncio.get_running_loop()
-    for number in (signal.SIGINT, signal.SIGTERM):
-        loop.add_signal_handler(number, task.cancel)
-    return await work
+
+    def on_signal() -> None:
+        for number in SIGNALS:
+            loop.add_signal_handler(number, lambda: None)
+        task.cancel()
+
+    for number in SIGNALS:
+        loop.add_signal_handler(number, on_signal)
+    ticking = asyncio.create_task(line.tick())
+    try:
+        return await work
+    finally:
+        ticking.cancel()
 
 
 class _Line:
@@ -111,9 +122,17 @@ class _Line:
         self._pipeline = pipeline
         self._began = time.monotonic()
         self._shown = False
+        self._doing = "starting"
+
+    async def tick(self) -> None:
+        """Show the time go by."""
+        while True:
+            self.show(self._doing)
+            await asyncio.sleep(1.0)
 
     def show(self, doing: str) -> None:
         """Replace the line."""
+        self._doing = doing
         if sys.stderr.isatty():
             seconds = int(time.monotonic() - self._began)
             sys.stderr.write(f"\r\x1b[K{self._pipeline}  {doing}  {seconds // 60}:{seconds % 60:02}")

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import asyncio
 import random
-import signal
 import time
 from collections import Counter
 from collections.abc import Callable, Sequence
@@ -13,14 +12,13 @@ from pathlib import Path
 
 from streamd.errors import StreamdError
 from streamd.verify.feed import Feed
-from streamd.verify.nodes import Node, NodeFailedError, strike
+from streamd.verify.nodes import STOPPED_WITHIN, Node, NodeFailedError, strike
 from streamd.verify.progress import Place, Probe, Stalls
 from streamd.verify.schedule import OPEN_POINTS, REBALANCE_POINTS, Strike
 
 POLL = 0.05  # seconds between two looks at what is committed
 REACHED_WITHIN = 5.0  # seconds for somebody to come to a point
 RESUMED_WITHIN = 90.0  # seconds without any progress of a partition: then it hangs
-STOPPED_WITHIN = 60.0  # seconds for a node to end in order
 _TRICKLE = 0.02  # seconds between two slices of input
 
 
@@ -116,15 +114,19 @@ class Disturber:
         Raises StuckError when the pipeline does not go on, NodeFailedError when it fails for good.
         """
         began = time.monotonic()
-        async with asyncio.TaskGroup() as group:
-            watching = [group.create_task(self._flow()), group.create_task(self._watch(began))]
-            await self._strike_all(schedule, began + seconds)
-            self._allowed = self._records
-            await self._feed.up_to(self._records)
-            await self._resumed()
-            for task in watching:
-                task.cancel()
-        self._note(began)
+        try:
+            async with asyncio.TaskGroup() as group:
+                watching = [group.create_task(self._flow()), group.create_task(self._watch(began))]
+                await self._strike_all(schedule, began + seconds)
+                self._allowed = self._records
+                await self._feed.up_to(self._records)
+                await self._resumed()
+                for task in watching:
+                    task.cancel()
+        except BaseExceptionGroup as errors:
+            raise errors.exceptions[0] from None
+        finally:
+            self._note(began)
         return self.done
 
     async def _strike_all(self, schedule: Sequence[Strike], deadline: float) -> None:
@@ -155,14 +157,15 @@ class Disturber:
             await self._kill_at(planned.point)
 
     async def _kill_worker(self) -> None:
-        async with asyncio.timeout(RESUMED_WITHIN):
-            while True:
-                pids = [pid for node in self._nodes if node.running for pid in await node.workers_with_tasks()]
-                if pids and strike(self._chance.choice(pids)):
-                    self._struck["worker"] += 1
-                    return
-                await self._bring_back()
-                await asyncio.sleep(POLL)
+        deadline = time.monotonic() + RESUMED_WITHIN
+        while time.monotonic() < deadline:
+            pids = [pid for node in self._nodes if node.running for pid in await node.workers_with_tasks()]
+            if pids and strike(self._chance.choice(pids)):
+                self._struck["worker"] += 1
+                return
+            await self._bring_back()
+            await asyncio.sleep(POLL)
+        raise StuckError(f"no worker has had anything to do for {RESUMED_WITHIN:g} s after a kill")
 
     def _kill_node(self) -> None:
         node = self._chance.choice([node for node in self._nodes if node.running] or list(self._nodes))
@@ -261,16 +264,3 @@ class Disturber:
         self.done.rebalances = sum(node.rebalances for node in self._nodes)
         self.done.longest_stall = self._stalls.longest
         self.done.seconds = time.monotonic() - began
-
-
-async def stop_all(nodes: Sequence[Node]) -> None:
-    """End the nodes in order; what does not end in time is killed."""
-    for node in nodes:
-        node.send(signal.SIGTERM)
-    for node in nodes:
-        try:
-            await node.wait(STOPPED_WITHIN)
-        except TimeoutError:
-            pass
-        finally:
-            node.kill()

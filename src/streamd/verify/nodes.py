@@ -11,7 +11,7 @@ import subprocess
 import sys
 import time
 import urllib.request
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
@@ -23,6 +23,8 @@ from streamd.verify.daemon import Ended, Spec
 from streamd.verify.progress import Place, Probe
 
 ASK_TIMEOUT = 2.0  # seconds
+STOPPED_WITHIN = 60.0  # seconds for a node to end in order
+GIVEN_UP_WITHIN = 5.0  # seconds, where nobody waits for what it does
 _LOOK = 0.02
 _CHECK = 0.5
 # This machine is asked directly, whatever proxies the environment names.
@@ -145,13 +147,28 @@ class Node:
             return ""
 
 
+async def end(nodes: Sequence[Node], within: float = STOPPED_WITHIN) -> None:
+    """End nodes in order: they commit, and leave their groups. What still runs after `within` seconds is killed."""
+    for node in nodes:
+        node.send(signal.SIGTERM)
+    try:
+        async with asyncio.timeout(within):
+            while any(node.running for node in nodes):  # noqa: ASYNC110 — processes of their own have no event here
+                await asyncio.sleep(_LOOK)
+    except TimeoutError:
+        pass
+    finally:
+        for node in nodes:
+            node.kill()
+
+
 async def run_until_idle(node: Node, timeout: float) -> Ended:
     """Run a node until everything that is there is read and committed. Raises NodeFailedError, TimeoutError."""
     node.start(until_idle=True)
     try:
         ended = await node.wait(timeout)
     finally:
-        node.kill()
+        await end([node], GIVEN_UP_WITHIN)
     if ended is None or ended.code != 0 or ended.error:
         reason = ended.error if ended is not None and ended.error else f"the node ended:\n{node.last_lines()}"
         raise NodeFailedError(reason)
@@ -176,7 +193,7 @@ async def run_until_committed(node: Node, probe: Probe, ends: Mapping[Place, int
                 committed = await probe.committed()
         await node.stop(timeout)
     finally:
-        node.kill()
+        await end([node], GIVEN_UP_WITHIN)
 
 
 def _sum(exposition: str, metric: str) -> int:

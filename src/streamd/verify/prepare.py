@@ -60,7 +60,7 @@ def check(config: PipelineConfig) -> list[str]:
                 "cannot be told from its output"
             )
         if sink.name not in ("kafka", "log", "file"):
-            notes.append(f"sink `{sink.id}` writes to a topic here; what `{sink.name}` does after a kill is not shown")
+            notes.append(f"{sink.id} is a topic here: what the {sink.name} sink does after a kill is not shown.")
     for stage in config.stages:
         for name, info in type(stage.settings).model_fields.items():
             marks = (nested_component(info.annotation), *map(nested_component, info.metadata))

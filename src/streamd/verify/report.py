@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import textwrap
 from collections.abc import Iterator
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
@@ -14,6 +15,8 @@ from streamd.verify.compare import Verdict
 
 COLUMNS = ("lost", "duplicated", "reordered", "changed", "unexpected")
 FORMATS = (".json", ".md")
+PROCESSES = ("worker", "node")
+_WIDTH = 100
 
 
 @dataclass(frozen=True, slots=True)
@@ -106,7 +109,19 @@ def text(report: Report) -> Iterator[str]:
     """The report as lines for a terminal, without the last one, the result."""
     width = max(len(label) for label, _ in _facts(report))
     for label, value in _facts(report):
-        yield f"  {label:<{width}}  {value}"
+        lines = textwrap.wrap(value, _WIDTH - width - 4, break_long_words=False, break_on_hyphens=False) or [""]
+        yield f"  {label:<{width}}  {lines[0]}"
+        yield from (f"  {'':<{width}}  {line}" for line in lines[1:])
+    yield from (f"  {line}".rstrip() for line in _table(report))
+    remarks = list(_remarks(report))
+    if remarks:
+        yield ""
+        yield from (f"  {remark}" for remark in remarks)
+
+
+def _table(report: Report) -> Iterator[str]:
+    if not report.outputs:
+        return
     yield ""
     rows: list[tuple[str, ...]] = [("output", "records", *COLUMNS)]
     rows += [
@@ -116,11 +131,7 @@ def text(report: Report) -> Iterator[str]:
     widths = [max(len(row[index]) for row in rows) for index in range(len(rows[0]))]
     for row in rows:
         cells = (f"{cell:>{widths[i]}}" if i else f"{cell:<{widths[0]}}" for i, cell in enumerate(row))
-        yield "  " + "  ".join(cells)
-    remarks = list(_remarks(report))
-    if remarks:
-        yield ""
-        yield from (f"  {remark}" for remark in remarks)
+        yield "  ".join(cells)
 
 
 def markdown(report: Report) -> Iterator[str]:
@@ -164,26 +175,24 @@ def _facts(report: Report) -> list[tuple[str, str]]:
         ("", f"{source}: {origin}" if len(report.inputs) > 1 else origin) for source, origin in report.inputs.items()
     ]
     kills = sum(report.kills.values())
-    by_kind = ", ".join(f"{name} {count}" for name, count in sorted(report.kills.items(), key=_rank))
-    facts.append(("kills", f"{kills}: {by_kind}" if kills else "0"))
+    processes = [f"{name} {report.kills[name]}" for name in PROCESSES if name in report.kills]
+    facts.append(("kills", f"{kills}: {', '.join(processes)}" if processes else str(kills)))
+    at_points = [f"{name} {count}" for name, count in sorted(report.kills.items()) if name not in PROCESSES]
+    facts += [("at points", ", ".join(at_points))] if at_points else []
     if report.not_reached:
         facts.append(("not reached", ", ".join(f"{name} {count}" for name, count in report.not_reached.items())))
     stall = "not known" if report.longest_stall is None else f"{report.longest_stall:.2f} s"
+    facts += [("rebalances", f"{report.rebalances:,}")] if report.nodes > 1 else []
     facts += [
-        ("rebalances", f"{report.rebalances:,}"),
         ("longest stall", stall),
         ("time", f"{report.seconds:.1f} s, {report.disturbed_seconds:.1f} s of them under kills"),
     ]
     return facts
 
 
-def _rank(item: tuple[str, int]) -> tuple[int, int]:
-    return {"worker": 0, "node": 1}.get(item[0], 2), -item[1]
-
-
 def _remarks(report: Report) -> Iterator[str]:
     if report.out_of_time:
-        yield f"The time was over before all {report.planned_kills} kills: --seconds gives more."
+        yield f"The time was over before all of the {report.planned_kills} strikes: --seconds gives more."
     if report.ignored_fields:
         yield f"Not compared: {', '.join(report.ignored_fields)} (--ignore-fields)."
     for output in report.outputs:

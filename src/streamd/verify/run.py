@@ -24,10 +24,10 @@ from streamd.verify import outputs
 from streamd.verify.compare import Comparison, Row
 from streamd.verify.daemon import Spec
 from streamd.verify.differences import Origins, details, fields_of
-from streamd.verify.disturb import Disturbance, Disturber, StuckError, Tickets, stop_all
+from streamd.verify.disturb import Disturbance, Disturber, StuckError, Tickets
 from streamd.verify.documents import DEAD_LETTER_TIMES, Canonical
 from streamd.verify.feed import Feed, FileFeed, LogFeed, SourceFeed
-from streamd.verify.nodes import Node, NodeFailedError, run_until_committed, run_until_idle
+from streamd.verify.nodes import GIVEN_UP_WITHIN, Node, NodeFailedError, end, run_until_committed, run_until_idle
 from streamd.verify.outputs import OutputRecord
 from streamd.verify.prepare import Wishes, check, inputs_of, records_of, uses_kafka
 from streamd.verify.progress import EmbeddedProbe, Probe, Probes
@@ -35,6 +35,7 @@ from streamd.verify.records import Records
 from streamd.verify.report import OutputReport, Report
 from streamd.verify.schedule import points, schedule
 from streamd.verify.scratch import Output, Scratch
+from streamd.verify.shapes import unsteady
 
 # Two undisturbed runs of the beginning of the input, the disturbed run of all of it, and an undisturbed one: in one
 # life, as a stage that forgets with its process must not forget there.
@@ -118,14 +119,12 @@ class _Verification:
             await self._make_input(stack)
             total = self._total()
             await self._compare_undisturbed(max(1, min(total // 10, FIRST_LOOK)))
-            failure = await self._disturb(total)
             self._report.records = total
-            self._report.failure = failure
-            if not failure:
-                self._on_progress(f"undisturbed: {total:,} records")
+            self._report.failure = await self._disturb(total)
+            if not self._report.failure:
+                self._on_progress(f"undisturbed, {total:,} records")
                 await self._undisturbed(WHOLE, total)
-            self._on_progress("comparing")
-            if not failure:
+                self._on_progress("comparing")
                 await self._judge()
         self._report.seconds = time.monotonic() - began
         return self._report
@@ -265,7 +264,8 @@ class _Verification:
             fields = await fields_of(comparison, self._scratch.outputs(A), canonicals, self._fetch(A, B))
         finally:
             comparison.close()
-        raise OwnDifferencesError(_own_differences(fields, [v.output for v in verdicts if v.differences]))
+        different = [verdict.output for verdict in verdicts if verdict.differences]
+        raise OwnDifferencesError(_own_differences(fields, different, unsteady(self._scratch.config)))
 
     async def _compared(self, one: str, other: str) -> tuple[Comparison, list[Canonical]]:
         scratch = self._scratch
@@ -303,7 +303,7 @@ class _Verification:
         probe, visible = self._probe(KILLS)
         disturber = Disturber(
             nodes, self._feeds[KILLS], probe, tickets, visible=visible, records=total, seed=asked.wishes.seed,
-            on_progress=lambda done: self._on_progress(f"kill {done.total} of {asked.kills}"),
+            on_progress=self._show_disturbance,
         )  # fmt: skip
         self._on_progress("starting")
         failure = ""
@@ -312,17 +312,20 @@ class _Verification:
                 node.start()
             await disturber.run(schedule(asked.kills, asked.wishes.seed, known), asked.seconds)
             self._on_progress("ending in order")
-            await stop_all(nodes)
+            await end(nodes)
             if len(visible) < len(self._scratch.inputs):
                 await self._to_the_end(KILLS)
-        except* (StuckError, NodeFailedError, TimeoutError) as errors:
-            failure = str(_first(errors)) or "it took too long"
+        except (StuckError, NodeFailedError, TimeoutError) as error:
+            failure = str(error) or "it took too long"
         finally:
-            for node in nodes:
-                node.kill()
+            await end(nodes, GIVEN_UP_WITHIN)
             await probe.close()
         self._take(disturber.done, known=bool(visible))
         return failure
+
+    def _show_disturbance(self, done: Disturbance) -> None:
+        stall = f", longest stall {done.longest_stall:.1f} s" if done.longest_stall else ""
+        self._on_progress(f"kill {done.total} of {self._asked.kills}, {self._feeds[KILLS].fed:,} records{stall}")
 
     def _probe(self, run: str) -> tuple[Probes, frozenset[str]]:
         """Who looks at what a run has committed, and the ids of the sources that can be seen."""
@@ -368,22 +371,11 @@ def _workers(service: ServiceConfig, nodes: int) -> int:
     return max(1, len(os.sched_getaffinity(0)) // nodes)
 
 
-def _own_differences(fields: Mapping[str, list[str]], different: Sequence[str]) -> str:
+def _own_differences(fields: Mapping[str, list[str]], different: Sequence[str], known: Sequence[str]) -> str:
+    begin = "this pipeline's own output differs between two undisturbed runs"
+    why = f" ({'; '.join(known)})" if known else ""
     if not fields:
         where = ", ".join(different)
-        return (
-            f"this pipeline's own output differs between two undisturbed runs, in which records come to {where}: there "
-            "is nothing that a disturbed run could be compared with"
-        )
+        return f"{begin}, in which records come to {where}{why}: there is nothing to compare a disturbed run with"
     names = sorted({name for found in fields.values() for name in found})
-    return (
-        f"this pipeline's own output differs between two undisturbed runs: fields {', '.join(names)}; "
-        f"leave them out with --ignore-fields {','.join(names)}"
-    )
-
-
-def _first(errors: BaseExceptionGroup[Any]) -> BaseException:
-    first: Any = errors
-    while isinstance(first, BaseExceptionGroup):
-        first = first.exceptions[0]
-    return first  # type: ignore[no-any-return]
+    return f"{begin}: fields {', '.join(names)}{why}; leave them out with --ignore-fields {','.join(names)}"

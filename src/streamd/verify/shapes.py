@@ -74,7 +74,7 @@ def shape_of(config: PipelineConfig, context: PipelineContext) -> Shape:
     for component in (*config.sources, *config.stages, *config.sinks):
         if component.name == "enrich":
             _table(component, context, root, made)
-        for name, expression in _expressions(component):
+        for name, expression in expressions_of(component):
             reading = _Reading(root, made)
             reading.read(expression.node)
             if component.name in ("set", "map") and name:
@@ -91,6 +91,17 @@ def shape_of(config: PipelineConfig, context: PipelineContext) -> Shape:
     return root
 
 
+def unsteady(config: PipelineConfig) -> list[str]:
+    """What in the pipeline gives something else each time, as far as expressions tell: "stage `set`: now()"."""
+    found: dict[str, None] = {}
+    for component in (*config.stages, *config.sinks):
+        for _, expression in expressions_of(component):
+            for part in walk(expression.node):
+                if isinstance(part, Call) and not part.function.deterministic:
+                    found[f"{component.kind} `{component.id}`: {part.function.name}()"] = None
+    return list(found)
+
+
 def keyed_by(config: PipelineConfig) -> str | None:
     """The field by which the pipeline keeps state, so that its input is to be partitioned by it."""
     for stage in config.stages:
@@ -102,7 +113,7 @@ def keyed_by(config: PipelineConfig) -> str | None:
     return None
 
 
-def _expressions(component: ComponentConfig) -> Iterator[tuple[str, Expression]]:
+def expressions_of(component: ComponentConfig) -> Iterator[tuple[str, Expression]]:
     """(key, expression) of everything in a component's settings that is one."""
     waiting: list[tuple[str, Any]] = [
         ("", getattr(component.settings, n)) for n in type(component.settings).model_fields
