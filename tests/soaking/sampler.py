@@ -104,7 +104,7 @@ class Sampler:
             usual = _usual(life, begin)
             for what, samples in life.series.items():
                 kept = _only(samples.after(begin), life, usual)
-                if kept.seconds >= shortest * 0.5 and len(kept) > 2:
+                if kept.seconds >= shortest and len(kept) > 2:
                     bound = BOUNDS[what][2] if what in BOUNDS else Bound(share=1e9, floor=1e18)
                     found.setdefault(who, {})[what] = trend(kept, bound)
         return found
@@ -128,7 +128,7 @@ def _other(pid: int) -> str:
         command = Path(f"/proc/{pid}/cmdline").read_bytes().split(b"\0")
     except OSError:
         return "spare"
-    return "fork server" if any(b"forks" in part for part in command) else "spare"
+    return "fork server" if b"streamd.runtime.fork_server" in command else "spare"
 
 
 def _usage(pid: int) -> dict[str, float]:

@@ -3,14 +3,15 @@
 from __future__ import annotations
 
 import asyncio
+import gc
 import importlib
 import pickle
 import signal
-from collections.abc import AsyncIterator, Callable, Mapping, Sequence
+from collections.abc import AsyncIterator, Callable, Coroutine, Mapping, Sequence
 from contextlib import AsyncExitStack, asynccontextmanager
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Protocol
+from typing import Any, Protocol
 
 import structlog
 import uvloop
@@ -38,6 +39,8 @@ log = structlog.get_logger(__name__)
 
 OnProgress = Callable[[NodeStatus, MergedMetrics], None]
 SIGNALS = (signal.SIGTERM, signal.SIGINT)
+START_IS_OVER = 30.0  # seconds after which what exists is there to stay
+COLLECT_INTERVAL = 60.0  # seconds between two collections of garbage, of what came later
 
 
 @dataclass(frozen=True, slots=True)
@@ -103,7 +106,29 @@ def run_daemon(
     configure_logging(service.log.level, service.log.format, metrics=metrics)
     with asyncio.Runner(loop_factory=uvloop.new_event_loop) as runner:
         run = run_pipelines(configs, service, until_idle=until_idle, env=env, on_progress=on_progress, metrics=metrics)
-        return runner.run(run)
+        return runner.run(_collecting(run))
+
+
+async def _collecting(run: Coroutine[Any, Any, RunSummary]) -> RunSummary:
+    """Run, and collect garbage by the clock.
+
+    Left alone, Python collects all of it only when a quarter of everything is new. That is hours here, and memory would
+    rise all that time.
+    """
+
+    async def collect() -> None:
+        await asyncio.sleep(START_IS_OVER)
+        gc.collect()
+        gc.freeze()
+        while True:
+            await asyncio.sleep(COLLECT_INTERVAL)
+            gc.collect()
+
+    collector = asyncio.create_task(collect())
+    try:
+        return await run
+    finally:
+        collector.cancel()
 
 
 async def run_pipelines(
