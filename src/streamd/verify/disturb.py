@@ -17,7 +17,7 @@ from streamd.verify.progress import Place, Probe, Stalls
 from streamd.verify.schedule import OPEN_POINTS, REBALANCE_POINTS, Strike
 
 POLL = 0.05  # seconds between two looks at what is committed
-REACHED_WITHIN = 5.0  # seconds for somebody to come to a point
+REACHED_WITHIN = 10.0  # seconds for somebody to come to a point
 RESUMED_WITHIN = 90.0  # seconds without any progress of a partition: then it hangs
 _TRICKLE = 0.02  # seconds between two slices of input
 
@@ -182,7 +182,7 @@ class Disturber:
             await node.stop(STOPPED_WITHIN)
             node.kill()
             node.start()
-        deadline = time.monotonic() + REACHED_WITHIN * (3 if point in REBALANCE_POINTS else 1)
+        deadline = time.monotonic() + REACHED_WITHIN * (2 if point in REBALANCE_POINTS else 1)
         while self._tickets.open(point) and time.monotonic() < deadline:
             await self._bring_back()
             # Somebody comes there only while there is input.

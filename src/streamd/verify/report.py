@@ -165,7 +165,8 @@ def _facts(report: Report) -> list[tuple[str, str]]:
     workers = f"{report.workers} worker{'s' if report.workers != 1 else ''}"
     each = " each" if report.nodes > 1 else ""
     facts = [
-        ("pipeline", f"{report.pipeline} ({report.file}) on {report.transport}; {nodes}, {workers}{each}"),
+        ("pipeline", f"{report.pipeline} ({report.file})"),
+        ("on", f"{report.transport}; {nodes}, {workers}{each}"),
         (
             "input",
             f"{report.records:,} records in {report.partitions} partition{'s' if report.partitions != 1 else ''}",
