@@ -34,7 +34,7 @@ ERRORS = {
 
 @pytest.fixture
 async def system(kafka, tmp_path):
-    made = ProxiedSystem(tmp_path, kafka, seed=7)
+    made = ProxiedSystem(tmp_path, kafka, seed=7, stateful=True)
     await made.open()
     yield made
     await made.close()
