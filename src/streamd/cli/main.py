@@ -21,7 +21,7 @@ COMMANDS = {
     "validate": "Check pipelines without running them, and show every problem.",
     "doctor": "Check brokers, topics and this machine; find transactions that hang.",
     "explain": "Show what a pipeline will do: graph, topics, keys, delivery, code.",
-    "verify": "Kill a pipeline's workers and nodes at random, and compare its output with an undisturbed run.",
+    "verify": "Prove exactly-once on a pipeline: random kills, and a comparison with an undisturbed run.",
     "components": "Show the docs of sources, stages, sinks and expression functions.",
     "schema": "Print the JSON Schema of a pipeline file, for editors.",
     "version": "Print the version of streamd and of what it runs on.",

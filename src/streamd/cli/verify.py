@@ -55,9 +55,10 @@ def command(
     config: ConfigOption = None,
     set_: SetOption = None,
 ) -> None:
-    """Kill a pipeline's workers and nodes at random, and compare its output with an undisturbed run.
+    """Prove exactly-once on a pipeline: random kills, and a comparison with an undisturbed run.
 
-    It runs on a scratch of its own: topics and groups of other names, which are deleted afterwards, also after Ctrl-C.
+    Workers and nodes are killed while records flow, and every record of the output is compared. It runs on a scratch of
+    its own: topics and groups of other names, which are deleted afterwards, also after Ctrl-C.
     Of yours nothing is written. Exit code 1 when any record of the output is lost, duplicated, reordered or changed.
     """
     refuse_untested()
