@@ -11,7 +11,7 @@ from faults.systems import KafkaSystem
 
 pytestmark = [pytest.mark.kafka, pytest.mark.campaign]
 
-ROUNDS = 3
+ROUNDS = 2
 
 
 class PlainSystem(CountedSystem):

@@ -102,6 +102,7 @@ async def test_only_the_supervisor_is_frozen(nodes, tally):
     assert not other.logged("Task will be tried again")
 
 
+@pytest.mark.campaign
 async def test_only_the_worker_is_frozen(nodes, tally):
     """A worker that stands still is replaced within its node: the group does not hear of it."""
     node, other = await two(nodes, stall_timeout="5s")

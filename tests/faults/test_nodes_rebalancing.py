@@ -56,7 +56,8 @@ async def test_a_node_is_killed_in_a_rebalance(nodes, tally, point):
     assert node.faults()[point, "kill9"] == 1
 
 
-@pytest.mark.parametrize("point", ["in_revoke", pytest.param("in_assign", marks=pytest.mark.campaign)])
+@pytest.mark.campaign
+@pytest.mark.parametrize("point", ["in_revoke", "in_assign"])
 async def test_a_rebalance_takes_longer_than_the_session(nodes, tally, point):
     """A node over its budget in a rebalance is taken for dead; it comes back as a new member, and nothing is twice."""
     await nodes.join()
