@@ -49,6 +49,11 @@ class ProxiedSystem(KafkaSystem):
         return done
 
 
+async def lasts(seconds: float) -> None:
+    """A fault goes on for so long: the time is part of the fault, and no wait for anything."""
+    await asyncio.sleep(seconds)
+
+
 @contextlib.asynccontextmanager
 async def flowing(system: KafkaSystem, pause: float = 0.1, deadline: float = 60.0) -> AsyncIterator[None]:
     """Input flows, and output came already."""

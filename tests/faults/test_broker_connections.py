@@ -2,11 +2,9 @@
 
 from __future__ import annotations
 
-import asyncio
-
 import pytest
 
-from faults.brokers import ProxiedSystem, assert_exact, flowing
+from faults.brokers import ProxiedSystem, assert_exact, flowing, lasts
 from faults.proxy import DEAFEN, HOLD, LOSE_ANSWER, LOSE_REQUEST, Storm
 
 pytestmark = pytest.mark.kafka
@@ -97,7 +95,7 @@ async def test_connections_are_cut_and_go_dead(system, run_daemon, tally):
             await met(system, request)
         for seconds in (0.4, 3.0):
             proxy.freeze()
-            await asyncio.sleep(seconds)
+            await lasts(seconds)
             proxy.thaw()
             await system.resumed()
         await proxy.refuse()

@@ -10,7 +10,7 @@ import pytest
 from aiokafka import AIOKafkaProducer, TopicPartition
 from aiokafka.admin import AIOKafkaAdminClient, NewTopic, RecordsToDelete
 
-from faults.brokers import QUICK, assert_exact, flowing, set_topic
+from faults.brokers import QUICK, assert_exact, flowing, lasts, set_topic
 from faults.systems import IN_PARTITIONS, OUT_PARTITIONS, TIMESTAMP, KafkaSystem
 from services.kafka import KafkaBroker, read_topic
 
@@ -207,7 +207,7 @@ async def test_producers_that_the_broker_has_forgotten(forgetful, tmp_path, run_
             async with flowing(system):
                 await system.resumed()
             await system.complete()
-            await asyncio.sleep(4)
+            await lasts(4)
             tally.injected("kafka", "transactional id expired", IN_PARTITIONS)
         async with flowing(system):
             await system.resumed()

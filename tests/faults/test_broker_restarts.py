@@ -8,7 +8,7 @@ from collections.abc import Iterator
 
 import pytest
 
-from faults.brokers import QUICK, assert_exact, flowing
+from faults.brokers import QUICK, assert_exact, flowing, lasts
 from faults.systems import KafkaSystem
 from services.kafka import KafkaBroker
 
@@ -64,7 +64,7 @@ async def test_a_restart_longer_than_a_transaction(broker, make_system, run_daem
     daemon = await run_daemon(workers=2)
     async with flowing(system):
         await asyncio.to_thread(broker.kill if crash else broker.stop)
-        await asyncio.sleep(3 * SHORT_TRANSACTION / 1000)
+        await lasts(3 * SHORT_TRANSACTION / 1000)
         await asyncio.to_thread(broker.start)
         tally.injected("kafka", "broker crash" if crash else "broker restart")
         await system.resumed()
@@ -80,7 +80,7 @@ async def test_a_broker_that_stands_still_for_longer_than_a_transaction(broker, 
     async with flowing(system):
         for _ in range(times):
             await asyncio.to_thread(broker.pause)
-            await asyncio.sleep(2 * SHORT_TRANSACTION / 1000)
+            await lasts(2 * SHORT_TRANSACTION / 1000)
             broker.resume()
             tally.injected("kafka", "broker stands still")
             await system.resumed()

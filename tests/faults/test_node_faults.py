@@ -1,4 +1,4 @@
-"""What happens to a node as a whole: frozen workers, a drain under load, a broker that restarts, a killed node."""
+"""What happens to a node as a whole: frozen workers, a drain under load, a killed node."""
 
 from __future__ import annotations
 
@@ -8,12 +8,8 @@ import os
 import random
 import signal
 
-import pytest
-
 from faults.campaign import flow, strike
 from faults.daemon import alive
-from faults.systems import KafkaSystem
-from services.kafka import KafkaBroker
 
 
 @contextlib.asynccontextmanager
@@ -86,30 +82,3 @@ async def test_a_node_that_is_killed_takes_its_workers_along_and_the_next_goes_o
             daemon = await run_daemon(workers=2)
             await system.resumed()
     await assert_exact(system, daemon)
-
-
-@pytest.fixture
-async def own_broker(tmp_path):
-    broker = KafkaBroker(tmp_path / "broker")
-    await asyncio.to_thread(broker.start)
-    yield broker
-    await asyncio.to_thread(broker.discard)
-
-
-@pytest.fixture
-async def on_own_broker(own_broker, tmp_path):
-    made = KafkaSystem(tmp_path, own_broker.bootstrap)
-    await made.open()
-    yield made
-    await made.close()
-
-
-@pytest.mark.parametrize("crash", [False, True], ids=["in order", "crash"])
-async def test_a_broker_that_restarts_in_the_middle(own_broker, on_own_broker, run_daemon, crash):
-    system = on_own_broker
-    daemon = await run_daemon(workers=2)
-    async with flowing(system):
-        await asyncio.to_thread(own_broker.restart, crash=crash)
-        await system.resumed()
-    await assert_exact(system, daemon)
-    assert not daemon.logged("Pipeline failed")
