@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import importlib
 import json
 import sys
 from collections.abc import Iterable, Iterator
@@ -65,11 +66,15 @@ def command(
 
 async def _examine(plans: list[PipelinePlan], service: ServiceConfig, abort: bool, force: bool) -> Examination:
     found = Examination()
-    clusters = kafka_uses(plans, service)
-    nodes = 0
-    for use in clusters:
-        nodes += await _examine_cluster(use, found, abort, force)
-    found.findings[:0] = look_here(plans, service, nodes)
+    nodes = tasks = 0
+    for use in kafka_uses(plans, service):
+        # By name: without Kafka nobody pays for importing a client of it.
+        examined = await importlib.import_module("streamd.transport.kafka.examination").examine(use, abort, force)
+        found.findings += examined.findings
+        found.transactions += [one.as_json() for one in examined.held]
+        nodes += examined.nodes
+        tasks += examined.tasks
+    found.findings[:0] = look_here(plans, service, nodes, tasks)
     return found
 
 
@@ -140,17 +145,6 @@ def _use_topic(use: Any, topic: str, role: str, pipeline: str, part: PartPlan, s
         use.topics[topic] = TopicUse(
             known.roles | {role}, known.pipelines | {pipeline}, known.together or together, start
         )
-
-
-async def _examine_cluster(use: Any, found: Examination, abort: bool, force: bool) -> int:
-    """Look at one cluster; returns how many brokers it has."""
-    # By name: without Kafka nobody pays for importing a client of it.
-    from streamd.transport.kafka.examination import examine
-
-    examined = await examine(use, abort, force)
-    found.findings += examined.findings
-    found.transactions += [one.as_json() for one in examined.held]
-    return int(examined.nodes)
 
 
 _SIGNS = {"ok": ("ok", "green"), "warning": ("warning", "yellow"), "problem": ("PROBLEM", "red")}

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 import os
 import resource
 import shutil
@@ -16,19 +17,19 @@ from streamd.config.service import ServiceConfig
 from streamd.observability.finding import Finding, judged
 from streamd.plan.graph import PipelinePlan
 from streamd.runtime.environment import TESTED_AIOKAFKA, installed_aiokafka
+from streamd.supervisor.node import usable_cores
 from streamd.transport.embedded.log import log_path
 
 _QUICK_CHECK: Final = 30.0  # seconds
 _LITTLE, _TOO_LITTLE = 1 << 30, 100 << 20  # bytes of free disk
 # Descriptors: what a process has anyway, and what one task takes of each broker (fetch, produce, coordinators).
 _BASE, _PER_TASK = 100, 4
-_TASKS_GUESSED = 32  # tasks of one worker, where nobody knows the partitions
 
 
-def look_here(plans: Sequence[PipelinePlan], service: ServiceConfig, brokers: int) -> list[Finding]:
-    """All checks of this machine. `brokers`: how many the pipelines' clusters have together."""
+def look_here(plans: Sequence[PipelinePlan], service: ServiceConfig, brokers: int, tasks: int) -> list[Finding]:
+    """All checks of this machine. `brokers`: how many the pipelines' clusters have together; `tasks`: all on Kafka."""
     folder = Path(service.state_dir) / service.app
-    findings = [*_python(), _open_files(brokers), *_disk(folder)]
+    findings = [*_python(), _open_files(service, brokers, tasks), *_disk(folder)]
     if not plans or any(part.transport == "embedded" for plan in plans for part in plan.parts):
         findings += _embedded(log_path(folder, service.app))
     return findings
@@ -46,13 +47,16 @@ def _python() -> Iterator[Finding]:
     )  # fmt: skip
 
 
-def _open_files(brokers: int) -> Finding:
+def _open_files(service: ServiceConfig, brokers: int, tasks: int) -> Finding:
+    """Whether a worker of this node could run its share of all tasks, were there no other node."""
     limit, _ = resource.getrlimit(resource.RLIMIT_NOFILE)
-    needed = _BASE + _TASKS_GUESSED * _PER_TASK * max(brokers, 1)
+    workers = usable_cores() if service.workers == "auto" else service.workers
+    share = math.ceil(tasks / max(1, min(workers, tasks)))
+    needed = _BASE + share * _PER_TASK * brokers
     return judged(
         "open files", limit == resource.RLIM_INFINITY or limit >= needed, "limit of this process", str(limit),
-        f"{needed}, for a worker with {_TASKS_GUESSED} tasks and {max(brokers, 1)} brokers",
-        "Raise it: `ulimit -n`, LimitNOFILE= of systemd.", bad="warning",
+        f"{needed}, for a worker with {share} tasks and {brokers} brokers",
+        "Raise it (`ulimit -n`, LimitNOFILE= of systemd), or run more workers.", bad="warning",
     )  # fmt: skip
 
 

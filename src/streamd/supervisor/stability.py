@@ -78,8 +78,10 @@ def _by_cluster(app: str, plans: Iterable[PipelinePlan]) -> list[tuple[Any, set[
 async def _look(watch: Any, topics: set[str], metrics: MetricSet) -> set[str]:
     try:
         found = await watch.look(topics)
-    except StreamdError as error:
-        log.debug("Topics could not be looked at", message=str(error))
+    except Exception as error:
+        # Whatever it is: metrics are no reason to fail, and the next look begins anew.
+        if not isinstance(error, StreamdError):
+            log.warning("Topics could not be looked at", error=type(error).__name__)
         await watch.close()
         return set()
     for topic, unstable in found.items():

@@ -14,11 +14,12 @@ from streamd.transport.kafka.inspection import Inspection, Node, Replicas
 
 @dataclass(slots=True)
 class Examined:
-    """What was found at one cluster."""
+    """What was found at one cluster. `tasks`: how many its pipelines have, one for each partition that they read."""
 
     findings: list[Finding] = field(default_factory=list)
     held: list[Held] = field(default_factory=list)
     nodes: int = 0
+    tasks: int = 0
 
 
 async def examine(use: Use, abort_held: bool = False, force: bool = False) -> Examined:
@@ -48,6 +49,8 @@ async def _examine(inspection: Inspection, use: Use, found: Examined, abort_held
     there = {name: topic for name, topic in topics.items() if not (topic.denied and name in INTERNAL)}
     found.findings += await judge_settings(inspection, nodes, use)
     found.findings += await judge_topics(inspection, use, there, len(nodes))
+    read = [name for name, how in use.topics.items() if "input" in how.roles]
+    found.tasks = sum(there[name].partitions for name in read if name in there)
     missing = any(name not in topics for name in use.topics)
     found.findings += await judge_rights(inspection, use, cluster, missing)
     found.findings += await judge_clocks(inspection, use)
