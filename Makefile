@@ -66,6 +66,12 @@ lock: .venv/.dev ## Renew constraints.txt: the versions everything is tested wit
 bench: .venv/.dev ## Measure start-up and validation; bench/ has the rest
 	$(BIN)/python bench/startup.py
 
+# make soak MINUTES=20 SEED=1, or HOURS=8; STATE=1 keeps running totals for each key as well.
+.PHONY: soak
+soak: services ## Run two nodes under constant load and faults for 20 minutes (MINUTES=, HOURS=, SEED=, STATE=1); writes bench/SOAK.md
+	$(BIN)/python bench/soak.py $(if $(HOURS),--hours $(HOURS),--minutes $(or $(MINUTES),20)) --seed $(or $(SEED),1) \
+		$(if $(STATE),--state) --out bench/SOAK.md
+
 .PHONY: image
 image: ## Build the container image streamd:latest with docker or podman
 	@tools/image

@@ -74,12 +74,12 @@ class Load:
         await self._producer.stop()
         await self._topics.delete_all()
 
-    async def feed(self, until: float) -> None:
-        """Feed until that monotonic time."""
+    async def feed(self, enough: asyncio.Event) -> None:
+        """Feed until told that it is enough."""
         began = time.monotonic()
         most = int(self.rate * SLICE * CATCH_UP)
-        while (now := time.monotonic()) < until:
-            await self._write(min(int((now - began) * self.rate) - self.fed, most))
+        while not enough.is_set():
+            await self._write(min(int((time.monotonic() - began) * self.rate) - self.fed, most))
             await asyncio.sleep(SLICE)
 
     async def follow(self) -> None:

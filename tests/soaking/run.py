@@ -115,9 +115,12 @@ async def _run(options: Options, load: Load, mix: Mix, broker: KafkaBroker | Non
     async with asyncio.TaskGroup() as group:
         follower = group.create_task(load.follow())
         watcher = group.create_task(sampler.watch(mix.nodes, options.sampled))
-        feeder = group.create_task(load.feed(began + options.seconds))
+        enough = asyncio.Event()
+        feeder = group.create_task(load.feed(enough))
         await load.resumed(60.0)
         await _strike(options, load, mix, began)
+        await asyncio.sleep(began + options.seconds - time.monotonic())
+        enough.set()
         await feeder
         await load.complete(120.0)
         memory.append(_resident(broker))
