@@ -79,6 +79,16 @@ def group_name(app: str, pipeline: str) -> str:
     return f"streamd.{app}.{pipeline}"
 
 
+def rebalance_timeout(settings: KafkaSettings) -> float:
+    """Seconds that a rebalance waits for a member, as long as for one that is silent where nothing else is set.
+
+    Members join at once, since their tasks go on meanwhile. One that does not is often none any more: the answer to its
+    join was lost, and it has joined as another.
+    """
+    set_to = settings.option("consumer", "rebalance.timeout.ms")
+    return float(set_to or settings.option("consumer", "session.timeout.ms")) / 1000
+
+
 class GroupMember:
     """One member of the group `group`, subscribed to `topics`.
 
@@ -120,7 +130,7 @@ class GroupMember:
     @property
     def revoke_budget(self) -> float:
         """Seconds that `on_revoked` may take."""
-        return float(self._settings.option("consumer", "rebalance.timeout.ms")) / 3000
+        return rebalance_timeout(self._settings) / 3
 
     @property
     def assignment(self) -> Assignment | None:
@@ -168,7 +178,7 @@ class GroupMember:
         self._watch = asyncio.create_task(self._look(), name=f"group {self.group}")
         joined: asyncio.Future[Any] = asyncio.ensure_future(self._joined.wait())
         # One rebalance for the others to drain, one more in case that somebody joins meanwhile.
-        patience = 2 * settings.option("consumer", "rebalance.timeout.ms") / 1000
+        patience = 2 * rebalance_timeout(settings)
         try:
             done, _ = await asyncio.wait({joined, self._ended}, timeout=patience, return_when=asyncio.FIRST_COMPLETED)
         finally:
@@ -305,7 +315,7 @@ class _Coordinator(GroupCoordinator):  # type: ignore[misc]
         settings = member._settings
         session = settings.option("consumer", "session.timeout.ms")
         self._member = member
-        self._rebalance_seconds = settings.option("consumer", "rebalance.timeout.ms") / 1000
+        self._rebalance_seconds = rebalance_timeout(settings)
         self.last_confirmed: float | None = None
         self.member_id: str
         self.generation: int
@@ -319,7 +329,7 @@ class _Coordinator(GroupCoordinator):  # type: ignore[misc]
             enable_auto_commit=False,
             assignors=(member._assignor,),
             max_poll_interval_ms=settings.option("consumer", "max.poll.interval.ms"),
-            rebalance_timeout_ms=settings.option("consumer", "rebalance.timeout.ms"),
+            rebalance_timeout_ms=int(1000 * self._rebalance_seconds),
         )
 
     @property

@@ -167,8 +167,9 @@ OPTIONS: Mapping[str, Option] = {
             _CONSUMER,
             "rebalance_timeout_ms",
             int,
-            60_000,
-            "How long a rebalance waits for a node to drain; a third of it is for its tasks.",
+            None,
+            "How long a rebalance waits for a node that does not join; session.timeout.ms without it. Tasks go on "
+            "meanwhile.",
             1000,
         ),
         Option(
@@ -390,7 +391,7 @@ def check_together(values: Mapping[str, Any]) -> None:
             f"one lost heartbeat could cost the membership; at most {session // 3} would do"
         )
     rebalance = values["rebalance.timeout.ms"]
-    if rebalance < session:
+    if rebalance is not None and rebalance < session:
         raise ValueError(f"rebalance.timeout.ms is {rebalance}, less than session.timeout.ms ({session})")
     wait, timeout = values["fetch.max.wait.ms"], values["request.timeout.ms"]
     if wait >= timeout:

@@ -92,7 +92,10 @@ def test_a_source_is_told_what_belongs_to_the_pipeline() -> None:
     ("options", "said"),
     [
         ({"session.timeout.ms": 6000, "heartbeat.interval.ms": 3000}, "at most 2000 would do"),
-        ({"session.timeout.ms": 90000}, "rebalance.timeout.ms is 60000, less than session.timeout.ms (90000)"),
+        (
+            {"session.timeout.ms": 90000, "rebalance.timeout.ms": 60000},
+            "rebalance.timeout.ms is 60000, less than session.timeout.ms (90000)",
+        ),
         ({"fetch.max.wait.ms": 20000}, "outlast request.timeout.ms (10000)"),
     ],
 )
