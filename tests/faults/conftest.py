@@ -7,6 +7,7 @@ import contextlib
 import pytest
 
 from faults.daemon import Daemon
+from faults.nodes import OPTIONS, CountedSystem, Nodes
 from faults.systems import EmbeddedSystem, KafkaSystem
 from faults.tally import FILE, SYSTEMS, Ledger, promise_of
 
@@ -39,6 +40,25 @@ async def counting(request, tmp_path):
     """The same with a stage that counts per key, and so with state and a changelog."""
     async with opened(request, tmp_path, stateful=True) as made:
         yield made
+
+
+@pytest.fixture
+def nodes_system():
+    """The kind of system that `nodes` run on; a module may have its own."""
+    return CountedSystem
+
+
+@pytest.fixture
+async def nodes(kafka, tmp_path, nodes_system):
+    """Several nodes of one app, none yet, and the system that they run on."""
+    system = nodes_system(tmp_path, kafka.bootstrap, **OPTIONS)
+    await system.open()
+    made = Nodes(system)
+    try:
+        yield made
+    finally:
+        made.discard()
+        await system.close()
 
 
 @pytest.fixture

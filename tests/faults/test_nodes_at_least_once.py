@@ -6,7 +6,7 @@ import asyncio
 
 import pytest
 
-from faults.nodes import OPTIONS, CountedSystem, Nodes, flowing
+from faults.nodes import CountedSystem, flowing
 from faults.systems import KafkaSystem
 
 pytestmark = [pytest.mark.kafka, pytest.mark.campaign]
@@ -22,13 +22,8 @@ class PlainSystem(CountedSystem):
 
 
 @pytest.fixture
-async def nodes(kafka, tmp_path):
-    system = PlainSystem(tmp_path, kafka.bootstrap, **OPTIONS)
-    await system.open()
-    made = Nodes(system)
-    yield made
-    made.discard()
-    await system.close()
+def nodes_system():
+    return PlainSystem
 
 
 async def watch(system, enough, back):

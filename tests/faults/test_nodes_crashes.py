@@ -10,23 +10,13 @@ import pytest
 
 from faults.campaign import strike
 from faults.daemon import alive
-from faults.nodes import OPTIONS, SESSION, CountedSystem, Nodes, flowing
+from faults.nodes import SESSION, flowing
 
 pytestmark = pytest.mark.kafka
 
 # Seconds from the end of a session to output from all partitions: a generous deadline, the figure (below 1 s on a quiet
 # machine) is printed.
 TAKE_OVER = 8.0
-
-
-@pytest.fixture
-async def nodes(kafka, tmp_path):
-    system = CountedSystem(tmp_path, kafka.bootstrap, **OPTIONS)
-    await system.open()
-    made = Nodes(system)
-    yield made
-    made.discard()
-    await system.close()
 
 
 async def two(nodes, **options):

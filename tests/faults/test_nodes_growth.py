@@ -6,7 +6,7 @@ import orjson
 import pytest
 from aiokafka import AIOKafkaProducer
 
-from faults.nodes import OPTIONS, CountedSystem, Nodes, flowing
+from faults.nodes import CountedSystem, flowing
 from faults.oracle import KEYS
 from faults.systems import IN_PARTITIONS
 from streamd.transport.kafka.admin import open_admin
@@ -37,13 +37,8 @@ class GrowingSystem(CountedSystem):
 
 
 @pytest.fixture
-async def nodes(kafka, tmp_path):
-    system = GrowingSystem(tmp_path, kafka.bootstrap, **OPTIONS)
-    await system.open()
-    made = Nodes(system)
-    yield made
-    made.discard()
-    await system.close()
+def nodes_system():
+    return GrowingSystem
 
 
 async def grow(system, count):

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import pytest
 
-from faults.nodes import OPTIONS, CountedSystem, Nodes, flowing
+from faults.nodes import flowing
 from faults.systems import IN_PARTITIONS
 
 pytestmark = pytest.mark.kafka
@@ -12,16 +12,6 @@ pytestmark = pytest.mark.kafka
 # Seconds that the partition of a node that leaves may be silent: a generous deadline, the figure (half a second on a
 # machine that does nothing else) is printed.
 HAND_OVER = 5.0
-
-
-@pytest.fixture
-async def nodes(kafka, tmp_path):
-    system = CountedSystem(tmp_path, kafka.bootstrap, **OPTIONS)
-    await system.open()
-    made = Nodes(system)
-    yield made
-    made.discard()
-    await system.close()
 
 
 async def test_a_join_moves_no_more_than_it_must_and_leaves_the_others_as_they_are(nodes, tally):

@@ -6,23 +6,13 @@ import signal
 
 import pytest
 
-from faults.nodes import OPTIONS, SESSION, CountedSystem, Nodes, flowing
+from faults.nodes import SESSION, flowing
 
 pytestmark = pytest.mark.kafka
 
 # Seconds from the end of a session to output from all partitions: a generous deadline, the figure is printed.
 TAKE_OVER = 8.0
 LONG = SESSION + 2  # seconds that a node stands still: until it is taken for dead
-
-
-@pytest.fixture
-async def nodes(kafka, tmp_path):
-    system = CountedSystem(tmp_path, kafka.bootstrap, **OPTIONS)
-    await system.open()
-    made = Nodes(system)
-    yield made
-    made.discard()
-    await system.close()
 
 
 async def struck(nodes, point, action):

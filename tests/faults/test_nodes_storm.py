@@ -8,22 +8,12 @@ import time
 
 import pytest
 
-from faults.nodes import OPTIONS, CountedSystem, Nodes, flowing
+from faults.nodes import flowing
 
 pytestmark = pytest.mark.kafka
 
 EVERY = 2.0  # seconds between two changes
 MOST = 3  # nodes at once
-
-
-@pytest.fixture
-async def nodes(kafka, tmp_path):
-    system = CountedSystem(tmp_path, kafka.bootstrap, **OPTIONS)
-    await system.open()
-    made = Nodes(system)
-    yield made
-    made.discard()
-    await system.close()
 
 
 async def storm(nodes, tally, seconds, seed):
