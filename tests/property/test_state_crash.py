@@ -29,7 +29,7 @@ STEPS = st.lists(
 
 async def run(path, steps):
     transaction = EmbeddedTransaction(path, TASK)
-    stores = TaskStores(TASK, ("s",), 1, exact=True)
+    stores = TaskStores(TASK, {"s": {}}, 1, exact=True)
     await stores.restore(transaction, await transaction.open(), lambda _: None)
     committed, now = {}, {}
     for step, value, new in steps:
@@ -52,7 +52,7 @@ async def run(path, steps):
                 stores.write(transaction, {})
             transaction.abandon()
             transaction = EmbeddedTransaction(path, TASK)
-            stores = TaskStores(TASK, ("s",), 1, exact=True)
+            stores = TaskStores(TASK, {"s": {}}, 1, exact=True)
             await stores.restore(transaction, await transaction.open(), lambda _: None)
             now = dict(committed)
             assert stores.stores["s"].values == committed

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import sys
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from typing import Any, Literal, TypeVar
 
@@ -23,7 +23,8 @@ class ComponentSpec:
     Sources: `replayable` (can go back to a position), `bounded(config)` (has an end), `decoded` (values are dicts).
     Sinks: `documents` (takes dicts, not bytes); `delivery`: what it promises, "exactly once", "at least once", …
     Stages: `fused` (FusedStage) or not (BatchStage); `outputs(config)` names its outputs, () for the plain one;
-    `stateful`: remembers in a store of its own (component/state.py) between records; only for batch stages.
+    `state(config)`: for batch stages that remember in a store of their own (component/state.py) between records. It
+    gives {setting: text} of all that the meaning of the store depends on; what other settings have stored is refused.
     """
 
     kind: Kind
@@ -39,8 +40,13 @@ class ComponentSpec:
     documents: bool = False
     delivery: str = "at least once"
     fused: bool = True
-    stateful: bool = False
+    state: Callable[[Any], Mapping[str, str]] | None = None
     outputs: Callable[[Any], tuple[str, ...]] = lambda config: ()
+
+    @property
+    def stateful(self) -> bool:
+        """Whether it remembers anything between records."""
+        return self.state is not None
 
     @property
     def doc(self) -> str:

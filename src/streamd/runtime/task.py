@@ -74,7 +74,7 @@ class Task:
         self._writers: dict[str, Writer] = {}
         # Embedded checkpoints are exact whatever is asked for.
         exact = self._config.delivery == "exactly_once" or self._part.transport == "embedded"
-        stateful = [stage.id for stage in self._part.stages if stage.spec.stateful]
+        stateful = {stage.id: stage.spec.state(stage.settings) for stage in self._part.stages if stage.spec.state}
         self._state = TaskStores(task, stateful, tasks, exact=exact)
         # {reader's place: position after the last record processed}, what a checkpoint commits. A read that is done and
         # not taken yet has moved its reader on already.

@@ -7,7 +7,8 @@
 Each record gives one: the key's fields and the values as they are after it. `by` is a field, several, or names with
 their expressions. A value that is null counts for nothing but in `count()`. A key that is null is an error of the
 record, and a tombstone is passed on. What is kept is committed together with positions and outputs; it grows with the
-number of keys.
+number of keys. Once something is kept, `by` and `values` stay as they are: with other settings the pipeline refuses to
+start, since it would go on from what means something else.
 
 All records of a key must be in one partition of the source, as they are when they were written with it as their key.
 """
@@ -75,20 +76,25 @@ class AggregateConfig(Model):
         return self
 
 
-@stage("aggregate", config=AggregateConfig, fused=False, stateful=True)
+def _settings(config: AggregateConfig) -> dict[str, str]:
+    by = {f"by.{name}": str(expression) for name, expression in config.by.items()}
+    return by | {f"values.{name}": str(aggregate) for name, aggregate in config.values.items()}
+
+
+@stage("aggregate", config=AggregateConfig, fused=False, state=_settings)
 class Aggregate:
     """The stage `aggregate`."""
 
     spec: Any
 
     def __init__(self, config: AggregateConfig, context: PipelineContext) -> None:
-        self._names = tuple(config.values)
+        # What is kept is in the order of names, whatever the order is that they are written in.
+        aggregates = [config.values[name] for name in sorted(config.values)]
         self._by = _evaluators(config.by)
-        self._functions = [aggregate.function for aggregate in config.values.values()]
-        self._arguments = [
-            None if aggregate.value is None else compile_expression(aggregate.value)
-            for aggregate in config.values.values()
-        ]
+        self._keys = sorted(config.by)
+        self._results = [(name, sorted(config.values).index(name), a.function) for name, a in config.values.items()]
+        self._functions = [aggregate.function for aggregate in aggregates]
+        self._arguments = [None if a.value is None else compile_expression(a.value) for a in aggregates]
         used = [*config.by.values(), *(a.value for a in config.values.values() if a.value is not None)]
         self._metadata = frozenset().union(*(expression.metadata for expression in used))
         self._start = [function.start for function in self._functions]
@@ -119,8 +125,8 @@ class Aggregate:
                 old = values.get(key)
                 before.setdefault(key, old)
                 values[key] = new = self._step(self._start if old is None else old, arguments)
-                for name, function, accumulator in zip(self._names, self._functions, new, strict=True):
-                    document[name] = function.result(accumulator)
+                for name, index, function in self._results:
+                    document[name] = function.result(new[index])
                 out.append(_with_value(record, document))
         except Exception:
             for key, old in before.items():
@@ -139,7 +145,7 @@ class Aggregate:
         """(key, the key's fields, the aggregates' arguments) of a record."""
         scope = self._scope(record)
         fields = {name: value(scope) for name, value in self._by.items()}
-        parts = tuple(fields.values())
+        parts = tuple(fields[name] for name in self._keys)
         if None in parts:
             self._store.key_of(None)
         key = self._store.key_of(parts[0] if len(parts) == 1 else parts)

@@ -9,6 +9,7 @@ wrong.
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
+from hashlib import blake2b
 from typing import Any
 
 import orjson
@@ -23,15 +24,17 @@ FORMAT = 1
 
 
 class TaskStores:
-    """The stores of the stateful stages of a task, by stage id, in the order of `stages`.
+    """The stores of the stateful stages of a task, by stage id.
 
-    `exact`: whether changelog and positions are committed together; at least once, the changelog may be ahead.
+    `settings`: {stage id: {setting: text} that its store depends on}. `exact`: whether changelog and positions are
+    committed together; at least once, the changelog may be ahead.
     """
 
-    def __init__(self, task: TaskId, stages: Sequence[str], tasks: int, *, exact: bool) -> None:
+    def __init__(self, task: TaskId, settings: Mapping[str, Mapping[str, str]], tasks: int, *, exact: bool) -> None:
         self._task, self._exact = task, exact
-        self._changelogs = {stage: Changelog(stage, tasks) for stage in stages}
-        self.stores = {stage: DictStore() for stage in stages}
+        self._changelogs = {stage: Changelog(stage, tasks) for stage in settings}
+        self._settings = {stage: _digests(texts) for stage, texts in settings.items()}
+        self.stores = {stage: DictStore() for stage in settings}
         self._number = 0
 
     def __bool__(self) -> bool:
@@ -58,8 +61,8 @@ class TaskStores:
             "checkpoint": self._number,
             "positions": [[source, partition, position] for (source, partition), position in positions.items()],
         }
-        record = META_KEY, orjson.dumps(meta)
         for stage, changelog in self._changelogs.items():
+            record = META_KEY, orjson.dumps({**meta, "settings": self._settings[stage]})
             transaction.put_state(changelog, [*self.stores[stage].changes(), record])
         return dict.fromkeys(self._changelogs, self._number)
 
@@ -75,6 +78,8 @@ class TaskStores:
         self._number = max(self._number, number or 0, expected or 0)
         if meta is not None and meta.get("format") != FORMAT:
             raise FatalError(self._about(stage, f"has format {meta.get('format')!r}, this streamd writes {FORMAT}"))
+        if meta is not None and (changed := _changed(meta.get("settings"), self._settings[stage])):
+            raise FatalError(self._about(stage, f"was written with other settings: {changed}"))
         if number == expected and (meta is not None or not found.count):
             return
         if not self._exact and number is not None and number >= (expected or 0):
@@ -96,8 +101,23 @@ class TaskStores:
     def _about(self, stage: str, what: str) -> str:
         return (
             f"The changelog of stage {stage!r}, task {self._task}, {what}. Nothing was computed from it. Put back what "
-            "was there, or begin anew: stop the pipeline, delete its changelogs and its positions, and start it again."
+            "was there before, or begin anew: stop the pipeline, delete its changelogs and its positions, and start it "
+            "again."
         )
+
+
+def _digests(texts: Mapping[str, str]) -> dict[str, str]:
+    # A setting's text may hold a secret, and the changelog lies where others read.
+    return {name: blake2b(text.encode(), digest_size=8).hexdigest() for name, text in texts.items()}
+
+
+def _changed(stored: Mapping[str, str] | None, now: Mapping[str, str]) -> str:
+    """Which settings are not as they were; empty when all are."""
+    before = stored or {}
+    words = [f"{name} is new" for name in now.keys() - before.keys()]
+    words += [f"{name} is gone" for name in before.keys() - now.keys()]
+    words += [f"{name} has changed" for name in now.keys() & before.keys() if now[name] != before[name]]
+    return ", ".join(sorted(words))
 
 
 class _Found:

@@ -44,7 +44,7 @@ def attempt(bench, source):
     async def begin(make=None, *, tasks=1, exact=True, **options):
         transaction = (make or bench.transaction)(source, **options)
         committed = await transaction.open()
-        stores = TaskStores(bench.task, ("s",), tasks, exact=exact)
+        stores = TaskStores(bench.task, {"s": {}}, tasks, exact=exact)
         restored = []
         await stores.restore(transaction, committed, restored.append)
         return transaction, stores, sum(restored)

@@ -30,6 +30,16 @@ async def test_what_is_kept_outlives_the_run(app):
     assert app.total("streamd_restored_records_total") == 2  # the key, and the checkpoint's own record
 
 
+async def test_the_order_of_settings_does_not_matter_and_other_settings_are_refused(app):
+    await app.seed([order("a", 1)])
+    await app.run("stages: [{aggregate: {by: [user, amount], values: {n: count(), last: last(amount)}}}]\n")
+    await app.seed([order("a", 1)])
+    await app.run("stages: [{aggregate: {by: [amount, user], values: {last: last(amount), n: count()}}}]\n")
+    assert (await app.values())[-1] == {"amount": 1, "user": "a", "last": 1, "n": 2}
+    with pytest.raises(FatalError, match=r"other settings: values\.last has changed"):
+        await app.run("stages: [{aggregate: {by: [amount, user], values: {last: first(amount), n: count()}}}]\n")
+
+
 async def test_a_key_of_several_fields(through):
     stages = "stages: [{aggregate: {by: [region, product], values: {n: count()}}}]\n"
     records = [{"region": "eu", "product": 1}, {"region": "eu", "product": 2}, {"region": "eu", "product": 1}]

@@ -23,12 +23,12 @@ class Attempts:
         self.path = log_path(folder, "app")
         self.transaction = None
 
-    async def begin(self, *stages, exact=True):
+    async def begin(self, *stages, exact=True, settings=None):
         if self.transaction is not None:
             self.transaction.abandon()
         self.transaction = EmbeddedTransaction(self.path, TASK)
         committed = await self.transaction.open()
-        stores = TaskStores(TASK, stages or ("s",), 4, exact=exact)
+        stores = TaskStores(TASK, dict.fromkeys(stages or ("s",), settings or {}), 4, exact=exact)
         restored = []
         await stores.restore(self.transaction, committed, restored.append)
         return stores, sum(restored)
@@ -111,6 +111,16 @@ async def test_a_changelog_that_does_not_belong_to_the_positions_is_refused(atte
     with pytest.raises(FatalError, match=says) as caught:
         await attempts.begin()
     assert "delete its changelogs and its positions" in str(caught.value)
+
+
+async def test_what_was_kept_with_other_settings_is_refused(attempts):
+    stores, _ = await attempts.begin(settings={"a": "sum(x)", "b": "count()"})
+    put(stores, k=1)
+    await attempts.commit(stores)
+    stores, _ = await attempts.begin(settings={"b": "count()", "a": "sum(x)"})
+    assert stores.stores["s"].values == {"k": 1}
+    with pytest.raises(FatalError, match="written with other settings: a has changed, b is gone, c is new"):
+        await attempts.begin(settings={"a": "sum(y)", "c": "count()"})
 
 
 async def test_at_least_once_the_changelog_may_be_ahead_and_never_behind(attempts):
