@@ -23,7 +23,8 @@ class RestartPolicy:
     task that worked for `calm` seconds, or made progress since, starts counting anew. Transient errors are tried for
     ever; an error that no code raises on purpose `unexpected_limit` times in a row, and being fenced `fence_limit`
     times in a row: then somebody else keeps running the same task. Where it is known who that is, `rival_limit` times
-    over at least `rival_seconds` are enough: more than any hand-over between nodes of one deployment takes.
+    are enough. Both over at least `rival_seconds`: more than any hand-over between nodes of one deployment takes, and
+    time for the other to be seen.
     """
 
     initial: float = 0.2
@@ -106,7 +107,7 @@ def give_up(
             f"one deployment need the same `group`. Stop one of the two. Last: {fault.message}"
         )
         return Fault("fatal", fault.error, message)
-    if failures.fenced >= policy.fence_limit:
+    if failures.fenced >= policy.fence_limit and seconds >= policy.rival_seconds:
         message = (
             f"Fenced {failures.fenced} times in a row: besides this node ({identity()}), another one with app "
             f"{task.app} runs the same task of pipeline {task.pipeline}. Each deployment on one cluster needs an `app` "

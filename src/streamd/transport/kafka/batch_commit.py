@@ -6,7 +6,7 @@ twice; but what was written since the last commit is written again after a crash
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Mapping
 from typing import Any
 
 from streamd.clock import SYSTEM_CLOCK, Clock
@@ -14,7 +14,7 @@ from streamd.component.transaction import Committed
 from streamd.record import Position, TaskId
 from streamd.transport.kafka.changelogs import KafkaChangelogs
 from streamd.transport.kafka.client import KafkaClient
-from streamd.transport.kafka.outbox import Lane, Outbox, Producer
+from streamd.transport.kafka.outbox import Outbox, Producer, join_nothing
 from streamd.transport.kafka.position_store import GroupPositions, Membership, TopicPositions
 from streamd.transport.kafka.positions import Offsets, SourcePartition
 from streamd.transport.kafka.protocol import InitProducerId
@@ -44,7 +44,7 @@ class KafkaBatchCommit:
         self._connections = (("data", id(self)), ("control", id(self)))
         self._group = GroupPositions(client, self._connections[1], group, sources, task) if sources else None
         self._topic = TopicPositions(client, task, self._options.create_topics)
-        self._outbox = Outbox(client, self._connections[0], self._options.outbox, _join_nothing)
+        self._outbox = Outbox(client, self._connections[0], self._options.outbox, join_nothing)
         self._offsets: Offsets | None = None
         self.append = self._outbox.append
         self.append_rows = self._outbox.append_rows
@@ -124,7 +124,3 @@ class KafkaBatchCommit:
         on_closed, self._on_closed = self._on_closed, None
         if on_closed is not None:
             on_closed()
-
-
-async def _join_nothing(lanes: Sequence[Lane]) -> None:
-    """Without a transaction there is none to join."""

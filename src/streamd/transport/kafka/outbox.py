@@ -96,6 +96,10 @@ class Lane:
         return f"{self.topic}[{self.partition}]"
 
 
+async def join_nothing(lanes: Sequence[Lane]) -> None:
+    """`join` of an `Outbox` without a transaction."""
+
+
 def _nothing_open(*_: object) -> None:
     return None
 

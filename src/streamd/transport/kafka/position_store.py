@@ -18,8 +18,8 @@ from streamd.record import Position, TaskId
 from streamd.transport.kafka.client import EARLIEST, LATEST, KafkaClient
 from streamd.transport.kafka.coordinator import GROUP, Coordinator
 from streamd.transport.kafka.error_codes import REBALANCE_IN_PROGRESS
-from streamd.transport.kafka.outbox import Outbox, Producer
-from streamd.transport.kafka.positions import Offsets, PositionBook, SourcePartition, signature_of
+from streamd.transport.kafka.outbox import Outbox, OutboxOptions, Producer, join_nothing
+from streamd.transport.kafka.positions import Offsets, PositionBook, SourcePartition, fenced_document, signature_of
 from streamd.transport.kafka.protocol import READ_UNCOMMITTED, OffsetFetch, TxnOffsetCommit, codes
 from streamd.transport.kafka.reader import PartitionReader
 
@@ -28,6 +28,7 @@ log = logging.getLogger("streamd.kafka")
 NO_GENERATION: Final = -1
 _COUNT_WITHIN: Final = 2.0  # seconds
 _STEP: Final = 10.0  # seconds that one request may take, with all that is tried again
+_TAIL: Final = 20_000  # offsets of all tasks, among them one per transaction for its end
 NEWS_WITHIN: Final = 2.0
 """Seconds from a new generation to the news of it: its leader has to place all partitions meanwhile."""
 
@@ -220,6 +221,7 @@ class TopicPositions:
         self._task = task
         self._create = create
         self._book = PositionBook({}, signature_of(task))
+        self._key, self._fenced_key = f"{task}".encode(), f"{task} fenced".encode()
         self.topic = f"streamd.{task.app}.{task.pipeline}.positions"
 
     async def load(self, deadline: float) -> Committed:
@@ -231,31 +233,60 @@ class TopicPositions:
         await self._ensure_topic(deadline)
         # Another task's open transaction holds the stable end back, before or behind our last record: read past all
         # that was there when we began.
-        documents = await self._read(1, until, deadline, "read_committed")
+        begin = await self._client.find_offset(self.topic, 0, EARLIEST, deadline=deadline)
+        end = await self._end(deadline)
+        documents = await self._read((self._key,), (begin, end), 1, until, "read_committed")
         return self._book.load_document(documents[-1][1] if documents else None)
 
     async def written(self, deadline: float) -> list[tuple[int, bytes]]:
-        """The newest documents of the task with their offsets, in order, whether committed or not. For diagnosis."""
-        return list(await self._read(1000, time.monotonic() + deadline, deadline, "read_uncommitted"))
+        """The newest documents of the task with their offsets, in order, whether committed or not, also those of
+        `sign_fenced`. For diagnosis.
+        """
+        until = time.monotonic() + deadline
+        begin = await self._client.find_offset(self.topic, 0, EARLIEST, deadline=deadline)
+        end = await self._end(deadline)
+        keys = self._key, self._fenced_key
+        return list(await self._read(keys, (max(begin, end - _TAIL), end), 1000, until, "read_uncommitted"))
+
+    async def sign_fenced(self, deadline: float) -> None:
+        """Leave this process's signature beside the positions, outside any transaction: no fence can prevent it.
+
+        It has a key of its own, which `load` passes over. Raises StreamdError when it cannot be written.
+        """
+        connection = ("fenced", id(self))
+        outbox = Outbox(self._client, connection, OutboxOptions(delivery=deadline), join_nothing)
+        try:
+            outbox.start(Producer(-1, -1, None))
+            outbox.append(self.topic, 0, self._fenced_key, fenced_document(self._task), int(time.time() * 1000), ())
+            await outbox.flush()
+        finally:
+            outbox.stop()
+            self._client.release(connection)
+
+    async def _end(self, deadline: float) -> int:
+        return await self._client.find_offset(self.topic, 0, LATEST, isolation=READ_UNCOMMITTED, deadline=deadline)
 
     async def _read(
-        self, keep: int, until: float, deadline: float, isolation: Literal["read_committed", "read_uncommitted"]
+        self,
+        keys: Sequence[bytes],
+        span: tuple[int, int],
+        keep: int,
+        until: float,
+        isolation: Literal["read_committed", "read_uncommitted"],
     ) -> deque[tuple[int, bytes]]:
-        client, topic = self._client, self.topic
-        end = await client.find_offset(topic, 0, LATEST, isolation=READ_UNCOMMITTED, deadline=deadline)
-        begin = await client.find_offset(topic, 0, EARLIEST, deadline=deadline)
-        reader = PartitionReader(client, topic, 0, begin, isolation=isolation)
-        key = str(self._task).encode()
+        """The newest `keep` documents of the keys within the offsets [begin, end); `until`: monotonic seconds."""
+        (begin, end), topic = span, self.topic
+        reader = PartitionReader(self._client, topic, 0, begin, isolation=isolation)
         documents: deque[tuple[int, bytes]] = deque(maxlen=keep)
         try:
             while reader.position() < end:
                 if time.monotonic() > until:
                     raise UnavailableError(
-                        f"{topic} could not be read to its end {end} within {deadline:g} s: a transaction of another "
-                        f"task is open at {reader.position()}"
+                        f"{topic} could not be read to its end {end} in time: a transaction of another task is open "
+                        f"at {reader.position()}"
                     )
                 for record in await reader.read(10_000, 0.5):
-                    if record.key == key and record.value is not None:
+                    if record.key in keys and record.value is not None:
                         documents.append((record.offset, record.value))
         finally:
             await reader.close()
@@ -275,4 +306,4 @@ class TopicPositions:
     ) -> None:
         """Append the positions to what the outbox sends next."""
         document = self._book.document(positions, cursors)
-        outbox.append(self.topic, 0, str(self._task).encode(), document, now_ms, ())
+        outbox.append(self.topic, 0, self._key, document, now_ms, ())

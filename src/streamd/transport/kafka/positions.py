@@ -23,6 +23,9 @@ from streamd.record import Position, TaskId
 METADATA_LIMIT: Final = 4096
 """Bytes of metadata that a broker takes with an offset (`offset.metadata.max.bytes`)."""
 
+FENCED: Final = 0
+"""The number in the signature of one that was fenced; commits are counted from 1."""
+
 SourcePartition = tuple[str, int]  # source id, partition
 TopicPartition = tuple[str, int]  # topic, partition
 
@@ -48,6 +51,11 @@ def signature_of(task: TaskId) -> list[Any]:
     """What this process leaves in the commits of a task."""
     who = identity()
     return [f"{task.app}.{task.pipeline}", who.host, who.pid, who.since]
+
+
+def fenced_document(task: TaskId) -> bytes:
+    """What this process leaves beside the positions of a task that was fenced, for its rival to read."""
+    return _text(FENCED, [], {}, signature_of(task))
 
 
 def signature_in(text: str | bytes) -> Signature | None:

@@ -2,7 +2,8 @@
 
 Asked only after a fence that no rebalance explains. A deployment that commits to another group fences each task of ours
 by its transactional id, and no generation keeps the two apart; its commits carry its signature (`positions`). A task
-without a Kafka source has one record of positions, which whoever runs it writes.
+without a Kafka source has one record of positions, which whoever runs it writes. Two that fence each other may both
+never get as far as their positions: each that asks leaves its signature beside them, outside any transaction.
 """
 
 from __future__ import annotations
@@ -24,7 +25,7 @@ from streamd.transport.kafka.coordinator import GROUP, Coordinator
 from streamd.transport.kafka.leases import ClientLease
 from streamd.transport.kafka.membership import group_name
 from streamd.transport.kafka.position_store import TopicPositions
-from streamd.transport.kafka.positions import Signature, signature_in
+from streamd.transport.kafka.positions import FENCED, Signature, signature_in
 from streamd.transport.kafka.protocol import OffsetFetch
 from streamd.transport.kafka.topic import cluster_of
 
@@ -62,17 +63,25 @@ async def rival_of(task: TaskId, sources: Sequence[Any], context: PipelineContex
 
 
 async def _in_topic(client: KafkaClient, task: TaskId) -> list[Rival]:
-    """Who else wrote positions of the task lately. At work for sure, if that was after we did.
+    """Who else wrote positions of the task lately, or was fenced. At work for sure, if that was after we wrote.
 
     Transactions that were fenced count as well: two that fence each other may never get to commit.
     """
     positions = TopicPositions(client, task, create=False)
+    try:
+        await positions.sign_fenced(_REQUEST)
+    except StreamdError as error:
+        log.debug("that %s was fenced here cannot be told to others: %r", task, error)
+    documents = await positions.written(_REQUEST)
+    lately = len(documents) - _LATELY
     found: list[Rival] = []
     ours = False
-    for offset, text in (await positions.written(_REQUEST))[-_LATELY:]:
+    for index, (offset, text) in enumerate(documents):
         signed = signature_in(text)
-        if signed is not None:
-            ours |= signed.who.same(identity())
+        if signed is None:
+            continue
+        ours |= signed.who.same(identity())
+        if index >= lately or signed.number == FENCED:
             numbered = replace(signed, number=offset)
             found += _foreign([numbered], task, f"topic {positions.topic}", at_work=ours)
     return found[-1:]
