@@ -21,8 +21,8 @@ def document(n: int) -> dict[str, int]:
 
 
 def remembered(last: int) -> list[int]:
-    """What is kept of a key whose last number this is: the number, its double, how many there were, and their sum."""
-    return [last, 2 * last, last + 1, last * (last + 1) // 2]
+    """What is kept of a key whose last number this is: its double, the number, how many there were, and their sum."""
+    return [2 * last, last, last + 1, last * (last + 1) // 2]
 
 
 def expected_state(fed: int) -> dict[int, list[int]]:
@@ -91,7 +91,7 @@ def judge(
             kept = remembered(number)
             miscounts = state is not None and [found.get("seen"), found.get("total")] != kept[2:]
             miscounted += miscounts
-            wrong += miscounts or found.get("double") != kept[1]
+            wrong += miscounts or found.get("double") != kept[0]
             disordered += number < newest.get(key, -1)
             newest[key] = max(number, newest.get(key, -1))
             if home.setdefault(key, partition) != partition:

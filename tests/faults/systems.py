@@ -25,7 +25,9 @@ from streamd.transport.embedded.transaction import EmbeddedTransaction
 IN_PARTITIONS = 3
 OUT_PARTITIONS = 4
 META = b"__meta__"
-TIMESTAMP = 1_700_000_000_000
+# A broker that crashes forgets idempotent producers whose newest record is older than `producer.id.expiration.ms`, and
+# takes what such a producer sends again for new: the input itself would come twice.
+TIMESTAMP = int(time.time() * 1000)
 APP = "faults"
 
 # What a stage with state says of each record: how many its key had so far, and the sum of their numbers.

@@ -19,7 +19,9 @@ from soaking.stream_judge import StreamJudge
 PARTITIONS = 6
 SLICE = 0.1  # seconds between two slices of records
 CATCH_UP = 2.0  # how much faster than the rate, after the broker was away
-TIMESTAMP = 1_700_000_000_000
+# A broker that crashes forgets idempotent producers whose newest record is older than `producer.id.expiration.ms`, and
+# takes what such a producer sends again for new: the input itself would come twice.
+TIMESTAMP = int(time.time() * 1000)
 APP = "soak"
 
 PIPELINE = """
