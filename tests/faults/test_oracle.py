@@ -69,8 +69,8 @@ def counted_outputs(fed):
 
 def test_state_that_is_right_is_exact():
     state = expected_state(301)
-    assert state[0] == [5, 10, 6, 15]
-    assert state[1] == [4, 8, 5, 10]
+    assert state[0] == [10, 5, 6, 15]
+    assert state[1] == [8, 4, 5, 10]
     assert judge(301, counted_outputs(301), {}, {}, state).exact
 
 
