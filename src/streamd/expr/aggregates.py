@@ -43,7 +43,7 @@ class AggregateFunction:
 
 @dataclass(frozen=True, slots=True)
 class Aggregate:
-    """An aggregate as the user wrote it: `sum(amount)`. `value` is what it aggregates, None for `count()`."""
+    """An aggregate: `sum(amount)`, without the user's spaces. `value` is what it aggregates, None for `count()`."""
 
     text: str
     function: AggregateFunction
@@ -144,8 +144,8 @@ def parse_aggregate(text: str) -> Aggregate:
         right = f"{name}(amount)" if function.argument else f"{name}()"
         raise ExpressionError(f"{name} has the wrong number of arguments", place, max(1, len(inner)), f"write {right}")
     if not function.argument:
-        return Aggregate(text.strip(), function, None)
+        return Aggregate(f"{name}()", function, None)
     try:
-        return Aggregate(text.strip(), function, parse(inner))
+        return Aggregate(f"{name}({inner.strip()})", function, parse(inner))
     except ExpressionError as error:
         raise ExpressionError(error.message, place + error.offset, error.length, error.hint) from None

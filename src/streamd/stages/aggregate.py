@@ -5,10 +5,12 @@
     - aggregate: {by: {country: user.country}, values: {customers: count()}}
 
 Each record gives one: the key's fields and the values as they are after it. `by` is a field, several, or names with
-their expressions. A value that is null counts for nothing but in `count()`. A key that is null is an error of the
-record, and a tombstone is passed on. What is kept is committed together with positions and outputs; it grows with the
-number of keys. Once something is kept, `by` and `values` stay as they are: with other settings the pipeline refuses to
-start, since it would go on from what means something else.
+their expressions; 1 and 1.0 are the same key, "1" and true are others. A key that is null is an error of the record. A
+value that is null counts for nothing but in `count()`. A tombstone is passed on.
+
+What is kept is committed together with positions and outputs; it grows with the number of keys. Once something is kept,
+`by` and `values` stay as they are: with other settings the pipeline refuses to start, since it would go on from what
+means something else.
 
 All records of a key must be in one partition of the source, as they are when they were written with it as their key.
 """

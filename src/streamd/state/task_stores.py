@@ -91,8 +91,8 @@ class TaskStores:
             )
         elif expected is None:
             what = (
-                f"is of checkpoint {number}, and the task's positions belong to none: they were reset, or committed by "
-                "another program"
+                f"is of checkpoint {number}, and the task's positions belong to none: they were reset, the "
+                "source's `group` is another one than before, or another deployment runs with this `app`"
             )
         else:
             what = f"is of checkpoint {number}, and the task's positions belong to checkpoint {expected}"
@@ -101,8 +101,8 @@ class TaskStores:
     def _about(self, stage: str, what: str) -> str:
         return (
             f"The changelog of stage {stage!r}, task {self._task}, {what}. Nothing was computed from it. Put back what "
-            "was there before, or begin anew: stop the pipeline, delete its changelogs and its positions, and start it "
-            "again."
+            "was there before; or, if nobody else uses this changelog, begin anew: stop the pipeline, delete its "
+            "changelogs and its positions, and start it again."
         )
 
 
