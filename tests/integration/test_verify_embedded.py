@@ -142,6 +142,20 @@ def test_an_interrupt_leaves_neither_files_nor_processes(tmp_path, number):
     wait_until(lambda: daemons(tmp_path) == [], "the nodes have ended", 10)
 
 
+def test_the_next_one_deletes_what_one_that_was_killed_has_left(tmp_path):
+    file = own(tmp_path, "filter: number > 4")
+    (tmp_path / "tmp").mkdir()
+    environment = {**os.environ, "TMPDIR": str(tmp_path / "tmp")}
+    with subprocess.Popen([str(PROGRAM), "verify", str(file)], cwd=tmp_path, env=environment) as process:
+        wait_until(lambda: daemons(tmp_path) != [], "a node runs", 60)
+        process.kill()
+    wait_until(lambda: daemons(tmp_path) == [], "the nodes have ended", 10)
+    assert len(list((tmp_path / "tmp").iterdir())) == 1
+    done = verify(tmp_path, file, "--kills", "0", "--records", "200")
+    assert done.code == 0, done.all
+    assert "Deleted what a killed verification had left: streamd-verify-" in done.out, done.all
+
+
 def daemons(folder: Path) -> list[str]:
     """Processes that were started with a spec below the folder."""
     found = []

@@ -2,15 +2,20 @@
 
 from __future__ import annotations
 
+import asyncio
 import json
+import os
+import subprocess
 import textwrap
+from contextlib import contextmanager
 
 import pytest
 from aiokafka import AIOKafkaProducer
 from aiokafka.admin import AIOKafkaAdminClient
 
-from services.command import streamd
-from services.kafka import read_topic
+from services.command import PROGRAM, streamd
+from services.kafka import KafkaBroker, Topics, read_topic
+from services.process import free_ports, wait_until
 
 pytestmark = pytest.mark.kafka
 
@@ -78,7 +83,63 @@ async def test_a_stateful_pipeline_with_the_users_own_records(kafka, make_topic,
 def test_a_broker_that_is_not_there(tmp_path):
     file = tmp_path / "totals.yaml"
     file.write_text(textwrap.dedent(PIPELINE))
-    done = streamd("verify", file, env={"BOOTSTRAP": "127.0.0.1:1", "ORDERS": "orders"}, folder=tmp_path)
-    assert done.code == 1, done.all
+    [port] = free_ports(1)
+    done = streamd("verify", file, env={"BOOTSTRAP": f"127.0.0.1:{port}", "ORDERS": "orders"}, folder=tmp_path)
+    assert done.code == 2, done.all
     assert "cannot be reached" in done.err
     assert "--embedded" in done.err
+    assert len(done.err.splitlines()) == 1, done.all
+
+
+@contextmanager
+def disturbed(bootstrap, topic, folder):
+    """A verification whose nodes run, with its scratch folders below `folder`/tmp."""
+    (folder / "tmp").mkdir()
+    file = folder / "totals.yaml"
+    file.write_text(textwrap.dedent(PIPELINE))
+    env = {**os.environ, "BOOTSTRAP": bootstrap, "ORDERS": topic, "TMPDIR": str(folder / "tmp")}
+    command = [str(PROGRAM), "verify", str(file), "--kills", "500", "--records", "100000"]
+    with (
+        (folder / "err").open("wb") as err,
+        subprocess.Popen(command, cwd=folder, env=env, stdout=subprocess.DEVNULL, stderr=err) as process,
+    ):
+        try:
+            wait_until(lambda: list((folder / "tmp").glob("*/kills/node-1/streamd.log")) != [], "nodes are killed", 120)
+            yield process
+        finally:
+            process.kill()
+
+
+@pytest.mark.campaign
+async def test_the_next_one_deletes_what_one_that_was_killed_has_left(kafka, make_topic, tmp_path):
+    topic = await make_topic(2)
+    with disturbed(kafka.bootstrap, topic, tmp_path) as process:
+        process.kill()
+    assert await names(kafka.bootstrap) != []
+    done = streamd(
+        "verify", tmp_path / "totals.yaml", "--kills", "0", "--records", "200", folder=tmp_path, deadline=170,
+        env={"BOOTSTRAP": kafka.bootstrap, "ORDERS": topic, "TMPDIR": str(tmp_path / "tmp")},
+    )  # fmt: skip
+    assert done.code == 0, done.all
+    assert "Deleted what a killed verification had left: streamd-verify-" in done.out, done.all
+    assert await names(kafka.bootstrap) == []
+    assert list((tmp_path / "tmp").iterdir()) == []
+
+
+@pytest.mark.campaign
+async def test_a_broker_that_goes_away_in_the_middle(tmp_path):
+    broker = KafkaBroker(tmp_path / "broker")
+    try:
+        await asyncio.to_thread(broker.start)
+        topic = await Topics(broker.bootstrap).make(2)
+        with disturbed(broker.bootstrap, topic, tmp_path) as process:
+            broker.kill()
+            assert await asyncio.to_thread(process.wait, 150) == 2
+        err = (tmp_path / "err").read_text()
+        assert "Kafka went away in the middle" in err
+        assert "Could not be deleted: topics streamd-verify-" in err
+        assert len(err.splitlines()) == 3, err
+        [folder] = (tmp_path / "tmp").iterdir()
+        assert sorted(path.name for path in folder.iterdir()) == ["claim.json", "lock"]
+    finally:
+        broker.discard()

@@ -3,9 +3,12 @@
 from __future__ import annotations
 
 import asyncio
+import logging
 import signal
+import sqlite3
 import sys
 import time
+import traceback
 from collections.abc import Coroutine
 from pathlib import Path
 from typing import Annotated, Any
@@ -14,13 +17,15 @@ import typer
 
 from streamd.cli.compile_pipeline import load_and_compile
 from streamd.cli.options import ConfigOption, SetOption, service_file, service_settings, variables
-from streamd.errors import ConfigError
+from streamd.config.service import ServiceConfig
+from streamd.errors import ConfigError, StreamdError
+from streamd.observability.logs import configure_logging
 from streamd.runtime.environment import refuse_untested
 from streamd.verify import report as reports
 from streamd.verify.prepare import Wishes
 from streamd.verify.run import Plan, verify
 
-INTERRUPTED = 130
+DIFFERENT, COULD_NOT_RUN, INTERRUPTED = 1, 2, 130
 SIGNALS = (signal.SIGINT, signal.SIGTERM)
 
 
@@ -59,7 +64,9 @@ def command(
 
     Workers and nodes are killed while records flow, and every record of the output is compared. It runs on a scratch of
     its own: topics and groups of other names, which are deleted afterwards, also after Ctrl-C.
-    Of yours nothing is written. Exit code 1 when any record of the output is lost, duplicated, reordered or changed.
+    Of yours nothing is written. Exit code 0: the same output, 1: a record of it is lost, duplicated, reordered or
+    changed, or the pipeline does not go on after a kill, 2: it could not be run (configuration, Kafka not reachable, or
+    gone in the middle), 130: interrupted.
     """
     refuse_untested()
     if report is not None:
@@ -75,16 +82,9 @@ def command(
     ignored = tuple(name.strip() for name in ignore_fields.split(",") if name.strip())
     wishes = Wishes(embedded, seed, input_, sample)
     asked = Plan(service_file(config), env, wishes, kills, seconds, records, ignored)
+    _quiet(service)
     line = _Line(pipeline.name)
-    began = time.monotonic()
-    try:
-        found = asyncio.run(_interruptible(verify(pipeline, plan, service, asked, line.show), line))
-    except asyncio.CancelledError:
-        line.clear()
-        typer.echo(f"interrupted after {time.monotonic() - began:.0f} s; the scratch is deleted", err=True)
-        raise typer.Exit(INTERRUPTED) from None
-    finally:
-        line.clear()
+    found = _run(verify(pipeline, plan, service, asked, line.show, line.left.extend), line)
     for shown in reports.text(found):
         typer.echo(shown)
     typer.echo("")
@@ -93,7 +93,42 @@ def command(
     if report is not None:
         reports.write(found, report)
         typer.echo(f"report: {report}", err=True)
-    raise typer.Exit(0 if found.ok else 1)
+    raise typer.Exit(0 if found.ok else DIFFERENT)
+
+
+def _run(work: Coroutine[Any, Any, reports.Report], line: _Line) -> reports.Report:
+    """The report. Ends the program with another code than that of a difference when there is none."""
+    began = time.monotonic()
+    try:
+        return asyncio.run(_interruptible(work, line))
+    except asyncio.CancelledError:
+        line.clear()
+        scratch = "not all of the scratch is" if line.left else "the scratch is"
+        typer.echo(f"interrupted after {time.monotonic() - began:.0f} s; {scratch} deleted", err=True)
+        code = INTERRUPTED
+    except ConfigError:
+        raise
+    except (StreamdError, OSError, sqlite3.Error) as error:
+        line.clear()
+        typer.echo(f"{typer.style('error', fg='red', bold=True)}: {error}", err=True)
+        code = COULD_NOT_RUN
+    except Exception:
+        line.clear()
+        traceback.print_exc()
+        code = COULD_NOT_RUN
+    finally:
+        line.clear()
+    for left in line.left:
+        typer.echo(left, err=True)
+    raise typer.Exit(code)
+
+
+def _quiet(service: ServiceConfig) -> None:
+    """Warnings only, and nothing of the Kafka client's, which narrates each try: what it means is said at the end."""
+    level = service.log.level
+    configure_logging("warning" if level == "info" else level, service.log.format)
+    if level != "debug":
+        logging.getLogger("aiokafka").setLevel(logging.CRITICAL)
 
 
 async def _interruptible(work: Coroutine[Any, Any, reports.Report], line: _Line) -> reports.Report:
@@ -117,13 +152,17 @@ async def _interruptible(work: Coroutine[Any, Any, reports.Report], line: _Line)
 
 
 class _Line:
-    """One line on the terminal that says what goes on; nothing where standard error is none."""
+    """One line on the terminal that says what goes on; nothing where standard error is none.
+
+    `left`: lines about what could not be deleted, for the end.
+    """
 
     def __init__(self, pipeline: str) -> None:
         self._pipeline = pipeline
         self._began = time.monotonic()
         self._shown = False
         self._doing = "starting"
+        self.left: list[str] = []
 
     async def tick(self) -> None:
         """Show the time go by."""

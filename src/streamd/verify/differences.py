@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from array import array
 from collections import Counter
-from collections.abc import Awaitable, Callable
+from collections.abc import Awaitable, Callable, Mapping, Sequence
 
 from streamd.verify.compare import Comparison, Row, Verdict
 from streamd.verify.documents import Canonical
@@ -83,3 +83,14 @@ def _place(output: Output, row: Row, origins: Origins) -> str:
     where = f"line {row.number + 1}" if output.kind == "file" else f"offset {row.number} of partition {row.place}"
     origin = origins.of(row.origin)
     return f"{origin}, {where}" if origin else where
+
+
+def own_differences(fields: Mapping[str, list[str]], different: Sequence[str], known: Sequence[str]) -> str:
+    """Why there is nothing to compare with. `fields`: {output: names}; `different`: outputs; `known`: reasons."""
+    begin = "this pipeline's own output differs between two undisturbed runs"
+    why = f" ({'; '.join(known)})" if known else ""
+    if not fields:
+        where = ", ".join(different)
+        return f"{begin}, in which records come to {where}{why}: there is nothing to compare a disturbed run with"
+    names = sorted({name for found in fields.values() for name in found})
+    return f"{begin}: fields {', '.join(names)}{why}; leave them out with --ignore-fields {','.join(names)}"

@@ -17,7 +17,7 @@ from aiokafka.protocol.admin import DeleteGroupsRequest
 
 from streamd.errors import StreamdError
 from streamd.transport.kafka.admin import KafkaAdmin, open_admin
-from streamd.transport.kafka.connection import connect, disconnect
+from streamd.transport.kafka.connection import CLOSE_TIMEOUT, connect, disconnect
 from streamd.transport.kafka.failures import explain
 from streamd.transport.kafka.settings import KafkaSettings
 from streamd.verify.feed import SourceFeed
@@ -43,17 +43,21 @@ async def make_topics(settings: KafkaSettings, wanted: Mapping[str, int | None])
             await admin.create_topic(name, count, config={"retention.ms": "-1"})
 
 
-async def delete_all(settings: KafkaSettings, prefix: str, groups: Iterable[str]) -> list[str]:
-    """Delete the topics that hold `prefix` in their names, and groups. Gives what is left, in words."""
-    left = []
-    async with open_admin(settings) as admin:
-        names = [name for name in await admin.topics() if prefix in name]
-        try:
+async def delete_all(settings: KafkaSettings, prefix: str, topics: Iterable[str], groups: Iterable[str]) -> list[str]:
+    """Delete the topics that hold `prefix` in their names, and groups. Gives what is left, in words.
+
+    `topics`: those that are known to be there, for the words.
+    """
+    names = sorted(topics)
+    try:
+        async with open_admin(settings) as admin:
+            names = sorted(name for name in await admin.topics() if prefix in name)
             await _delete_topics(admin, names)
-        except StreamdError as error:
-            left.append(f"topics {', '.join(sorted(names))} ({error})")
-    undeleted = [group for group in groups if not await _delete_group(settings, group)]
-    return [*left, *(f"group {group} (it expires by itself)" for group in undeleted)]
+        undeleted = [group for group in groups if not await _delete_group(settings, group)]
+    except StreamdError as error:
+        what = f"topics {', '.join(names)}" if names else "topics and groups"
+        return [f"{what} ({error})"]
+    return [f"group {group} (it expires by itself)" for group in undeleted]
 
 
 async def _delete_topics(admin: KafkaAdmin, names: Sequence[str]) -> None:
@@ -100,6 +104,7 @@ class KafkaFeed(SourceFeed):
         try:
             await self._producer.start()
         except (KafkaError, OSError) as error:
+            await self.close()
             raise explain(error, self._settings, "write the input") from error
 
     async def write(self, made: Sequence[Made], times: Sequence[int]) -> None:
@@ -121,7 +126,11 @@ class KafkaFeed(SourceFeed):
     async def close(self) -> None:
         """Disconnect."""
         if self._producer is not None:
-            await self._producer.stop()
+            try:
+                async with asyncio.timeout(CLOSE_TIMEOUT):
+                    await self._producer.stop()
+            except TimeoutError:  # it waits for Kafka for ever
+                await self._producer.client.close()
 
 
 class KafkaProbe:

@@ -89,11 +89,14 @@ def check_file(file: Path) -> None:
 
 
 def write(report: Report, file: Path) -> None:
-    """Write the report as the file's name says."""
-    if file.suffix.lower() == ".json":
-        file.write_bytes(orjson.dumps(as_document(report), option=orjson.OPT_INDENT_2) + b"\n")
-    else:
-        file.write_text("\n".join(markdown(report)) + "\n")
+    """Write the report as the file's name says. Raises ConfigError when it cannot be written."""
+    try:
+        if file.suffix.lower() == ".json":
+            file.write_bytes(orjson.dumps(as_document(report), option=orjson.OPT_INDENT_2) + b"\n")
+        else:
+            file.write_text("\n".join(markdown(report)) + "\n")
+    except OSError as error:
+        raise ConfigError(f"--report: cannot write {file}: {error.strerror}") from None
 
 
 def as_document(report: Report) -> dict[str, Any]:
@@ -177,8 +180,10 @@ def _facts(report: Report) -> list[tuple[str, str]]:
     ]
     kills = sum(report.kills.values())
     processes = [f"{name} {report.kills[name]}" for name in PROCESSES if name in report.kills]
-    facts.append(("kills", f"{kills}: {', '.join(processes)}" if processes else str(kills)))
     at_points = [f"{name} {count}" for name, count in sorted(report.kills.items()) if name not in PROCESSES]
+    reached = sum(count for name, count in report.kills.items() if name not in PROCESSES)
+    processes += [f"at points {reached}"] if reached else []
+    facts.append(("kills", f"{kills}: {', '.join(processes)}" if processes else str(kills)))
     facts += [("at points", ", ".join(at_points))] if at_points else []
     if report.not_reached:
         facts.append(("not reached", ", ".join(f"{name} {count}" for name, count in report.not_reached.items())))

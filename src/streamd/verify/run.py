@@ -4,9 +4,6 @@ from __future__ import annotations
 
 import asyncio
 import os
-import secrets
-import shutil
-import tempfile
 import time
 from collections.abc import AsyncIterator, Callable, Mapping, Sequence
 from contextlib import AsyncExitStack, asynccontextmanager
@@ -23,10 +20,11 @@ from streamd.transport.embedded.log import log_path
 from streamd.verify import outputs
 from streamd.verify.compare import Comparison, Row
 from streamd.verify.daemon import Spec
-from streamd.verify.differences import Origins, details, fields_of
+from streamd.verify.differences import Origins, details, fields_of, own_differences
 from streamd.verify.disturb import Disturbance, Disturber, StuckError, Tickets
 from streamd.verify.documents import DEAD_LETTER_TIMES, Canonical
 from streamd.verify.feed import Feed, FileFeed, LogFeed, SourceFeed
+from streamd.verify.leftovers import Claim, Folder, delete_leftovers
 from streamd.verify.nodes import GIVEN_UP_WITHIN, Node, NodeFailedError, end, run_until_committed, run_until_idle
 from streamd.verify.outputs import OutputRecord
 from streamd.verify.prepare import Wishes, check, inputs_of, records_of, uses_kafka
@@ -67,30 +65,64 @@ class Plan:
 
 OnProgress = Callable[[str], None]
 """Told in a few words what is going on."""
+OnLeft = Callable[[Sequence[str]], None]
+"""Told in lines what could not be deleted, and how to find it. The report says it as well."""
 
 
 async def verify(
-    config: PipelineConfig, plan: PipelinePlan, service: ServiceConfig, asked: Plan, on_progress: OnProgress
+    config: PipelineConfig,
+    plan: PipelinePlan,
+    service: ServiceConfig,
+    asked: Plan,
+    on_progress: OnProgress,
+    on_left: OnLeft,
 ) -> Report:
-    """Verify a pipeline. Raises ConfigError for one that cannot be, and StreamdError when the undisturbed run fails."""
+    """Verify a pipeline. Raises ConfigError for one that cannot be, and StreamdError when the undisturbed run fails.
+
+    UnavailableError when Kafka cannot be reached, at the beginning or (GoneError) any more.
+    """
     notes = check(config)
     embedded = asked.wishes.embedded or not uses_kafka(config)
-    prefix = f"streamd-verify-{secrets.token_hex(4)}"
-    folder = Path(tempfile.mkdtemp(prefix=f"{prefix}-"))
+    kafka = None if embedded else config.kafka
+    left: list[str] = []
+
+    def keep(lines: Sequence[str]) -> None:
+        left.extend(lines)
+        on_left(lines)
+
+    folder = Folder.new()
     try:
+        prefix = folder.claim.prefix
         inputs = await inputs_of(config, service, asked.wishes, prefix, embedded=embedded)
-        scratch = Scratch(prefix, folder, embedded, config, plan, inputs, notes)
-        return await _Verification(scratch, service, asked, on_progress).run()
+        on_progress("looking for what killed verifications have left")
+        notes += [f"Deleted what a killed verification had left: {name}." for name in await delete_leftovers(kafka)]
+        scratch = Scratch(prefix, folder.path, embedded, config, plan, inputs, notes)
+        groups = tuple(f"streamd.{scratch.app(run)}.{config.name}" for run in RUNS)
+        if kafka is not None:
+            folder.write(Claim(prefix, kafka.address, groups))
+        return await _Verification(scratch, service, asked, groups, on_progress, keep).run()
     except UnavailableError as error:
-        hint = "" if embedded else "; --embedded verifies the pipeline without Kafka"
+        hint = "" if embedded or left else "; --embedded verifies the pipeline without Kafka"
         raise UnavailableError(f"{error}{hint}") from error
     finally:
-        shutil.rmtree(folder, ignore_errors=True)
+        if left:
+            folder.keep_claim()
+        else:
+            folder.remove()
 
 
 class _Verification:
-    def __init__(self, scratch: Scratch, service: ServiceConfig, asked: Plan, on_progress: OnProgress) -> None:
-        self._scratch, self._service, self._asked, self._on_progress = scratch, service, asked, on_progress
+    def __init__(
+        self,
+        scratch: Scratch,
+        service: ServiceConfig,
+        asked: Plan,
+        groups: Sequence[str],
+        on_progress: OnProgress,
+        on_left: OnLeft,
+    ) -> None:
+        self._scratch, self._service, self._asked, self._groups = scratch, service, asked, groups
+        self._on_progress, self._on_left = on_progress, on_left
         self._kafka: Any = None if scratch.embedded else scratch.config.kafka
         self._base_ms = int(time.time() * 1000) - _DAY_MS
         self._records: list[Records] = []
@@ -121,6 +153,10 @@ class _Verification:
             await self._compare_undisturbed(max(1, min(total // 10, FIRST_LOOK)))
             self._report.records = total
             self._report.failure = await self._disturb(total)
+            if self._report.failure and self._kafka is not None:
+                from streamd.verify.kafka_scratch import refuse_gone
+
+                await refuse_gone(self._kafka)
             if not self._report.failure:
                 self._on_progress(f"undisturbed, {total:,} records")
                 await self._undisturbed(WHOLE, total)
@@ -132,28 +168,17 @@ class _Verification:
     @asynccontextmanager
     async def _on_kafka(self) -> AsyncIterator[None]:
         """The scratch topics, for the time of the block."""
-        from streamd.verify import kafka
+        from streamd.verify.kafka_scratch import scratch_topics, where_left
 
-        scratch, config = self._scratch, self._scratch.config
-        wanted: dict[str, int | None] = {s.topic: s.partitions for s in scratch.inputs if s.kind == "kafka"}
-        sinks = {str(s.settings.topic): s for s in (*config.sinks, *config.dead_letters) if s.name == "kafka"}  # type: ignore[attr-defined]
-        counts = await kafka.partitions(self._kafka, sinks) if sinks else {}
-        for run in RUNS:
-            for output in scratch.outputs(run):
-                if output.kind == "kafka":
-                    wanted[output.place] = None
-            for topic, sink in sinks.items():
-                created = sink.settings.create.partitions if sink.settings.create is not None else None  # type: ignore[attr-defined]
-                wanted[scratch.output_topic(run, topic)] = counts.get(topic) or created
+        left: list[str] = []
         try:
-            self._on_progress(f"making {len(wanted)} topics")
-            await kafka.make_topics(self._kafka, wanted)
-            yield
+            async with scratch_topics(self._scratch, RUNS, self._groups, self._on_progress, left):
+                yield
         finally:
-            self._on_progress("deleting the scratch topics and groups")
-            groups = [f"streamd.{scratch.app(run)}.{config.name}" for run in RUNS]
-            left = await asyncio.shield(kafka.delete_all(self._kafka, scratch.prefix, groups))
-            self._report.notes += [f"Could not be deleted: {what}." for what in left]
+            told = where_left(self._kafka, self._scratch.prefix, left)
+            self._report.notes += told
+            if told:
+                self._on_left(told)
 
     async def _make_input(self, stack: AsyncExitStack) -> None:
         """Find out what is read, and make the feeds that all runs share."""
@@ -265,7 +290,7 @@ class _Verification:
         finally:
             comparison.close()
         different = [verdict.output for verdict in verdicts if verdict.differences]
-        raise OwnDifferencesError(_own_differences(fields, different, unsteady(self._scratch.config)))
+        raise OwnDifferencesError(own_differences(fields, different, unsteady(self._scratch.config)))
 
     async def _compared(self, one: str, other: str) -> tuple[Comparison, list[Canonical]]:
         scratch = self._scratch
@@ -369,13 +394,3 @@ def _workers(service: ServiceConfig, nodes: int) -> int:
     if service.workers != "auto":
         return service.workers
     return max(1, len(os.sched_getaffinity(0)) // nodes)
-
-
-def _own_differences(fields: Mapping[str, list[str]], different: Sequence[str], known: Sequence[str]) -> str:
-    begin = "this pipeline's own output differs between two undisturbed runs"
-    why = f" ({'; '.join(known)})" if known else ""
-    if not fields:
-        where = ", ".join(different)
-        return f"{begin}, in which records come to {where}{why}: there is nothing to compare a disturbed run with"
-    names = sorted({name for found in fields.values() for name in found})
-    return f"{begin}: fields {', '.join(names)}{why}; leave them out with --ignore-fields {','.join(names)}"
