@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 
-from streamd.config.pipeline import ComponentConfig, ErrorPolicy, PipelineConfig
+from streamd.config.pipeline import ComponentConfig, Delivery, ErrorPolicy, PipelineConfig
 from streamd.plan.fuse import Chain
 from streamd.plan.graph import PartPlan, PipelinePlan, outputs_of
 
@@ -36,7 +36,7 @@ def _delivery(plan: PipelinePlan) -> str:
     said = plan.config.delivery.replace("_", " ")
     exact = all(
         all(source.spec.replayable for source in part.sources)
-        and all(delivery_of(sink, part) == said for sink in part.all_sinks)
+        and all(delivery_of(sink, part, plan.config.delivery) == said for sink in part.all_sinks)
         for part in plan.parts
     )
     return said if exact or plan.config.delivery != "exactly_once" else f"{said} where source and sink can (see below)"
@@ -45,19 +45,19 @@ def _delivery(plan: PipelinePlan) -> str:
 def _part(part: PartPlan, config: PipelineConfig, parts: int) -> list[str]:
     head = f"part {part.index}" if parts > 1 else "tasks"
     lines = [f"  {head}: one task for each partition of {' and '.join(s.id for s in part.sources)}"]
-    checkpoint = _CHECKPOINTS[part.transport] if config.delivery == "exactly_once" else "outputs first, then positions"
+    checkpoint = "outputs first, then positions" if _loose(part, config.delivery) else _CHECKPOINTS[part.transport]
     lines.append(f"  checkpoint: {checkpoint}")
     seen: set[str] = set()
     for source in part.sources:
-        lines += _node(source, part, 1, seen)
+        lines += _node(source, part, config.delivery, 1, seen)
     for sink in part.dead_letters:
-        lines.append(f"    {_label(sink, part)}")
+        lines.append(f"    {_label(sink, part, config.delivery)}")
     return lines
 
 
-def _node(component: ComponentConfig, part: PartPlan, depth: int, seen: set[str]) -> list[str]:
+def _node(component: ComponentConfig, part: PartPlan, delivery: Delivery, depth: int, seen: set[str]) -> list[str]:
     pad = "  " * (depth + 1)
-    lines = [f"{pad}{_label(component, part)}"]
+    lines = [f"{pad}{_label(component, part, delivery)}"]
     if component.id in seen:
         return [f"{pad}{component.id} (as above)"]
     seen.add(component.id)
@@ -69,11 +69,11 @@ def _node(component: ComponentConfig, part: PartPlan, depth: int, seen: set[str]
                 f"{pad}  {output}" + ("" if readers else "  — read by nobody: its records are dropped, and counted")
             )
         for reader in readers:
-            lines += _node(reader, part, depth + 1 + named, seen)
+            lines += _node(reader, part, delivery, depth + 1 + named, seen)
     return lines
 
 
-def _label(component: ComponentConfig, part: PartPlan) -> str:
+def _label(component: ComponentConfig, part: PartPlan, delivery: Delivery) -> str:
     settings = component.settings
     words = [component.kind, component.id if component.id == component.name else f"{component.id} ({component.name})"]
     for name in ("topic", "path", "paths", "file"):
@@ -91,7 +91,7 @@ def _label(component: ComponentConfig, part: PartPlan) -> str:
     if component.kind == "sink":
         key = getattr(settings, "key", None)
         words.append(f"key {key}" if key is not None else "key as read")
-        words.append(f"— {delivery_of(component, part)}")
+        words.append(f"— {delivery_of(component, part, delivery)}")
     if component.on_error is not None:
         words.append(f"[on error: {_policy(component.on_error)}]")
     return "  ".join(word for word in words if word)
@@ -120,11 +120,19 @@ def _attribute(component: ComponentConfig, name: str) -> str:
     return next((attribute for attribute, field in fields.items() if name in (attribute, field.alias)), name)
 
 
-def delivery_of(sink: ComponentConfig, part: PartPlan) -> str:
-    """What a sink promises where it stands: one that is not in the part's transaction promises less."""
+def delivery_of(sink: ComponentConfig, part: PartPlan, delivery: Delivery) -> str:
+    """What a sink promises where it stands, with the pipeline's `delivery`.
+
+    One that is not in the part's transaction promises less; and on Kafka there is none when at least once is enough.
+    """
     if sink.spec.transport in (None, part.transport):
-        return sink.spec.delivery
+        return "at least once" if _loose(part, delivery) else sink.spec.delivery
     return f"at least once: the checkpoint is on {part.transport}, this sink is not part of it"
+
+
+def _loose(part: PartPlan, delivery: Delivery) -> bool:
+    """Whether outputs are durable before their positions are. The embedded log commits both at once in any case."""
+    return delivery == "at_least_once" and part.transport == "kafka"
 
 
 def _policy(policy: ErrorPolicy) -> str:

@@ -61,6 +61,24 @@ def test_problems(cli: Cli, write: Write) -> None:
     assert cli("explain", "missing.yaml").code == 2
 
 
+def test_at_least_once_is_what_every_sink_on_kafka_promises(cli: Cli, write: Write) -> None:
+    """The embedded log commits output and position at once all the same."""
+    kafka = "kafka: {bootstrap: 'kafka:9092'}\nsource: {kafka: {topic: in}}\n"
+    sinks = "sinks:\n- {id: a, kafka: {topic: a}}\n- {id: b, file: {path: 'b-{partition}'}}\n- {id: c, discard: {}}\n"
+    write("loose.yaml", f"name: loose\ndelivery: at_least_once\n{kafka}{sinks}")
+    write("strict.yaml", f"name: strict\n{kafka}{sinks}")
+    write("local.yaml", "name: local\ndelivery: at_least_once\n" + PIPELINE.removeprefix("name: p\n"))
+
+    loose, strict, local = (cli("explain", f"{name}.yaml").out for name in ("loose", "strict", "local"))
+
+    assert (loose.count("— at least once"), loose.count("exactly once")) == (3, 0)
+    assert "delivery   at least once" in loose
+    assert "checkpoint: outputs first, then positions" in loose
+    assert (strict.count("— exactly once"), strict.count("at least once")) == (3, 0)
+    assert "— exactly once" in local
+    assert "checkpoint: one SQLite transaction" in local
+
+
 def test_delivery_that_is_less_than_asked_for(cli: Cli, write: Write) -> None:
     """The head does not promise more than source and sink; paths are shown as written."""
     write("in.ndjson", "{}\n")
