@@ -118,8 +118,12 @@ async def test_the_topic_is_made_compacted_with_a_partition_for_each_task(kafka,
 
 
 async def test_topics_that_may_not_be_made_are_asked_for(attempt, topic):
-    with pytest.raises(NotFoundError, match="changelog"):
-        await attempt(create_topics=False)
+    with pytest.raises(NotFoundError) as caught:
+        await attempt(tasks=4, create_topics=False)
+    assert str(caught.value) == (
+        f"the changelog {topic} does not exist, and streamd may not make it (`create_topics: false`): make it with 4 "
+        "partitions and cleanup.policy=compact"
+    )
     await attempt()
     with pytest.raises(FatalError, match="has 1 partitions, and 2 tasks need one each"):
         await attempt(tasks=2, create_topics=False)

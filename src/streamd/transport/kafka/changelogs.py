@@ -81,7 +81,10 @@ class KafkaChangelogs:
             count = await client.partition_count(topic, _LOOK)
         except NotFoundError:
             if not self._create:
-                raise
+                raise NotFoundError(
+                    f"the changelog {topic} does not exist, and streamd may not make it (`create_topics: false`): make "
+                    f"it with {_partitions(partitions)} and cleanup.policy=compact"
+                ) from None
             await client.create_compacted_topic(topic, _STEP, partitions, _TOPIC_SETTINGS)
             count = await client.partition_count(topic, _STEP)
         until = time.monotonic() + _STEP
@@ -96,3 +99,7 @@ class KafkaChangelogs:
             count = await client.partition_count(topic, _STEP)
             if time.monotonic() > until:
                 raise UnavailableError(f"{topic} was to have {partitions} partitions, and still has {count}")
+
+
+def _partitions(count: int) -> str:
+    return f"{count} partition{'' if count == 1 else 's'}"

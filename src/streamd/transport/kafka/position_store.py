@@ -297,7 +297,10 @@ class TopicPositions:
             await self._client.partition_count(self.topic, 1.0)
         except NotFoundError:
             if not self._create:
-                raise
+                raise NotFoundError(
+                    f"the topic of positions {self.topic} does not exist, and streamd may not make it "
+                    "(`create_topics: false`): make it with 1 partition and cleanup.policy=compact"
+                ) from None
             await self._client.create_compacted_topic(self.topic, deadline)
             await self._client.partition_count(self.topic, deadline)
 
