@@ -14,9 +14,9 @@ from typing import Annotated, Any
 import typer
 
 from streamd.cli.doctor_here import look_here
-from streamd.cli.options import ConfigOption, SetOption, service_settings, variables
+from streamd.cli.options import ConfigOption, SetOption, service_file, service_settings, variables
 from streamd.component.registry import Registry
-from streamd.config.load import load_pipelines
+from streamd.config.load import SERVICE_FILE, load_pipelines
 from streamd.config.service import ServiceConfig
 from streamd.observability import redact
 from streamd.observability.finding import Finding
@@ -59,15 +59,19 @@ def command(
     if app is not None:
         service = ServiceConfig.model_validate({**dict(service), "app": app})
     configs = load_pipelines(paths, Registry.default(), env, service) if paths else []
-    found = asyncio.run(_examine([build_plan(one) for one in configs], service, abort, yes))
+    plans = [build_plan(one) for one in configs]
+    uses = kafka_uses(plans, service, service_file(config))
+    found = asyncio.run(_examine(plans, service, uses, abort, yes))
     _show_json(found, service) if as_json else _show(found)
     raise typer.Exit(int(any(finding.level == "problem" for finding in found.findings)))
 
 
-async def _examine(plans: list[PipelinePlan], service: ServiceConfig, abort: bool, force: bool) -> Examination:
+async def _examine(
+    plans: list[PipelinePlan], service: ServiceConfig, uses: list[Any], abort: bool, force: bool
+) -> Examination:
     found = Examination()
     nodes = tasks = 0
-    for use in kafka_uses(plans, service):
+    for use in uses:
         # By name: without Kafka nobody pays for importing a client of it.
         examined = await importlib.import_module("streamd.transport.kafka.examination").examine(use, abort, force)
         found.findings += examined.findings
@@ -78,20 +82,24 @@ async def _examine(plans: list[PipelinePlan], service: ServiceConfig, abort: boo
     return found
 
 
-def kafka_uses(plans: Iterable[PipelinePlan], service: ServiceConfig) -> list[Any]:
-    """What is asked of each Kafka cluster (`transport.kafka.doctor.Use`), the service's own among them."""
+def kafka_uses(plans: Iterable[PipelinePlan], service: ServiceConfig, file: Path | None = None) -> list[Any]:
+    """What is asked of each Kafka cluster (`transport.kafka.doctor.Use`), the service's own among them.
+
+    `file`: where the service's settings are from.
+    """
     from streamd.transport.kafka.doctor import Use
 
     uses: list[Any] = []
     if service.kafka is not None:
-        uses.append(Use(service.kafka, service.app, service.create_topics, {}, {}, {}))
+        uses.append(Use(service.kafka, service.app, service.create_topics, {}, {}, {}, str(file or SERVICE_FILE)))
     for plan in plans:
         settings = plan.config.kafka
         if settings is None or not any(c.spec.transport == "kafka" for part in plan.parts for c in part.components):
             continue
         use = next((one for one in uses if one.settings == settings), None)
         if use is None:
-            use = Use(settings, service.app, service.create_topics, {}, {}, {})
+            named = str(plan.config.file or plan.name)
+            use = Use(settings, service.app, service.create_topics, {}, {}, {}, named)
             uses.append(use)
         _add(use, plan)
     return uses
@@ -162,7 +170,7 @@ def _show(found: Examination) -> None:
     if found.transactions:
         typer.echo("\nopen transactions")
         for one in found.transactions:
-            name = one["id"] or f"(unknown to coordinators, producer {one['producer_id']})"
+            name = one["id"] or f"(no coordinator names it to us, producer {one['producer_id']})"
             typer.echo(
                 f"  {one['verdict']:<9} {name}  producer {one['producer_id']} epoch {one['producer_epoch']}  "
                 f"{one['age_seconds']:g} s of {one['timeout_seconds']:g} s  {', '.join(one['partitions'][:5])}"

@@ -122,6 +122,9 @@ async def test_a_broker_that_is_not_there(tmp_path):
     [(place, seen)] = of(found, "problem").items()
     assert place == ("connection", "127.0.0.1:1")
     assert "cannot be reached" in seen
+    [remedy] = [one["remedy"] for one in found["findings"] if one["check"] == "connection"]
+    assert f"put `kafka.bootstrap` right in {path}: host and port of a listener that speaks PLAINTEXT" in remedy
+    assert remedy.startswith("See that a broker runs there")
 
 
 async def test_changelogs_and_sizes_that_do_not_fit(strict, topics, tmp_path):
@@ -137,6 +140,31 @@ async def test_changelogs_and_sizes_that_do_not_fit(strict, topics, tmp_path):
     assert code == 1
     assert problems == {("partitions", changelog): "1 partition", ("cleanup", changelog): "cleanup.policy=delete"}
     assert warned["record size", f"topic {sink}"] == "takes 1000 bytes (max.message.bytes)"
+
+
+async def test_topics_of_ours_that_may_not_be_made_are_asked_for(strict, topics, tmp_path):
+    """The changelog of a stateful stage, and the positions of a pipeline without a Kafka source."""
+    source, sink = await topics.make(3), await topics.make(1)
+    more = ", options: {transaction.timeout.ms: 4000}"
+    path = pipeline(tmp_path, strict.bootstrap, source, sink, name="kept", more=more)
+    path.write_text(path.read_text() + "stages:\n  - aggregate: {by: key, values: {seen: count()}}\n")
+    feed = pipeline(tmp_path, strict.bootstrap, source, sink, name="feed", more=more)
+    feed.write_text(
+        feed.read_text().replace(
+            f"source: {{kafka: {{topic: {source}}}}}", "source: {generate: {fields: {n: _offset}}}"
+        )
+    )
+    changelog, positions = f"streamd.{APP}.kept.aggregate.changelog", f"streamd.{APP}.feed.positions"
+    code, found = await doctor(tmp_path, path, feed, create_topics="false")
+    assert code == 1
+    assert of(found, "problem") == {("topic", f"topic {name}"): "does not exist" for name in (changelog, positions)}
+    remedies = {one["subject"]: one["remedy"] for one in found["findings"]}
+    assert remedies[f"topic {changelog}"].startswith(
+        "Create it with 3 partitions, one for each task, and cleanup.policy=compact, or"
+    )
+    assert remedies[f"topic {positions}"].startswith("Create it with 1 partition and cleanup.policy=compact, or")
+    code, found = await doctor(tmp_path, path, feed)
+    assert (code, of(found, "problem")) == (0, {}), "streamd makes them"
 
 
 async def named(broker, topic, partitions):
@@ -184,6 +212,8 @@ async def test_a_transaction_that_nobody_runs_is_listed_and_aborted(strict, topi
         code, found = await doctor(tmp_path, path, "--abort")
         assert code == 0, of(found, "problem")
         assert of(found, "ok")["abort", transactional_id].startswith("aborted, after ")
+        assert "open transaction" not in {check for check, _ in of(found, "warning")}, "it is ended"
+        assert found["transactions"] == []
         assert await unstable(strict.bootstrap, sink) == {}
         with pytest.raises(ProducerFenced):
             await left.commit_transaction()
@@ -218,7 +248,7 @@ async def test_one_beyond_its_timeout_hangs(strict, topics, monkeypatch):
                 await asyncio.sleep(0.02)
                 held = await open_transactions(inspection, use, found)
         assert held[0].live is None, "it has no group to ask"
-        [finding] = judge(held)
+        [finding] = judge(held, use)
         assert finding.level == "problem"
         assert f"producer {held[0].producer_id}, epoch 0, in {sink}[0]" in finding.seen
         [done] = await abort(inspection, found, held, force=False)
@@ -261,6 +291,7 @@ async def test_a_transaction_that_no_coordinator_knows_is_ended_by_a_marker(stri
     assert (one["id"], one["verdict"]) == (None, "orphaned")
     code, found = await doctor(tmp_path, path, "--abort")
     assert of(found, "ok")["abort", producer].startswith("aborted, after 36")
+    assert (code, of(found, "problem"), found["transactions"]) == (0, {}, []), "it is ended"
     assert await unstable(strict.bootstrap, sink) == {}
     code, found = await doctor(tmp_path, path)
     assert (code, found["transactions"]) == (0, [])
@@ -272,8 +303,37 @@ async def test_a_young_one_that_no_coordinator_names_is_left_alone(strict, topic
     path = pipeline(tmp_path, strict.bootstrap, source, sink, more=", options: {transaction.timeout.ms: 4000}")
     await orphaned(strict.bootstrap, sink, int(time.time() * 1000))
     code, found = await doctor(tmp_path, path, "--abort", "--yes")
-    assert (code, found["transactions"]) == (0, [])
+    [one] = found["transactions"]
+    assert (code, one["id"], one["verdict"], one["partitions"]) == (0, None, "foreign", [f"{sink}[0]"])
+    [seen] = [seen for (check, _), seen in of(found, "warning").items() if check == "open transaction"]
+    assert seen.endswith("Its transactional id is not shown to us, or no coordinator knows of it")
     assert await unstable(strict.bootstrap, sink) == {(sink, 0): 1}
+
+
+async def test_other_programs_that_hold_topics_back_are_named_and_left_alone(strict, topics, tmp_path):
+    source, sink = await topics.make(1), await topics.make(1)
+    path = pipeline(tmp_path, strict.bootstrap, source, sink, more=", options: {transaction.timeout.ms: 4000}")
+    service, app = f"order-service-{uuid.uuid4().hex[:8]}", f"other-{uuid.uuid4().hex[:8]}"
+    holders = {service: (source, "input"), f"streamd.{app}.q.0.0": (sink, "output")}
+    left = [await left_open(strict.bootstrap, name, topic) for name, (topic, _) in holders.items()]
+    try:
+        for options in ([], ["--abort", "--yes"]):
+            code, found = await doctor(tmp_path, path, *options)
+            assert code == 0, of(found, "problem")
+            listed = {one["id"]: (one["verdict"], one["partitions"]) for one in found["transactions"]}
+            assert listed == {name: ("foreign", [f"{topic}[0]"]) for name, (topic, _) in holders.items()}
+            warned = of(found, "warning")
+            for name, (topic, role) in holders.items():
+                seen = warned["open transaction", name]
+                assert seen.startswith("open for ")
+                assert seen.endswith(f"s, not of app {APP}; holds back {topic}[0], {role} of p")
+                assert await unstable(strict.bootstrap, topic) == {(topic, 0): 1}
+            remedies = {one["subject"]: one["remedy"] for one in found["findings"]}
+            assert f"`streamd doctor --app {app}`" in remedies[f"streamd.{app}.q.0.0"]
+            assert "abort" not in {check for check, _ in warned}
+    finally:
+        for producer in left:
+            await stop(producer)
 
 
 async def test_what_runs_is_aborted_only_when_told_twice(kafka, make_topic, tmp_path):

@@ -10,7 +10,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field
 from typing import Final
 
-from streamd.errors import AccessDeniedError, FatalError, StreamdError
+from streamd.errors import AccessDeniedError, FatalError, StreamdError, UnavailableError
 from streamd.observability.finding import Finding, judged
 from streamd.transport.kafka.inspection import Clock, Inspection, Node, Probe, Replicas
 from streamd.transport.kafka.settings import KafkaSettings
@@ -35,6 +35,7 @@ WISHED: Final = {
 _MARKS: Final = ((1, 11, 4, "4.0"), (74, 0, 0, "3.7"), (68, 0, 0, "3.5"), (66, 0, 0, "3.0"), (9, 7, 0, "2.5"))
 _TOLERANCE: Final = 1.0  # seconds of clock skew
 _PROBES: Final = 12
+_OF_GROUPS: Final = "See that every broker is up and the partitions of __consumer_offsets have leaders, and look again."
 
 
 @dataclass(frozen=True, slots=True)
@@ -52,7 +53,10 @@ class TopicUse:
 
 @dataclass(frozen=True, slots=True)
 class Use:
-    """What the pipelines of one cluster ask of it. `groups`, `timeouts` (seconds): by pipeline."""
+    """What the pipelines of one cluster ask of it. `groups`, `timeouts` (seconds): by pipeline.
+
+    `file`: the one whose `kafka` section names the cluster.
+    """
 
     settings: KafkaSettings
     app: str
@@ -60,11 +64,22 @@ class Use:
     topics: Mapping[str, TopicUse] = field(default_factory=dict)
     groups: Mapping[str, str] = field(default_factory=dict)
     timeouts: Mapping[str, float] = field(default_factory=dict)
+    file: str = "streamd.yaml"
 
 
 def unreachable(use: Use, error: StreamdError) -> Finding:
     """The finding for a cluster that cannot be asked anything."""
-    return Finding("connection", "problem", use.settings.address, str(error), "a broker that lets us in", "See there.")
+    if isinstance(error, AccessDeniedError):
+        remedy = f"Put `kafka.sasl` right in {use.file}, or grant that user on the brokers what is denied."
+    elif isinstance(error, UnavailableError):
+        remedy = (
+            f"See that a broker runs there and can be reached from this machine. If the address is wrong, put "
+            f"`kafka.bootstrap` right in {use.file}: host and port of a listener that speaks "
+            f"{use.settings.security_protocol}, as `kafka.tls` and `kafka.sasl` there say."
+        )
+    else:
+        remedy = f"Put what it names right in the `kafka` section of {use.file}."
+    return Finding("connection", "problem", use.settings.address, str(error), "a broker that lets us in", remedy)
 
 
 def judge_nodes(nodes: list[Node]) -> list[Finding]:
@@ -174,7 +189,7 @@ async def judge_rights(inspection: Inspection, use: Use, cluster: frozenset[str]
             findings.append(Finding("permission", "problem", f"group {group}", str(error), "Read, Describe", remedy))
             continue
         except StreamdError as error:
-            findings.append(Finding("group", "problem", f"group {group}", str(error), "a coordinator", ""))
+            findings.append(Finding("group", "problem", f"group {group}", str(error), "a coordinator", _OF_GROUPS))
             continue
         findings.append(
             judged(
@@ -232,7 +247,7 @@ async def judge_clocks(inspection: Inspection, use: Use) -> list[Finding]:
 
 
 def _no_probe(error: StreamdError, prefix: str) -> Finding:
-    remedy = "See there; clocks could not be compared either."
+    remedy = "See that every broker is up and the partitions of __transaction_state have leaders, and look again."
     if isinstance(error, FatalError) and "INVALID_TRANSACTION_TIMEOUT" in str(error):
         remedy = "Raise transaction.max.timeout.ms on the brokers, or lower the option `transaction.timeout.ms`."
     return Finding("transaction", "problem", f"transactional id {prefix}*", str(error), "a transaction begins", remedy)

@@ -27,7 +27,7 @@ async def judge_topics(inspection: Inspection, use: Use, found: Mapping[str, Rep
     for name, how in sorted(use.topics.items()):
         topic = found.get(name)
         if topic is None:
-            findings.append(_missing(name, how, use))
+            findings.append(_missing(name, how, use, there))
             continue
         findings += judge_topic_rights(name, how, topic)
         if topic.denied:
@@ -51,11 +51,18 @@ async def _settings(
     return found
 
 
-def _missing(name: str, how: TopicUse, use: Use) -> Finding:
+def _missing(name: str, how: TopicUse, use: Use, there: Mapping[str, Replicas]) -> Finding:
     roles = f"{' and '.join(sorted(how.roles))} of {', '.join(sorted(how.pipelines))}"
-    if how.roles & {"changelog", "positions"} or use.create_topics:
+    if use.create_topics:
         return Finding("topic", "ok", f"topic {name}", "does not exist", f"is made at the start, as {roles}")
-    remedy = "Create it, or set `create_topics: true` in streamd.yaml."
+    made = "Create it"
+    if "changelog" in how.roles:
+        tasks = max((there[one].partitions for one in how.together if one in there), default=0)
+        count = _of(tasks, "partition") if tasks else "as many partitions as its pipeline has tasks"
+        made = f"Create it with {count}{', one for each task,' if tasks else ''} and cleanup.policy=compact"
+    elif "positions" in how.roles:
+        made = "Create it with 1 partition and cleanup.policy=compact"
+    remedy = f"{made}, or set `create_topics: true` in streamd.yaml."
     return Finding("topic", "problem", f"topic {name}", "does not exist", f"exists, as {roles}", remedy)
 
 

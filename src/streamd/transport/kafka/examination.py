@@ -3,13 +3,16 @@
 from __future__ import annotations
 
 from dataclasses import dataclass, field
+from typing import Final
 
 from streamd.errors import StreamdError
 from streamd.observability.finding import Finding
 from streamd.transport.kafka.doctor import Use, judge_clocks, judge_nodes, judge_rights, judge_settings, unreachable
 from streamd.transport.kafka.doctor_topics import INTERNAL, judge_topics
 from streamd.transport.kafka.doctor_transactions import Held, abort, judge, open_transactions
-from streamd.transport.kafka.inspection import Inspection, Node, Replicas
+from streamd.transport.kafka.inspection import Inspection, Node
+
+_USUAL_LONGEST: Final = 900.0  # seconds
 
 
 @dataclass(slots=True)
@@ -55,29 +58,30 @@ async def _examine(inspection: Inspection, use: Use, found: Examined, abort_held
     found.findings += await judge_rights(inspection, use, cluster, missing)
     found.findings += await judge_clocks(inspection, use)
     used = {name: topic for name, topic in there.items() if name in use.topics and not topic.denied}
-    await _look_at_transactions(inspection, use, used, nodes, found)
-    if abort_held and found.held:
-        found.findings += await abort(inspection, used, found.held, force)
-        found.held = await open_transactions(inspection, use, used)
-
-
-async def _look_at_transactions(
-    inspection: Inspection, use: Use, used: dict[str, Replicas], nodes: list[Node], found: Examined
-) -> None:
+    longest = await _longest(inspection, nodes)
+    told: set[str] = set()
     try:
-        longest = 900.0
-        for node in nodes:
-            if node.refused is None:
-                settings = await inspection.broker_settings(node.id)
-                longest = max(int(settings.get("transaction.max.timeout.ms", "900000")) / 1000, 0.0)
-    except StreamdError:
-        longest = 900.0  # `judge_settings` says that they may not be read
-    try:
-        found.held += await open_transactions(inspection, use, used, longest)
+        found.held = await open_transactions(inspection, use, used, longest)
+        if abort_held and found.held:
+            done = await abort(inspection, used, found.held, force)
+            found.findings += done
+            # What was left alone, or could not be ended, is told by that; what is ended is no finding any more.
+            told = {finding.subject for finding in done if finding.level != "ok"}
+            found.held = await open_transactions(inspection, use, used, longest)
     except StreamdError as error:
         remedy = "Grant Describe on the transactional ids and Read on the topics; it needs Kafka 3.0 or newer."
         found.findings.append(
             Finding("hanging transaction", "warning", use.settings.address, str(error), "may be listed", remedy)
         )
         return
-    found.findings += judge(found.held)
+    found.findings += judge(found.held, use, told)
+
+
+async def _longest(inspection: Inspection, nodes: list[Node]) -> float:
+    """Seconds that the brokers let a transaction be open."""
+    try:
+        found = [await inspection.broker_settings(node.id) for node in nodes if node.refused is None]
+    except StreamdError:
+        return _USUAL_LONGEST  # `judge_settings` says that they may not be read
+    said = [int(one["transaction.max.timeout.ms"]) / 1000 for one in found if "transaction.max.timeout.ms" in one]
+    return max(said, default=_USUAL_LONGEST)
