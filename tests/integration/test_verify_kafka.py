@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import json
 import os
+import signal
 import subprocess
 import textwrap
 from contextlib import contextmanager
@@ -108,6 +109,17 @@ def disturbed(bootstrap, topic, folder):
             yield process
         finally:
             process.kill()
+
+
+@pytest.mark.campaign
+async def test_an_interrupt_leaves_neither_topics_nor_files(kafka, make_topic, tmp_path):
+    topic = await make_topic(2)
+    with disturbed(kafka.bootstrap, topic, tmp_path) as process:
+        process.send_signal(signal.SIGINT)
+        assert await asyncio.to_thread(process.wait, 100) == 130
+    assert await names(kafka.bootstrap) == []
+    assert list((tmp_path / "tmp").iterdir()) == []
+    assert "the scratch is deleted" in (tmp_path / "err").read_text()
 
 
 @pytest.mark.campaign
