@@ -140,7 +140,7 @@ class Scratch:
         return tuple(found)
 
     def _promise(self, sink: ComponentConfig, kind: str) -> str:
-        if self.config.delivery == "at_least_once":
+        if self.config.delivery == "at_least_once" and not self.embedded:
             return "at least once"
         if kind == "log" and self.on_kafka(sink):
             return "at least once"
