@@ -15,7 +15,7 @@ from typing import Final
 
 import orjson
 
-from streamd.errors import AccessDeniedError, FatalError, TransientError
+from streamd.errors import AccessDeniedError, FatalError, NotFoundError, TransientError
 from streamd.observability.identity import Identity, identity
 
 PATIENCE: Final = 5.0
@@ -63,6 +63,8 @@ def _taken(path: Path) -> bool:
         descriptor = os.open(path, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o600)
     except PermissionError as error:
         raise AccessDeniedError(f"cannot write {path}: {error.strerror}; is state_dir ours?") from None
+    except FileNotFoundError:
+        raise NotFoundError(f"cannot lock {path}: its folder does not exist") from None
     except OSError as error:
         raise TransientError(f"cannot open {path}: {error.strerror}") from None
     try:
