@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import gc
+import mmap
 import os
 import threading
 import time
@@ -41,14 +42,15 @@ def test_cost_is_measured_at_each_snapshot_until_ended():
 
 def test_memory_and_files_follow_what_the_process_has():
     memory, files = resident_bytes(), open_files()
-    # Above 32 MiB, the most that malloc may ever serve from memory freed before instead of new pages.
-    held = bytearray(os.urandom(1024)) * 64_000
+    # Pages of its own: malloc may serve any size from what was freed before.
+    held = mmap.mmap(-1, 64_000 * 1024)
+    held.write(os.urandom(1024) * 64_000)
     read, write = os.pipe()
     assert resident_bytes() > memory + 40_000_000
     assert open_files() == files + 2
     os.close(read)
     os.close(write)
-    del held
+    held.close()
 
 
 async def test_tasks_futures_and_threads_are_counted():
