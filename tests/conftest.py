@@ -7,8 +7,18 @@ from collections.abc import AsyncIterator, Awaitable, Callable, Iterator
 import pytest
 
 from services.kafka import KafkaBroker, KafkaCluster, Topics
+from streamd.observability import redact
 
 MakeTopic = Callable[..., Awaitable[str]]
+
+
+@pytest.fixture(autouse=True)
+def secrets_of_its_own() -> Iterator[None]:
+    """What one test makes known as a secret is not hidden in the messages of the next."""
+    before = set(redact._known)
+    yield
+    redact._known.clear()
+    redact._known.update(before)
 
 
 @pytest.fixture(scope="session")

@@ -87,5 +87,5 @@ def test_services_die_with_the_session(tmp_path):
     wait_until(
         lambda: not Path(f"/proc/{service}/cmdline").exists() or not Path(f"/proc/{service}/cmdline").read_bytes(),
         "the service ends",
-        10,
+        60,
     )

@@ -64,7 +64,7 @@ def _taken(path: Path) -> bool:
     except PermissionError as error:
         raise AccessDeniedError(f"cannot write {path}: {error.strerror}; is state_dir ours?") from None
     except FileNotFoundError:
-        raise NotFoundError(f"cannot lock {path}: its folder does not exist") from None
+        raise NotFoundError(f"cannot open {path}: its folder does not exist") from None
     except OSError as error:
         raise TransientError(f"cannot open {path}: {error.strerror}") from None
     try:

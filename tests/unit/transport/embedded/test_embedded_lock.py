@@ -11,7 +11,7 @@ from pathlib import Path
 
 import pytest
 
-from streamd.errors import FatalError, TransientError
+from streamd.errors import FatalError, NotFoundError
 from streamd.observability.identity import identity
 from streamd.transport.embedded.lock import hold, let_go, lock_path
 
@@ -76,8 +76,8 @@ async def test_versions_of_a_pipeline_in_one_process_share_it(tmp_path: Path) ->
     let_go(path)  # of nobody: nothing happens
 
 
-async def test_a_folder_that_is_not_there_may_come(tmp_path: Path) -> None:
-    with pytest.raises(TransientError, match="cannot open"):
+async def test_a_folder_that_is_not_there_is_said(tmp_path: Path) -> None:
+    with pytest.raises(NotFoundError, match="its folder does not exist"):
         await hold(lock_path(tmp_path / "none", "p"), "p")
 
 
