@@ -14,15 +14,12 @@ from collections.abc import AsyncIterator, Iterable
 from pathlib import Path
 from typing import Any
 
-from aiokafka.protocol.api import RequestStruct, Response
-from aiokafka.protocol.types import CompactArray, CompactString, Int16, Int32, Int64, Schema, TaggedFields
-
 from faults.campaign import flow
 from faults.daemon import Daemon
 from faults.oracle import KEYS, Verdict, partition_of
 from faults.systems import APP, IN_PARTITIONS, KafkaSystem
 from streamd.transport.kafka.client import KafkaClient
-from streamd.transport.kafka.protocol import _OneVersion
+from streamd.transport.kafka.inspect_protocol import DescribeTransactions
 
 # Seconds without a heartbeat until a node is taken for dead.
 SESSION = 4.0
@@ -194,7 +191,7 @@ class Nodes:
         client = KafkaClient({"bootstrap_servers": self.system.bootstrap})
         try:
             await client.start()
-            answer = await client.send(await client.any_node(5), _DescribeTransactions(list(names), {}), "test", 5)
+            answer = await client.send(await client.any_node(5), DescribeTransactions(list(names), {}), "test", 5)
         finally:
             await client.close()
         return {names[one[1]]: (one[5], one[6]) for one in answer.transactions if not one[0]}
@@ -229,41 +226,3 @@ async def flowing(system: KafkaSystem, seed: int = 5, pause: float = 0.15) -> As
             yield
         finally:
             enough.set()
-
-
-class _DescribedTransactions(Response):  # type: ignore[misc]
-    API_KEY = 65
-    API_VERSION = 0
-    SCHEMA = Schema(
-        ("throttle_time_ms", Int32),
-        (
-            "transactions",
-            CompactArray(
-                ("error_code", Int16),
-                ("transactional_id", CompactString("utf-8")),
-                ("state", CompactString("utf-8")),
-                ("timeout_ms", Int32),
-                ("start_time_ms", Int64),
-                ("producer_id", Int64),
-                ("producer_epoch", Int16),
-                (
-                    "topics",
-                    CompactArray(
-                        ("topic", CompactString("utf-8")), ("partitions", CompactArray(Int32)), ("tags", TaggedFields)
-                    ),
-                ),
-                ("tags", TaggedFields),
-            ),
-        ),
-        ("tags", TaggedFields),
-    )
-
-
-class _DescribeTransactions(_OneVersion, RequestStruct):  # type: ignore[misc]
-    """Arguments: [transactional id…], {}."""
-
-    API_KEY = 65
-    API_VERSION = 0
-    FLEXIBLE_VERSION = True
-    RESPONSE_TYPE = _DescribedTransactions
-    SCHEMA = Schema(("transactional_ids", CompactArray(CompactString("utf-8"))), ("tags", TaggedFields))
