@@ -59,17 +59,22 @@ async def playing(cluster, system, role):
     return cluster.broker(node)
 
 
+async def kill_and_bring_back(cluster, system, tally, role):
+    """kill -9 of the broker that plays a role now; output resumes without it, and with it again."""
+    broker = await playing(cluster, system, role)
+    await asyncio.to_thread(broker.kill)
+    tally.injected("kafka", f"{role} killed")
+    await system.resumed()
+    await asyncio.to_thread(broker.start)
+    await whole(cluster)
+    await system.resumed()
+
+
 async def test_the_coordinator_of_a_transaction_dies(kafka_cluster, system, run_daemon, tally):
     """kill -9 of the broker that coordinates a task's transactions: another takes over, from its log."""
     daemon = await run_daemon(workers=2)
     async with flowing(system, pause=0.2):
-        broker = await playing(kafka_cluster, system, "transaction coordinator")
-        await asyncio.to_thread(broker.kill)
-        tally.injected("kafka", "transaction coordinator killed")
-        await system.resumed()
-        await asyncio.to_thread(broker.start)
-        await whole(kafka_cluster)
-        await system.resumed()
+        await kill_and_bring_back(kafka_cluster, system, tally, "transaction coordinator")
     await assert_exact(system, daemon, tally)
     assert not daemon.logged("Pipeline failed")
 
@@ -80,13 +85,7 @@ async def test_each_role_is_killed_in_turn(kafka_cluster, system, run_daemon, ta
     daemon = await run_daemon(workers=2)
     async with flowing(system, pause=0.2):
         for role in ROLES:
-            broker = await playing(kafka_cluster, system, role)
-            await asyncio.to_thread(broker.kill)
-            tally.injected("kafka", f"{role} killed")
-            await system.resumed()
-            await asyncio.to_thread(broker.start)
-            await whole(kafka_cluster)
-            await system.resumed()
+            await kill_and_bring_back(kafka_cluster, system, tally, role)
     await assert_exact(system, daemon, tally)
     assert not daemon.logged("Pipeline failed")
 
