@@ -22,7 +22,7 @@ from aiokafka.protocol.types import (
     TaggedFields,
 )
 
-from streamd.transport.kafka.protocol import _OneVersion
+from streamd.transport.kafka.protocol import OneVersion
 
 _TEXT = CompactString("utf-8")
 _PLAIN = String("utf-8")
@@ -62,7 +62,7 @@ class _MetadataResponse(Response):  # type: ignore[misc]
     )
 
 
-class Metadata(_OneVersion, RequestStruct):  # type: ignore[misc]
+class Metadata(OneVersion, RequestStruct):  # type: ignore[misc]
     """Version 8, with what the asker may do. Arguments: [topic…], make topics, cluster's and topics' operations."""
 
     API_KEY = 3
@@ -105,7 +105,7 @@ class _DescribeGroupsResponse(Response):  # type: ignore[misc]
     )
 
 
-class DescribeGroups(_OneVersion, RequestStruct):  # type: ignore[misc]
+class DescribeGroups(OneVersion, RequestStruct):  # type: ignore[misc]
     """Version 3, with what the asker may do; aiokafka reads the answer as if it had no such field.
 
     Arguments: [group…], whether to say it.
@@ -129,7 +129,7 @@ class _ListTransactionsResponse(Response):  # type: ignore[misc]
     )
 
 
-class ListTransactions(_OneVersion, RequestStruct):  # type: ignore[misc]
+class ListTransactions(OneVersion, RequestStruct):  # type: ignore[misc]
     """Those that a node coordinates. Arguments: [state…], [producer id…], {}; an empty list filters nothing."""
 
     API_KEY = 66
@@ -162,7 +162,7 @@ class _DescribeTransactionsResponse(Response):  # type: ignore[misc]
     )
 
 
-class DescribeTransactions(_OneVersion, RequestStruct):  # type: ignore[misc]
+class DescribeTransactions(OneVersion, RequestStruct):  # type: ignore[misc]
     """Sent to the coordinator of all of them. Arguments: [transactional id…], {}."""
 
     API_KEY = 65
@@ -209,7 +209,7 @@ class _DescribeProducersResponse(Response):  # type: ignore[misc]
     )
 
 
-class DescribeProducers(_OneVersion, RequestStruct):  # type: ignore[misc]
+class DescribeProducers(OneVersion, RequestStruct):  # type: ignore[misc]
     """Sent to the partitions' leader. Arguments: [(topic, [partition…], {})…], {}."""
 
     API_KEY = 61
@@ -242,7 +242,7 @@ class _WriteTxnMarkersResponse(Response):  # type: ignore[misc]
     )
 
 
-class WriteTxnMarkers(_OneVersion, RequestStruct):  # type: ignore[misc]
+class WriteTxnMarkers(OneVersion, RequestStruct):  # type: ignore[misc]
     """Sent to the partitions' leader: ends a transaction there that no coordinator will end.
 
     Arguments: [(producer id, epoch, whether to commit, [(topic, [partition…], {})…], coordinator epoch, {})…], {}.

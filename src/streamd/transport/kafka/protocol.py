@@ -41,7 +41,7 @@ _TEXT = CompactString("utf-8")
 _TAGS = ("tags", TaggedFields)
 
 
-class _OneVersion:
+class OneVersion:
     """A request that is its own prepared form."""
 
     API_KEY: ClassVar[int]
@@ -60,19 +60,19 @@ class _OneVersion:
         return type(self).__name__
 
 
-class InitProducerId(_OneVersion, InitProducerIdRequest_v0):  # type: ignore[misc]
+class InitProducerId(OneVersion, InitProducerIdRequest_v0):  # type: ignore[misc]
     """Arguments: transactional id or None, transaction timeout in ms."""
 
 
-class AddPartitionsToTxn(_OneVersion, AddPartitionsToTxnRequest_v0):  # type: ignore[misc]
+class AddPartitionsToTxn(OneVersion, AddPartitionsToTxnRequest_v0):  # type: ignore[misc]
     """Arguments: transactional id, producer id, epoch, [(topic, [partition…])…]."""
 
 
-class AddOffsetsToTxn(_OneVersion, AddOffsetsToTxnRequest_v0):  # type: ignore[misc]
+class AddOffsetsToTxn(OneVersion, AddOffsetsToTxnRequest_v0):  # type: ignore[misc]
     """Arguments: transactional id, producer id, epoch, group."""
 
 
-class EndTxn(_OneVersion, EndTxnRequest_v0):  # type: ignore[misc]
+class EndTxn(OneVersion, EndTxnRequest_v0):  # type: ignore[misc]
     """Arguments: transactional id, producer id, epoch, whether to commit."""
 
 
@@ -93,7 +93,7 @@ class _TxnOffsetCommitResponse(Response):  # type: ignore[misc]
     )
 
 
-class TxnOffsetCommit(_OneVersion, RequestStruct):  # type: ignore[misc]
+class TxnOffsetCommit(OneVersion, RequestStruct):  # type: ignore[misc]
     """Version 3, the first that names the group's member and generation (KIP-447), so that a stale one is refused.
 
     Arguments: transactional id, group, producer id, epoch, generation, member id, group instance id or None,
@@ -157,7 +157,7 @@ class _OffsetFetchResponse(Response):  # type: ignore[misc]
     )
 
 
-class OffsetFetch(_OneVersion, RequestStruct):  # type: ignore[misc]
+class OffsetFetch(OneVersion, RequestStruct):  # type: ignore[misc]
     """Version 7, the first that waits for pending transactions (`require_stable`, error 88 until they are settled).
 
     Arguments: group, [(topic, [partition…], {})…], require_stable, {}.
@@ -193,7 +193,7 @@ class _EpochEndResponse(Response):  # type: ignore[misc]
     )
 
 
-class EpochEnd(_OneVersion, RequestStruct):  # type: ignore[misc]
+class EpochEnd(OneVersion, RequestStruct):  # type: ignore[misc]
     """OffsetForLeaderEpoch: the largest epoch up to one that was read, and where its records end in the log now.
 
     Arguments: replica id -1, [(topic, [(partition, current epoch or -1, epoch)…])…].
@@ -221,7 +221,7 @@ def _text(value: str | None) -> bytes:
     return len(data).to_bytes(2, "big") + data
 
 
-class Produce(_OneVersion, RequestStruct):  # type: ignore[misc]
+class Produce(OneVersion, RequestStruct):  # type: ignore[misc]
     """Version 8, acks=all. `topics`: {topic: [(partition, bytes, parts of the encoded batch)…]}."""
 
     API_KEY = 0
@@ -298,7 +298,7 @@ class _FetchResponse:
         return Fetched(error, high, stable, start, transactions, frame, at, at + max(size, 0))
 
 
-class Fetch(_OneVersion, RequestStruct):  # type: ignore[misc]
+class Fetch(OneVersion, RequestStruct):  # type: ignore[misc]
     """Version 11, one topic partition, no fetch session; answered with `Fetched`."""
 
     API_KEY = 1
