@@ -2,14 +2,43 @@
 
 from __future__ import annotations
 
-from collections.abc import AsyncIterator, Awaitable, Callable, Iterator
+import os
+import sys
+import threading
+import traceback
+from collections.abc import AsyncIterator, Awaitable, Callable, Generator, Iterator
 
 import pytest
 
 from services.kafka import KafkaBroker, KafkaCluster, Topics
 from streamd.observability import redact
 
+GRACE = 120.0  # seconds beyond its timeout that a test may take to clean up
 MakeTopic = Callable[..., Awaitable[str]]
+
+
+@pytest.hookimpl(wrapper=True)
+def pytest_runtest_protocol(item: pytest.Item) -> Generator[None, object, object]:
+    """End the whole run with a message when a test hangs in its clean-up, which pytest-timeout does not watch."""
+    marker = item.get_closest_marker("timeout")
+    limit = float(marker.args[0] if marker and marker.args else item.config.getini("timeout"))
+    watchdog = threading.Timer(limit + GRACE, _give_up, (item,))
+    watchdog.daemon = True
+    watchdog.start()
+    try:
+        return (yield)
+    finally:
+        watchdog.cancel()
+
+
+def _give_up(item: pytest.Item) -> None:
+    capture = item.config.pluginmanager.getplugin("capturemanager")
+    capture.suspend_global_capture()
+    print(f"\n{item.nodeid} does not end. The whole run is given up.", file=sys.stderr)
+    for frame in sys._current_frames().values():
+        print("".join(traceback.format_stack(frame)), file=sys.stderr)
+    sys.stderr.flush()
+    os._exit(1)
 
 
 @pytest.fixture(autouse=True)

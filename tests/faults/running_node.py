@@ -107,7 +107,8 @@ class RunningNode:
     async def close(self) -> None:
         if self._run is not None and not self._run.done():
             self._run.cancel()
-            await asyncio.gather(self._run, return_exceptions=True)
+            _, pending = await asyncio.wait((self._run,), timeout=60.0)
+            assert not pending, f"The node does not end: {self._run.get_stack()}"
         if self._input is not None:
             await self._input.close()
         if self._log is not None:

@@ -18,6 +18,7 @@ from streamd.supervisor.forks import ForkServer
 
 log = structlog.get_logger(__name__)
 
+UNKNOWN_CODE = 255  # what asyncio takes as well, for a child whose exit code it cannot learn
 WORKER_COMMAND = (sys.executable, "-m", "streamd.runtime.worker")
 
 
@@ -133,9 +134,16 @@ async def fork(server: ForkServer, on_news: Callable[[Child, News], None], on_ex
         raise
     finally:
         theirs.close()
-    child = Child(pid, lambda: os.waitstatus_to_exitcode(os.waitpid(pid, 0)[1]))
+    child = Child(pid, lambda: _exit_code(pid))
     await child.attach(ours, on_news, on_exit)
     return child
+
+
+def _exit_code(pid: int) -> int:
+    try:
+        return os.waitstatus_to_exitcode(os.waitpid(pid, 0)[1])
+    except ChildProcessError:
+        return UNKNOWN_CODE  # somebody else in this process reaps all children
 
 
 class Starter:

@@ -27,6 +27,9 @@ PR_SET_CHILD_SUBREAPER = 36
 # What only the supervisor and the command line have; workers need the rest of what is imported here, perhaps.
 _NOT_FOR_WORKERS = ("streamd.supervisor", "streamd.api", "streamd.cli", "streamd.pipeline", "streamd.verify")
 
+# Servers that fork now; supervisors may share a process.
+_forking: set[ForkServer] = set()
+
 
 class ForkServer:
     """A fork server process of this supervisor. `start` it, `fork` workers, `close` it; all on one loop."""
@@ -68,7 +71,7 @@ class ForkServer:
         if self._end is None:
             raise OSError("The fork server does not run.")
         answer: asyncio.Future[int] = asyncio.get_running_loop().create_future()
-        _adopt_orphans(True)
+        _adopt_orphans(self, True)
         self._asked.append(answer)
         try:
             socket.send_fds(self._end, [b"w"], [theirs.fileno()])
@@ -96,7 +99,7 @@ class ForkServer:
             self._process = None
         while self._asked:
             _fail(self._asked.popleft())
-        _adopt_orphans(False)
+        _adopt_orphans(self, False)
 
     def _readable(self) -> None:
         assert self._end is not None
@@ -118,7 +121,7 @@ class ForkServer:
             if not answer.done():
                 answer.set_result(pid)
         if not self._asked:
-            _adopt_orphans(False)
+            _adopt_orphans(self, False)
 
 
 def _fail(answer: asyncio.Future[int]) -> None:
@@ -127,9 +130,16 @@ def _fail(answer: asyncio.Future[int]) -> None:
         answer.exception()  # whoever waited may have given up
 
 
-def _adopt_orphans(wanted: bool) -> None:
-    """Make this process the parent of workers whose forker ends, and only for that time: other orphans are not ours."""
-    ctypes.CDLL(None).prctl(PR_SET_CHILD_SUBREAPER, int(wanted))
+def _adopt_orphans(server: ForkServer, wanted: bool) -> None:
+    """Make this process the parent of workers whose forker ends, and only for that time: other orphans are not ours.
+
+    It holds for the whole process, so it ends with the last server that forks.
+    """
+    if wanted:
+        _forking.add(server)
+    else:
+        _forking.discard(server)
+    ctypes.CDLL(None).prctl(PR_SET_CHILD_SUBREAPER, int(bool(_forking)))
 
 
 def _modules() -> list[str]:

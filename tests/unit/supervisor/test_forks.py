@@ -15,7 +15,7 @@ import pytest
 
 from streamd.config.service import ServiceConfig
 from streamd.runtime.control import Hello, Start
-from streamd.supervisor.children import WORKER_COMMAND, Starter
+from streamd.supervisor.children import UNKNOWN_CODE, WORKER_COMMAND, Starter
 from streamd.supervisor.forks import ForkServer
 
 # A supervisor that says its worker's pid, and ends without telling anybody.
@@ -117,6 +117,35 @@ async def test_a_worker_keeps_nothing_open_that_is_not_its_own(workers):
     shared = set(open_files(first.pid)) & set(open_files(second.pid))
     inherited = {str(Path(f"/proc/self/fd/{number}").readlink()) for number in (0, 1, 2)}
     assert {name for name in shared if name.startswith(("socket:", "pipe:"))} <= inherited
+
+
+async def test_two_supervisors_of_one_process_fork_at_the_same_time(workers):
+    """One that has its worker leaves the other, whose server still imports, the worker that it waits for."""
+    await workers.start()
+    others = Workers()
+    try:
+        slow = asyncio.ensure_future(others.start())
+        await asyncio.sleep(0)
+        await workers.start()
+        child = await slow
+        assert Path(f"/proc/{child.pid}/stat").read_text().rpartition(")")[2].split()[1] == str(os.getpid())
+        child.kill("The test ends.")
+        assert await asyncio.wait_for(child.wait(), 10) == -signal.SIGKILL
+    finally:
+        others.starter.close()
+
+
+async def test_a_child_that_others_reaped_has_ended_all_the_same(workers):
+    child = await workers.start()
+    reap = child._reap
+
+    def reap_twice():
+        reap()
+        return reap()
+
+    child._reap = reap_twice
+    child.kill("The test ends.")
+    assert await asyncio.wait_for(child.wait(), 10) == UNKNOWN_CODE
 
 
 async def test_exit_codes_and_signals_are_told(workers):
