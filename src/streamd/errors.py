@@ -80,6 +80,10 @@ class TransformError(RecordError):
     phase = "transform"
 
 
+class LateRecordError(TransformError):
+    """The record's time lies before the watermark: what it belongs to was given out already. `late` says what then."""
+
+
 class LoadError(RecordError):
     """A sink refused this one record: too large, a value it cannot hold."""
 

@@ -14,6 +14,9 @@ Headers: TypeAlias = Sequence[Header]
 # (next offset) for kafka and log. Given by the source, kept by the checkpoint, handed back to the source.
 Position: TypeAlias = Any
 
+# The watermark before anything was seen, and at the end of all input. Milliseconds, as all event times.
+BEGINNING, END = -(2**62), 2**62
+
 
 class RawRecord(Protocol):
     """A record as a source gives it. Kafka's own record objects satisfy this as they are, so that none has to be built.
@@ -43,6 +46,18 @@ class SourceRecord(msgspec.Struct, gc=False):
     timestamp: int
     offset: int
     headers: Any = ()
+
+
+class Result(msgspec.Struct, gc=False):
+    """What a keyed stage gives: a record with the shape of `Record`, for the price of a tuple."""
+
+    value: Any
+    key: bytes | None
+    timestamp: int
+    headers: Any = ()
+    topic: str = ""
+    partition: int = 0
+    offset: int = -1
 
 
 class Row(NamedTuple):

@@ -1,66 +1,107 @@
-"""Whatever is done to a store and whenever it crashes: it is restored as it was at the last commit."""
+"""Whatever is done to tables and whenever it crashes: they are restored as they were at the last commit."""
 
 from __future__ import annotations
 
 import asyncio
+import copy
 import tempfile
 from pathlib import Path
 
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from streamd.component.state import key_of
 from streamd.record import TaskId
-from streamd.state.task_stores import TaskStores
+from streamd.state.task_stores import META_KEY, TaskStores
 from streamd.transport.embedded.log import log_path
 from streamd.transport.embedded.transaction import EmbeddedTransaction
 
 TASK = TaskId("app", "p", 0, 0)
-KEYS = st.one_of(st.text(max_size=3), st.integers(-3, 3), st.booleans(), st.lists(st.integers(0, 2), max_size=2))
+KEYS = st.one_of(st.text(max_size=2), st.integers(-3, 3), st.booleans(), st.lists(st.integers(0, 2), max_size=2))
 VALUES = st.one_of(st.integers(-(2**63), 2**63), st.text(), st.lists(st.integers(0, 9)))
+# Without a time it is the plain table.
+PLACES = st.one_of(st.none(), st.sampled_from([-1000, 0, 1000]))
 STEPS = st.lists(
     st.one_of(
-        st.tuples(st.just("put"), KEYS, VALUES),
-        st.tuples(st.just("delete"), KEYS, st.none()),
-        st.tuples(st.sampled_from(["commit", "write", "crash"]), st.none(), st.none()),
+        st.tuples(st.just("put"), PLACES, KEYS, VALUES),
+        st.tuples(st.just("blind put"), PLACES, KEYS, VALUES),
+        st.tuples(st.just("remove"), PLACES, KEYS, st.none()),
+        st.tuples(st.just("drop"), PLACES, st.none(), st.none()),
+        st.tuples(st.sampled_from(["commit", "commit", "write", "crash"]), st.none(), st.none(), st.none()),
     ),
     max_size=40,
 )
 
 
+class Run:
+    """Tables beside plain dicts that say what must be in them."""
+
+    def __init__(self, path):
+        self.path = path
+        # {None or a time: {key: value}}
+        self.committed, self.now = {}, {}
+
+    async def open(self):
+        self.transaction = EmbeddedTransaction(self.path, TASK)
+        self.stores = TaskStores(TASK, {"s": {}}, 1, exact=True)
+        store = self.stores.stores["s"]
+        self.plain, self.times = store.table("plain"), store.times("times")
+        await self.stores.restore(self.transaction, await self.transaction.open(), lambda _: None)
+        self.now = copy.deepcopy(self.committed)
+        assert {time: table for time, table in ({None: self.plain} | self.times).items() if table} == self.now
+
+    def put(self, place, key, value, *, blind=False):
+        table, key = self.plain if place is None else self.times[place], key_of(key)
+        if not blind:
+            assert table[key] == self.now.get(place, {}).get(key)
+        table[key] = value
+        table.dirty.add(key)
+        self.now.setdefault(place, {})[key] = value
+
+    def remove(self, place, key):
+        key = key_of(key)
+        (self.plain if place is None else self.times[place]).remove(key)
+        self.now.get(place, {}).pop(key, None)
+
+    def drop(self, place):
+        if place is not None:
+            self.times.drop(place)
+            self.now.pop(place, None)
+
+    async def commit(self):
+        changes = self.stores.stores["s"].changes()
+        assert len({key for key, _ in changes}) == len(changes), "each key once"
+        await self.transaction.put_positions({("a", 0): 1}, self.stores.write(self.transaction, {("a", 0): 1}))
+        await self.transaction.commit()
+        self.stores.committed()
+        self.committed = {place: dict(values) for place, values in self.now.items() if values}
+        log = self.transaction._opened()
+        held = await log.changes(str(TASK), "s", b"", 1000)
+        assert len([key for key, _ in held if key != META_KEY]) == sum(map(len, self.committed.values()))
+
+
 async def run(path, steps):
-    transaction = EmbeddedTransaction(path, TASK)
-    stores = TaskStores(TASK, {"s": {}}, 1, exact=True)
-    await stores.restore(transaction, await transaction.open(), lambda _: None)
-    committed, now = {}, {}
-    for step, value, new in steps:
-        store = stores.stores["s"]
-        if step in ("put", "delete"):
-            key = store.key_of(value)
-            store.dirty.add(key)
-            if step == "put":
-                store.values[key] = now[key] = new
-            else:
-                store.values.pop(key, None)
-                now.pop(key, None)
+    state = Run(path)
+    await state.open()
+    for step, place, key, value in steps:
+        if step in ("put", "blind put"):
+            state.put(place, key, value, blind=step == "blind put")
+        elif step == "remove":
+            state.remove(place, key)
+        elif step == "drop":
+            state.drop(place)
         elif step == "commit":
-            await transaction.put_positions({("a", 0): 1}, stores.write(transaction, {("a", 0): 1}))
-            await transaction.commit()
-            stores.committed()
-            committed = dict(now)
+            await state.commit()
         else:
             if step == "write":
-                stores.write(transaction, {})
-            transaction.abandon()
-            transaction = EmbeddedTransaction(path, TASK)
-            stores = TaskStores(TASK, {"s": {}}, 1, exact=True)
-            await stores.restore(transaction, await transaction.open(), lambda _: None)
-            now = dict(committed)
-            assert stores.stores["s"].values == committed
-    await transaction.close()
+                state.stores.write(state.transaction, {})
+            state.transaction.abandon()
+            await state.open()
+    await state.transaction.close()
 
 
-@settings(max_examples=60, deadline=None)
+@settings(max_examples=80, deadline=None)
 @given(STEPS)
-def test_a_store_is_as_at_the_last_commit(steps):
+def test_tables_are_as_at_the_last_commit(steps):
     with tempfile.TemporaryDirectory() as folder:
-        asyncio.run(run(log_path(Path(folder), "app"), [*steps, ("crash", None, None)]))
+        asyncio.run(run(log_path(Path(folder), "app"), [*steps, ("crash", None, None, None)]))

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -9,7 +10,7 @@ from typing import Any
 from streamd.clock import SYSTEM_CLOCK, Clock
 from streamd.component.state import Store
 from streamd.component.transaction import Transaction
-from streamd.record import TaskId
+from streamd.record import BEGINNING, TaskId
 
 
 @dataclass(frozen=True, slots=True)
@@ -37,7 +38,7 @@ class TaskContext:
 
     `transaction` is the task's own; what a sink appends there is committed with the task's positions. `transactional`
     names the transport (`kafka`, `embedded`) that the transaction belongs to. `tasks` is how many tasks the part has.
-    `store` is the stage's own, for one that is `stateful`.
+    `store` is the stage's own, for one that is `stateful`. `watermark` gives the task's, in ms.
     """
 
     pipeline: PipelineContext
@@ -46,3 +47,4 @@ class TaskContext:
     transaction: Transaction
     transport: str
     store: Store | None = None
+    watermark: Callable[[], int] = lambda: BEGINNING

@@ -2,9 +2,9 @@
 
 from __future__ import annotations
 
-from typing import Annotated, TypeAlias
+from typing import Annotated, Literal, TypeAlias
 
-from pydantic import BeforeValidator, Field
+from pydantic import BeforeValidator, Field, model_validator
 
 from streamd.component.fields import Duration, ExpressionField
 from streamd.component.model import Model
@@ -17,6 +17,12 @@ class EventTime(Model):
         None,
         description="Where the time is, in ms since the epoch; without it the time that the source itself gives.",
         examples=["ts"],
+    )
+    clock: Literal["event", "processing"] = Field(
+        "event",
+        description="`processing` takes the time at which a record is processed, by this machine's clock: windows then "
+        "depend on when a pipeline runs, and running it again gives others.",
+        examples=["processing"],
     )
     out_of_order: Duration = Field(
         0.0, description="How much later than others a record may come and still be in time.", examples=["5s"]
@@ -31,6 +37,12 @@ class EventTime(Model):
         description="A record further ahead in time is an error: one bad clock must not close all windows.",
         examples=["1h"],
     )
+
+    @model_validator(mode="after")
+    def _one_clock(self) -> EventTime:
+        if self.clock == "processing" and self.field is not None:
+            raise ValueError("`clock: processing` takes no time from the record: expected no `field`")
+        return self
 
 
 def _field_alone(value: object) -> object:

@@ -22,7 +22,8 @@ class ComponentSpec:
     `transport`: "kafka", "embedded" or None: whose transactions it can be part of.
     Sources: `replayable` (can go back to a position), `bounded(config)` (has an end), `decoded` (values are dicts).
     Sinks: `documents` (takes dicts, not bytes); `delivery`: what it promises, "exactly once", "at least once", …
-    Stages: `fused` (FusedStage) or not (BatchStage); `outputs(config)` names its outputs, () for the plain one;
+    Stages: `fused` (FusedStage), `keyed` (KeyedStage) or neither (BatchStage); `outputs(config)` names its outputs, ()
+    for the plain one;
     `state(config)`: for batch stages that remember in a store of their own (component/state.py) between records. It
     gives {setting: text} of all that the meaning of the store depends on; what other settings have stored is refused.
     """
@@ -40,6 +41,7 @@ class ComponentSpec:
     documents: bool = False
     delivery: str = "at least once"
     fused: bool = True
+    keyed: bool = False
     state: Callable[[Any], Mapping[str, str]] | None = None
     outputs: Callable[[Any], tuple[str, ...]] = lambda config: ()
 

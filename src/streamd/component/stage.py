@@ -1,4 +1,6 @@
-"""The contracts of a stage: one that compiles into the fused chain, or one that takes batches of records."""
+"""The contracts of a stage: one that compiles into the fused chain, one that takes batches of records, and one that
+keeps state by key and time.
+"""
 
 from __future__ import annotations
 
@@ -8,7 +10,9 @@ from typing import Any, Protocol
 
 from streamd.component.context import TaskContext
 from streamd.expr import Expression
-from streamd.record import Record
+from streamd.record import BEGINNING as BEGINNING
+from streamd.record import END as END
+from streamd.record import RawRecord, Record, Result
 
 
 class Body(Protocol):
@@ -49,6 +53,9 @@ class Body(Protocol):
 
     def metadata(self, name: str) -> str:
         """Python source of `_key`, `_timestamp`, `_topic`, `_partition`, `_offset` or `_headers` of the record."""
+
+    def watermark(self) -> str:
+        """The watermark as it is after this record, before which nothing more is expected: an int in ms. For `lift`."""
 
     def document(self) -> str:
         """The whole document as a dict expression. Costs a full parse of each record: only where really needed."""
@@ -95,5 +102,53 @@ class BatchStage(Protocol):
     async def open(self, task: TaskContext) -> None: ...
 
     async def process(self, batch: list[Record]) -> list[Record]: ...
+
+    async def close(self) -> None: ...
+
+
+class KeyedStage(Protocol):
+    """A stage that keeps state by key and time, in its task's store: windows, joins, aggregates.
+
+    The chain before it computes its rows: keys, times and arguments, checked there, so that what is wrong with a record
+    fails before any state is touched. `process` then works on whole batches of them. Made as `Stage(config, context)`
+    once for the chains (`lift` alone is called) and once for each task.
+
+    A row is a tuple: the record that it comes from, its event time and the watermark (ms), then whatever `lift` wrote.
+    """
+
+    async def prepare(self) -> None:
+        """Load what is needed, before anything else is called."""
+
+    def lift(self, body: Body, port: int) -> str:
+        """Write the lines that make this stage's row of the record at hand, and return the row: `(r, time, watermark,
+        …)` as source of a tuple. `port`: which of the stage's inputs it comes from. Pure.
+        """
+
+    async def open(self, task: TaskContext) -> None:
+        """Take the tables from the task's store; they are still empty."""
+
+    def restored(self) -> None:
+        """The tables are as at the last checkpoint. Rebuild what is kept beside them."""
+
+    def process(
+        self, rows: list[tuple[Any, ...]], out: list[Result], failed: list[tuple[RawRecord, Exception]]
+    ) -> None:
+        """Take rows in order. One that fails, or is late, leaves the state as it was: (its record, error) in `failed`.
+
+        An exception is a fault of the stage itself: the task starts anew from its last checkpoint.
+        """
+
+    def advance(self, watermark: int, out: list[Result]) -> int:
+        """Nothing before `watermark` is to come any more (END: nothing at all): give what is complete by that.
+
+        Returns the watermark of this stage's results: none of a later call has an earlier time.
+        """
+
+    @property
+    def due(self) -> int | None:
+        """When `tick` is to be called, by the wall clock in ms since the epoch; None: not at all."""
+
+    def tick(self, now_ms: int, out: list[Result]) -> None:
+        """The wall clock says `now_ms`, at or after `due`. What is given here must not depend on how often it is."""
 
     async def close(self) -> None: ...

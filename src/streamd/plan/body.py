@@ -76,6 +76,7 @@ class Path:
 
     `may_continue`: nothing else follows in the innermost loop, so that a record can be given up with `continue`.
     `filtered`: some records may already be gone, so a full parse from here on is not paid by every record.
+    `watermark`: the variable that holds it, where a keyed stage wants it.
     """
 
     indent: int
@@ -85,6 +86,7 @@ class Path:
     headers: str = "r.headers"
     may_continue: bool = True
     filtered: bool = False
+    watermark: str | None = None
 
     def branch(self, *, last: bool) -> Path:
         return replace(self, may_continue=self.may_continue and last)
@@ -246,6 +248,11 @@ class FusedBody:
             case "_headers":
                 return f"{self.constant('header_map', names.header_map)}({self.path.headers})"
         raise FuseError(self.stage_id, f"there is no metadata {name!r}")
+
+    def watermark(self) -> str:
+        if self.path.watermark is None:
+            raise FuseError(self.stage_id, "there is no watermark here")
+        return self.path.watermark
 
     # How the document changes its base.
 

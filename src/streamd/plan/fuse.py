@@ -6,8 +6,13 @@ it.
 
     chain(records, partition, failed, TARGET…) → counts
 
-appends to each target's list (rows for sinks, Records for batch stages) and to `failed` (record, error) for the records
-that could not be processed; a record that fails leaves nothing in any list. `counts` are in the order of `counters`.
+appends to each target's list (rows for sinks and keyed stages, Records for batch stages) and to `failed` (record,
+error) for the records that could not be processed; a record that fails leaves nothing in any list. `counts` are in the
+order of `counters`.
+
+Where keyed stages follow, the function has one more argument behind `failed`: `times`, a list of the highest event time
+seen so far, the watermark, and what other inputs allow the watermark to be at most (all ms). It leaves the first two as
+they are after its records.
 
 There are two functions where the values are JSON, the fast one decoding only the fields in use. A record that does not
 fit it (a field is missing, the document is not an object) is given to `chain_plain`, which parses it whole and finds
@@ -19,15 +24,16 @@ from __future__ import annotations
 
 import linecache
 import re
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Mapping
 from copy import deepcopy
 from dataclasses import dataclass, field
+from typing import Any
 
 import msgspec
 
 from streamd.clock import SYSTEM_CLOCK
 from streamd.codecs import codec
-from streamd.component.stage import FusedStage
+from streamd.component.stage import FusedStage, KeyedStage
 from streamd.config.pipeline import ComponentConfig
 from streamd.plan import runtime_names as names
 from streamd.plan.body import Code, FusedBody, Path
@@ -43,7 +49,7 @@ class Chain:
     """A compiled chain. `targets` are component ids in the order of the function's last arguments.
 
     `owners[n]` is the id of the component that wrote line n+1 of `source`. `plain` parses every record whole; it is
-    `function` itself where that does so anyway.
+    `function` itself where that does so anyway. `timed`: they have the argument `times`.
     """
 
     entry: str
@@ -53,6 +59,7 @@ class Chain:
     source: str
     owners: tuple[str, ...]
     counters: tuple[tuple[str, str], ...]
+    timed: bool = False
     decodes: tuple[str, ...] = field(default=())
 
     @property
@@ -68,8 +75,8 @@ class Chain:
         return self.owners[trace.tb_lineno - 1]
 
 
-def fuse(part: PartPlan, chain: ChainPlan, stages: Mapping[str, FusedStage]) -> Chain:
-    """Compile one chain of a part. `stages` are the instances of its fused stages, by id.
+def fuse(part: PartPlan, chain: ChainPlan, stages: Mapping[str, FusedStage | KeyedStage]) -> Chain:
+    """Compile one chain of a part. `stages` are the instances of its fused and keyed stages, by id.
 
     Raises FuseError, which names the stage, when the chain cannot work.
     """
@@ -77,7 +84,7 @@ def fuse(part: PartPlan, chain: ChainPlan, stages: Mapping[str, FusedStage]) -> 
 
 
 class _Fuser:
-    def __init__(self, part: PartPlan, chain: ChainPlan, stages: Mapping[str, FusedStage]) -> None:
+    def __init__(self, part: PartPlan, chain: ChainPlan, stages: Mapping[str, FusedStage | KeyedStage]) -> None:
         self.part, self.chain, self.stages = part, chain, stages
         entry = chain.entry
         self.from_records = entry.kind == "stage"
@@ -87,7 +94,9 @@ class _Fuser:
         # Those that a source lets through pass batch stages as they are, which may also make some.
         self.tombstones = "forward" if self.from_records else getattr(entry.settings, "tombstones", "error")
         self.event_time = None if self.from_records else getattr(entry.settings, "event_time", None)
+        self.processing_time = getattr(self.event_time, "clock", "event") == "processing"
         self.max_future: float | None = getattr(self.event_time, "max_future", None)
+        self.timed = any(stage.spec.keyed for stage in part.stages)
         self.topic = "r.topic" if self.from_records else repr(getattr(entry.settings, "topic", None) or entry.id)
         self.misfit_line = 0
         self.code = Code()
@@ -144,6 +153,7 @@ class _Fuser:
             source=source,
             owners=tuple(code.owners),
             counters=tuple((owner, what) for _, owner, what in code.counters),
+            timed=self.timed,
             decodes=tuple(name for name, _ in use.struct_fields()),
         )
 
@@ -153,24 +163,29 @@ class _Fuser:
             code.line(0, "", entry)
             code.line(0, "", entry)
         targets = "".join(f", {self.target_names[t.id]}" for t in self.chain.targets)
+        targets = (", times" if self.timed else "") + targets
         code.line(0, f"def {name}(records, partition, failed{targets}):", entry)
         head = len(code.lines)
         code.line(1, "for r in records:", entry)
         code.line(2, "try:", entry)
         path = self._start(use, typed=typed, targets=targets)
         self.atomic = False
-        self._fan_out(self.part.consumers.get(entry, ()), path)
+        self._fan_out(entry, path)
         code.line(2, "except Exception as error:", entry)
         if self.atomic:
             for i, target in enumerate(self.chain.targets):
                 code.line(3, f"del {self.target_names[target.id]}[mark_{i}:]", entry)
         code.line(3, "failed.append((r, error))", entry)
         counts = [variable for variable, _, _ in code.counters]
+        if self.timed and not self.from_records:
+            code.line(1, "times[0], times[1] = high, watermark", entry)
         code.line(1, f"return ({', '.join(counts)}{',' if len(counts) == 1 else ''})", entry)
         if self.misfit_line:
             adds = [
                 f"{v} += {'1' if what == 'misfits' else f'counts[{i}]'}" for i, (v, _, what) in enumerate(code.counters)
             ]
+            if self.timed:
+                adds.append("high, watermark, floor = times")
             self._insert(self.misfit_line, [f"                {add}" for add in adds])
             self.misfit_line = 0
         self._insert_head(head)
@@ -178,7 +193,11 @@ class _Fuser:
     def _insert_head(self, at: int) -> None:
         """Counters start at zero; marks are set per record where a failing record may have left rows already."""
         head = [f"    {variable} = 0" for variable, _, _ in self.code.counters]
-        if self.max_future is not None:
+        if self.timed:
+            head.append("    high, watermark, floor = times")
+        if self.processing_time:
+            head.append(f"    processing_ms = {self.code.constant('now_ms', SYSTEM_CLOCK.now_ms)}()")
+        elif self.max_future is not None:
             now = self.code.constant("now_ms", SYSTEM_CLOCK.now_ms)
             head.append(f"    limit_ms = {now}() + {round(self.max_future * 1000)}")
         self._insert(at, head)
@@ -201,6 +220,7 @@ class _Fuser:
         line("d = r.value" if self.from_records else "v = r.value")
         self._tombstone(path, "d" if self.from_records else "v")
         if self.from_records:
+            path.watermark = "watermark" if self.timed else None
             return path
         if self.format == "object":
             line("d = v")
@@ -213,6 +233,8 @@ class _Fuser:
             line("d = decode(v)", 4)
             line("except DecodeError:")
             code.counter(entry, "misfits")
+            if self.timed:
+                line("times[0], times[1] = high, watermark", 4)
             line(f"counts = chain_plain((r,), partition, failed{targets})", 4)
             self.misfit_line = len(code.lines)
             line("continue", 4)
@@ -239,40 +261,84 @@ class _Fuser:
             code.line(4, f"{code.counter(entry, 'filtered')} += 1", entry)
         else:
             for target in self.chain.targets:
+                if target.kind == "stage" and target.spec.keyed:
+                    self._keyed_tombstone(target, path)
+                    continue
                 row = self._record("None", path) if target.kind == "stage" else "(r.key, None, r.timestamp, r.headers)"
                 code.line(4, f"{self.target_names[target.id]}.append({row})", entry)
         code.line(4, "continue", entry)
 
     def _event_time(self, path: Path) -> None:
         """Take the record's time from its field, and refuse one that lies too far ahead."""
-        if self.event_time is None:
+        if self.event_time is None and not self.timed:
             return
         entry = self.chain.entry.id
         body = FusedBody(self.code, path, entry, self.topic)
-        if self.event_time.field is not None:
+        if self.event_time is not None and self.event_time.field is not None:
             check = self.code.constant("event_time", names.event_time)
             path.timestamp = body.local("event_ms", body.value(self.event_time.field))
             body.line(f"if {path.timestamp}.__class__ is not int: {path.timestamp} = {check}({path.timestamp})")
-        if self.max_future is not None:
+        if self.processing_time:
+            path.timestamp = "processing_ms"
+        elif self.max_future is not None:
             late = self.code.constant("too_far_ahead", names.too_far_ahead)
             body.line(f"if {path.timestamp} > limit_ms: {late}({path.timestamp}, limit_ms)")
+        if self.timed:
+            if not self.processing_time:
+                path.timestamp = body.local("event_ms", path.timestamp)
+            self._follow_time(body, path)
 
-    def _fan_out(self, readers: Sequence[ComponentConfig], path: Path) -> None:
+    def _follow_time(self, body: FusedBody, path: Path) -> None:
+        """Let the highest time seen, and with it the watermark, rise with the record."""
+        path.watermark = "watermark"
+        bound = round(1000 * self.event_time.out_of_order) if self.event_time is not None else 0
+        reached = f"high - {bound}" if bound else "high"
+        body.line(f"if {path.timestamp} > high:")
+        body.path.indent += 1
+        body.line(f"high = {path.timestamp}")
+        body.line(f"if {reached} > watermark: watermark = {reached}")
+        if len(self.part.sources) > 1:
+            body.line("if watermark > floor: watermark = floor")
+        body.path.indent -= 1
+        refuse = self.code.constant("before_1970", names.before_1970)
+        body.line(f"elif {path.timestamp} < 0: {refuse}({path.timestamp})")
+
+    def _keyed_tombstone(self, target: ComponentConfig, path: Path) -> None:
+        """A keyed stage may know what a record without a value means: of a table, that the key is gone."""
+        lift = getattr(self.stages[target.id], "lift_tombstone", None)
+        inner = path.branch(last=False)
+        inner.indent, inner.watermark = 4, "watermark"
+        body = FusedBody(self.code, inner, target.id, self.topic)
+        reached = {self.chain.entry.id, *(name for stage in self.chain.stages for name in outputs_of(stage))}
+        ports = [port for port, name in enumerate(target.inputs) if name in reached]
+        rows = [lift(body, port) for port in ports] if lift is not None else []
+        for row in rows:
+            if row is not None:
+                body.line(f"{self.target_names[target.id]}.append({row})")
+        if not any(row is not None for row in rows):
+            body.line(f"{self.code.counter(target.id, 'filtered')} += 1")
+
+    def _fan_out(self, read: str, path: Path) -> None:
+        """Write what all readers of an id, or of a `stage.output`, do with the record."""
+        readers = self.part.consumers.get(read, ())
         self.atomic = self.atomic or len(readers) > 1
+        # A stage that reads the same twice, as a join of something with itself does, is there twice.
+        ports = {reader.id: [at for at, name in enumerate(reader.inputs) if name == read] for reader in readers}
         for i, reader in enumerate(readers):
-            self._reach(reader, path.branch(last=i == len(readers) - 1))
+            self._reach(reader, path.branch(last=i == len(readers) - 1), ports[reader.id].pop(0))
 
-    def _reach(self, reader: ComponentConfig, path: Path) -> None:
+    def _reach(self, reader: ComponentConfig, path: Path, port: int) -> None:
         if reader.id in self.target_names:
-            self._emit(reader, path)
+            self._emit(reader, path, port)
             return
         body = FusedBody(self.code, path, reader.id, self.topic)
-        self.stages[reader.id].fuse(body)
+        stage: Any = self.stages[reader.id]
+        stage.fuse(body)
         self.atomic = self.atomic or any(
             owner == reader.id and what == "elements" for _, owner, what in self.code.counters
         )
         if not body.outputs:
-            self._fan_out(self.part.consumers.get(outputs_of(reader)[0], ()), path)
+            self._fan_out(outputs_of(reader)[0], path)
         elif all(exclusive for _, _, exclusive in body.outputs):
             self._outputs_first(reader, body)
         else:
@@ -306,11 +372,15 @@ class _Fuser:
         inner.filtered = True
         counter = self.code.counter(reader.id, f"output:{name}" if readers else "filtered")
         self.code.line(inner.indent, f"{counter} += 1", reader.id)
-        self._fan_out(readers, inner)
+        self._fan_out(f"{reader.id}.{name}", inner)
 
-    def _emit(self, target: ComponentConfig, path: Path) -> None:
+    def _emit(self, target: ComponentConfig, path: Path, port: int) -> None:
         body = FusedBody(self.code, path, target.id, self.topic)
         name = self.target_names[target.id]
+        if target.kind == "stage" and target.spec.keyed:
+            stage: Any = self.stages[target.id]
+            body.line(f"{name}.append({stage.lift(body, port)})")
+            return
         if target.kind == "stage":
             document = body.document()
             body.line(f"{name}.append({self._record(self._own(body, document), path)})")

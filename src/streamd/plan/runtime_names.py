@@ -25,6 +25,7 @@ RESERVED = frozenset(dir(builtins)) | {
     *("chain", "chain_plain", "decode", "loads", "dumps", "UNSET", "DecodeError", "Record"),
     *("need", "key_text", "header_map", "to_key", "with_path", "without_path", "without_fields", "deepcopy"),
     *("document_of", "event_time", "too_far_ahead", "now_ms", "dropped"),
+    *("times", "high", "watermark", "floor", "processing_ms", "before_1970"),
 }
 
 
@@ -127,6 +128,13 @@ def event_time(value: Any) -> int:
 def too_far_ahead(timestamp: int, limit: int) -> None:
     """Refuse a record from the future: one bad clock must not close every window."""
     raise ExtractError(f"the record's time is {timestamp - limit} ms further ahead than max_future allows")
+
+
+def before_1970(timestamp: int) -> None:
+    """Refuse a time that no event can have had: -1 is how Kafka says that a record has none."""
+    raise ExtractError(
+        "the record has no time" if timestamp == -1 else "the record's time is before 1970, as a number of milliseconds"
+    )
 
 
 def decoder(fields: Sequence[tuple[str, bool]]) -> Any:

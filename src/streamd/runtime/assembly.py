@@ -55,13 +55,16 @@ class Assembly:
         for part in self.plan.parts:
             self.sources |= {c.id: c.spec.factory(c.settings, self.context) for c in part.sources}
             self.sinks |= {c.id: c.spec.factory(c.settings, self.context) for c in part.all_sinks}
-            stages = {c.id: self.new_stage(c) for c in part.stages if c.spec.fused}
+            stages = {c.id: self.new_stage(c) for c in part.stages if c.spec.fused or c.spec.keyed}
             for stage in stages.values():
                 await stage.prepare()
             self.chains |= compile_chains(part, stages)
 
     def new_stage(self, stage: ComponentConfig) -> Any:
-        """An instance of a stage; fused stages are shared by all tasks, batch stages belong to one."""
+        """An instance of a stage; fused stages are shared by all tasks, the others belong to one.
+
+        The chains are written by instances of their own.
+        """
         return stage.spec.factory(stage.settings, self.context)
 
     @property

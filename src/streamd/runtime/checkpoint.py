@@ -22,7 +22,7 @@ committed.
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from typing import Any
 
 from streamd.clock import Clock
@@ -41,7 +41,8 @@ class Checkpoint:
 
     `positions` by (source id, partition) is the task's own mapping, as it is at each commit: where to go on after the
     last record that was processed. A reader's own position may be ahead of it, of a read that nobody has taken yet.
-    `writers` by sink id. `timeout` in seconds bounds steps 2 to 5 together.
+    `writers` by sink id. `times` gives what is to be kept of event time. `timeout` in seconds bounds steps 2 to 5
+    together.
     """
 
     def __init__(
@@ -51,11 +52,13 @@ class Checkpoint:
         positions: Mapping[tuple[str, int], Position],
         writers: Mapping[str, Writer],
         state: TaskStores,
+        times: Callable[[], Mapping[str, int]],
         metrics: MetricSet,
         clock: Clock,
         timeout: float,
     ) -> None:
         self._transaction, self._positions, self._writers, self._state = transaction, positions, writers, state
+        self._times = times
         self._clock, self._timeout = clock, timeout
         place = {"pipeline": task.pipeline, "part": task.part, "partition": task.partition}
         self._count = metrics.counter(catalog.CHECKPOINTS, pipeline=task.pipeline)
@@ -88,7 +91,7 @@ class Checkpoint:
         self._transaction.begin()
         fault_point("after_produce")
         # 2
-        cursors: dict[str, Any] = {**self._state.write(self._transaction, positions)}
+        cursors: dict[str, Any] = {**self._state.write(self._transaction, positions, self._times())}
         fault_point("after_changelog")
         # 3
         for name, writer in self._writers.items():

@@ -163,6 +163,9 @@ class Counting:
     def failed(self, failure: Failure) -> None:
         self._add(self._failures(failure))
 
+    def late(self, failure: Failure) -> None:
+        self._add(self._metrics.counter(catalog.LATE_RECORDS, pipeline=self._pipeline, stage=failure.component.id))
+
     def stopped_by(self, failure: Failure) -> None:
         """Count the record that stops the pipeline: no commit will."""
         self._failures(failure).add()

@@ -15,10 +15,10 @@ from typing import Any
 from streamd.clock import Clock
 from streamd.component.context import TaskContext
 from streamd.component.sink import Writer
-from streamd.component.stage import BatchStage
+from streamd.component.stage import BEGINNING, END, BatchStage
 from streamd.component.state import Store
 from streamd.config.pipeline import ComponentConfig, ErrorPolicy
-from streamd.errors import FatalError, TransientError
+from streamd.errors import FatalError, LateRecordError, TransientError
 from streamd.observability.metrics import MetricSet
 from streamd.plan.fuse import Chain
 from streamd.plan.graph import PartPlan
@@ -35,6 +35,7 @@ from streamd.runtime.failure import (
     policy_of,
     stop_message,
 )  # fmt: skip
+from streamd.runtime.keyed import KeyedStages
 from streamd.runtime.retries import WAIT_IN_PLACE, RetriedRecord, Retries, RetryLaterError
 
 # The typed function is worth its while only if most records fit it; after a batch with more misfits than this share,
@@ -55,6 +56,7 @@ class Process:
         self._config = assembly.plan.config
         self._components: dict[str, ComponentConfig] = {c.id: c for c in part.components}
         self._stages: dict[str, BatchStage] = {}
+        self._keyed = KeyedStages(part)
         self._count = Counting(task.pipeline, part, assembly.chains, metrics, clock)
         limit = self._config.error_threshold
         self._threshold = Threshold(limit) if limit else None
@@ -69,23 +71,33 @@ class Process:
         self._waits_until = 0.0
 
     async def open(self) -> None:
-        """Open the task's own batch stages."""
+        """Open the task's own stages; their stores are restored after that."""
         for stage in self._part.stages:
             if not stage.spec.fused:
-                instance: BatchStage = self._assembly.new_stage(stage)
+                instance = self._assembly.new_stage(stage)
                 await instance.prepare()
-                self._stages[stage.id] = instance
+                (self._keyed.stages if stage.spec.keyed else self._stages)[stage.id] = instance
                 await instance.open(replace(self._context, store=self._stores.get(stage.id)))
+
+    def restored(self) -> None:
+        """The stages' stores are as at the last checkpoint."""
+        for stage in self._keyed.stages.values():
+            stage.restored()
 
     async def close(self) -> None:
         for stage in self._stages.values():
             await stage.close()
+        for keyed in self._keyed.stages.values():
+            await keyed.close()
 
-    async def batch(self, source: str, records: Sequence[RawRecord]) -> None:
-        """Everything that is to be done with a batch that was read."""
+    async def batch(self, source: str, records: Sequence[RawRecord], times: list[int]) -> None:
+        """Everything that is to be done with a batch that was read.
+
+        `times`: as the source's chain takes them; they are as after the batch when this returns.
+        """
         self._began = self._clock.monotonic()
         try:
-            failed = await self._chain(source, records)
+            failed = await self._chain(source, records, times)
         except RecordFailedError as error:
             if error.complete_before:
                 self._count.read(source, [record for record in records if record.offset <= error.offset])
@@ -130,6 +142,43 @@ class Process:
             if finish is not None:
                 await self._chain(stage.id, await finish())
 
+    async def advance(self, watermark: int) -> bool:
+        """Have the keyed stages follow the task's watermark. Whether any gave something."""
+        gave = False
+        self._keyed.source_moved(watermark)
+        for name in self._keyed.order:
+            out: list[Any] = []
+            began = time.perf_counter()
+            given = self._keyed.advance(name, out)
+            if given is not None:
+                gave = await self._give(name, out, began) or gave
+                self._keyed.given(name, given)
+        return gave
+
+    async def tick(self, now_ms: int) -> bool:
+        """Tell the stages that wait for it what the wall clock says. Whether any gave something."""
+        gave = False
+        for name in self._keyed.order:
+            stage = self._keyed.stages[name]
+            if (due := stage.due) is not None and now_ms >= due:
+                out: list[Any] = []
+                began = time.perf_counter()
+                stage.tick(now_ms, out)
+                gave = await self._give(name, out, began) or gave
+        return gave
+
+    @property
+    def due(self) -> int | None:
+        """When `tick` is to be called, wall clock in ms; None: not at all."""
+        return min((due for stage in self._keyed.stages.values() if (due := stage.due) is not None), default=None)
+
+    async def _give(self, name: str, out: list[Any], began: float) -> bool:
+        if not out:
+            return False
+        self._count.stage(name, 0, len(out), 0, time.perf_counter() - began)
+        await self._chain(name, out)
+        return True
+
     def committed(self) -> None:
         """A checkpoint has made durable what was processed."""
         self._count.committed()
@@ -137,22 +186,25 @@ class Process:
 
     # A chain.
 
-    async def _chain(self, entry: str, records: Sequence[RawRecord]) -> int:
+    async def _chain(self, entry: str, records: Sequence[RawRecord], times: list[int] | None = None) -> int:
         """Run the chain under an entry over a batch, and what follows. Returns how many records failed."""
         chain = self._assembly.chains[self._part.index, entry] if records else None
         failed = 0
+        if times is None:
+            times = [BEGINNING, self._keyed.watermark_of(entry), END]
         while chain is not None and records:
             outs: list[list[Any]] = [[] for _ in chain.targets]
-            began = time.perf_counter()
-            counts, failures = self._run(chain, records, outs, plain=self._plain_left.get(entry, 0) > 0)
+            began, before = time.perf_counter(), times[:]
+            counts, failures = self._run(chain, records, outs, times, plain=self._plain_left.get(entry, 0) > 0)
             alone = next((f for f in failures if self._policy(f.component).action in self._alone), None)
             if alone is not None:
                 # Nothing has left the chain yet. What comes before the record goes on, then it alone, then the rest:
                 # so a record that is tried again is not overtaken, and one that stops the pipeline takes none along.
                 at = next(i for i, record in enumerate(records) if record is alone.record)
-                failed += await self._chain(entry, records[:at])
+                times[:] = before
+                failed += await self._chain(entry, records[:at], times)
                 try:
-                    failed += await self._retry(chain, alone)
+                    failed += await self._retry(chain, alone, times)
                 except RecordFailedError as error:
                     error.complete_before = self._once
                     raise
@@ -166,10 +218,11 @@ class Process:
         return failed
 
     def _run(
-        self, chain: Chain, records: Sequence[RawRecord], outs: list[list[Any]], *, plain: bool
+        self, chain: Chain, records: Sequence[RawRecord], outs: list[list[Any]], times: list[int], *, plain: bool
     ) -> tuple[tuple[int, ...], list[Failure]]:
         errors: list[tuple[RawRecord, BaseException]] = []
-        counts = (chain.plain if plain else chain.function)(records, self._task.partition, errors, *outs)
+        function = chain.plain if plain else chain.function
+        counts = function(records, self._task.partition, errors, *([times] if chain.timed else ()), *outs)
         failures = [failure_of(r, error, self._components[chain.owner_of(error)], chain) for r, error in errors]
         errors.clear()  # tracebacks hold the function's frame, and that holds the list
         return counts, failures
@@ -187,6 +240,8 @@ class Process:
                 continue
             if target in self._writers:
                 failed += self._write(chain, target, records, out)
+            elif target in self._keyed.stages:
+                failed += await self._keyed_rows(chain, target, out)
             else:
                 passed, lost, stopped = await self._stage(target, out)
                 failed += lost + await self._chain(target, passed)
@@ -216,13 +271,42 @@ class Process:
         last, seen = max(rows), 0
         for record in records:
             outs: list[list[Any]] = [[] for _ in chain.targets]
-            chain.plain((record,), self._task.partition, [], *outs)
+            self._run(chain, (record,), outs, [BEGINNING, BEGINNING, END], plain=True)
             after = seen + len(outs[at])
             found |= {row: record for row in range(seen, after) if row in rows}
             if after > last:
                 return found
             seen = after
         raise FatalError(f"Sink {sink!r} refused row {last} of a batch that had {seen} rows.")
+
+    # Keyed stages.
+
+    async def _keyed_rows(self, chain: Chain, name: str, rows: list[Any]) -> int:
+        """A batch of rows through a keyed stage, and what it gives down its chain. Returns how many failed."""
+        out: list[Any] = []
+        refused: list[tuple[RawRecord, Exception]] = []
+        began = time.perf_counter()
+        self._keyed.stages[name].process(rows, out, refused)
+        late = 0
+        for record, error in refused:
+            component = self._components[name]
+            failure = failure_of(record, error, component, None, entry=chain.entry)
+            policy = self._policy(component)
+            if isinstance(error, LateRecordError):
+                late += 1
+                self._late(failure, policy, getattr(component.settings, "late", "drop"))
+                continue
+            # Tried again it would fail again: nothing that it depends on can change.
+            self._count.failed(failure)
+            self._dispose(failure, policy, policy.then if policy.action == "retry" else None)
+        self._count.stage(name, len(rows), len(out), len(refused), time.perf_counter() - began)
+        await self._chain(name, out)
+        return len(refused) - late
+
+    def _late(self, failure: Failure, policy: ErrorPolicy, where: Any) -> None:
+        self._count.late(failure)
+        if where == "dead_letter":
+            self._dispose(failure, policy, "dead_letter")
 
     # Batch stages.
 
@@ -283,7 +367,7 @@ class Process:
     def _policy(self, component: ComponentConfig) -> ErrorPolicy:
         return policy_of(component, self._config)
 
-    async def _retry(self, chain: Chain, failure: Failure) -> int:
+    async def _retry(self, chain: Chain, failure: Failure, times: list[int]) -> int:
         """Try one record of a fused chain again until it passes or its time is used up. Returns 1 when it failed."""
         policy, known = self._policy(failure.component), self._known(failure)
         if policy.action != "retry":
@@ -293,7 +377,7 @@ class Process:
             await self._back_off(policy, attempt, failure, known, began)
             attempt += 1
             outs: list[list[Any]] = [[] for _ in chain.targets]
-            counts, failures = self._run(chain, [failure.record], outs, plain=True)
+            counts, failures = self._run(chain, [failure.record], outs, times, plain=True)
             if not failures:
                 self._count.chain(chain, 1, counts, (), 0.0)
                 return await self._pass_on(chain, [failure.record], outs)

@@ -26,7 +26,7 @@ from streamd.component.context import PipelineContext, TaskContext
 from streamd.component.fields import AggregateField, ExpressionField
 from streamd.component.model import Model
 from streamd.component.spec import stage
-from streamd.component.state import Store
+from streamd.component.state import Table, key_of
 from streamd.errors import TransformError
 from streamd.expr import Expression, Scope, compile_expression
 from streamd.record import Record
@@ -100,22 +100,22 @@ class Aggregate:
         used = [*config.by.values(), *(a.value for a in config.values.values() if a.value is not None)]
         self._metadata = frozenset().union(*(expression.metadata for expression in used))
         self._start = [function.start for function in self._functions]
-        self._store: Store
+        self._table: Table
 
     async def prepare(self) -> None:
         """Nothing is to be loaded."""
 
     async def open(self, task: TaskContext) -> None:
-        """Take the task's store."""
+        """Take the table from the task's store."""
         assert task.store is not None
-        self._store = task.store
+        self._table = task.store.table("values")
 
     async def process(self, batch: list[Record]) -> list[Record]:
         """Each record's aggregates after it. What a record fails with leaves the store as it was."""
         # Everything of the records is looked at before anything of the store changes; the steps below can still refuse
         # a value, and then the accumulators, which are never changed in place, are put back.
         rows = [None if record.value is None else self._row(record) for record in batch]
-        values = self._store.values
+        table = self._table
         before: dict[Hashable, list[Any] | None] = {}
         out: list[Record] = []
         try:
@@ -124,20 +124,20 @@ class Aggregate:
                     out.append(record)
                     continue
                 key, document, arguments = row
-                old = values.get(key)
+                old = table[key]
                 before.setdefault(key, old)
-                values[key] = new = self._step(self._start if old is None else old, arguments)
+                table[key] = new = self._step(self._start if old is None else old, arguments)
                 for name, index, function in self._results:
                     document[name] = function.result(new[index])
                 out.append(_with_value(record, document))
         except Exception:
             for key, old in before.items():
                 if old is None:
-                    values.pop(key, None)
+                    table.remove(key)
                 else:
-                    values[key] = old
+                    table[key] = old
             raise
-        self._store.dirty.update(before)
+        table.dirty.update(before)
         return out
 
     async def close(self) -> None:
@@ -149,8 +149,8 @@ class Aggregate:
         fields = {name: value(scope) for name, value in self._by.items()}
         parts = tuple(fields[name] for name in self._keys)
         if None in parts:
-            self._store.key_of(None)
-        key = self._store.key_of(parts[0] if len(parts) == 1 else parts)
+            key_of(None)
+        key = key_of(parts[0] if len(parts) == 1 else parts)
         arguments = [None if argument is None else argument(scope) for argument in self._arguments]
         return key, fields, arguments
 

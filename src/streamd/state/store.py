@@ -1,88 +1,78 @@
-"""One store: a stage's memory in one task, as plain dicts."""
+"""One store: the tables of a stage in one task."""
 
 from __future__ import annotations
 
-import math
 from collections.abc import Hashable, Sequence
-from typing import Any
+from typing import Any, TypeVar
 
-import orjson
-
+from streamd.component.state import Table, TimeTable, key_of
 from streamd.component.transaction import Change
-from streamd.errors import TransformError
+from streamd.state.tables import Coder, NamedTable, NamedTimes
 
-MAX_KEY_BYTES = 64 * 1024
-# The integers that JSON is written with here.
-SMALLEST, LARGEST = -(2**63), 2**64 - 1
+T = TypeVar("T", NamedTable, NamedTimes)
 
 
-class DictStore:
-    """`Store` (component/state.py), held whole in memory.
-
-    Texts and integers are their own keys; all other values, which Python's dicts would mix up (True is 1) or refuse
-    (lists), are keyed by their JSON.
-    """
+class TableStore:
+    """`Store` (component/state.py). `unknown`: names in the changelog of tables that the stage does not have."""
 
     def __init__(self) -> None:
-        self.values: dict[Hashable, Any] = {}
-        self.dirty: set[Hashable] = set()
+        self._tables: dict[str, NamedTable | NamedTimes] = {}
+        # By the table's name and the colon behind it in the changelog's keys.
+        self._by_prefix: dict[bytes, NamedTable | NamedTimes] = {}
+        self.unknown: set[str] = set()
+
+    def table(self, name: str, pack: Coder | None = None, unpack: Coder | None = None) -> Table:
+        """See `Store.table`. Raises ValueError for a name that is taken, or is none."""
+        return self._add(name, NamedTable(name, pack, unpack)).table
+
+    def times(self, name: str, pack: Coder | None = None, unpack: Coder | None = None) -> TimeTable:
+        """See `Store.times`. Raises ValueError for a name that is taken, or is none."""
+        return self._add(name, NamedTimes(name, pack, unpack)).table
 
     def key_of(self, value: Any) -> Hashable:
-        """See `Store.key_of`. Refuses null, what is no JSON, and more than 64 KiB."""
-        if type(value) is int:
-            if not SMALLEST <= value <= LARGEST:
-                raise TransformError("a key is an integer of more than 64 bits")
-            return value
-        if type(value) is str:
-            if len(value) > MAX_KEY_BYTES // 4 or not value.isascii():
-                _check_text(value)
-            return value
-        if value is None:
-            raise TransformError("a key is null; leave such records out before this stage")
-        if type(value) is float:
-            if not math.isfinite(value):
-                raise TransformError("a key is no finite number")
-            if value.is_integer() and SMALLEST <= value <= LARGEST:
-                return int(value)
-        try:
-            key = orjson.dumps(value, option=orjson.OPT_SORT_KEYS)
-        except TypeError:
-            raise TransformError(f"a key is no JSON value, but of type {type(value).__name__}") from None
-        _check_length(len(key))
-        return key
+        """See `key_of` in component/state.py."""
+        return key_of(value)
+
+    def __len__(self) -> int:
+        """How many keys there are in all tables."""
+        return sum(map(len, self._tables.values()))
 
     def changes(self) -> list[Change]:
         """What has changed since `committed`, as the changelog takes it."""
-        values, dumps = self.values, orjson.dumps
-        return [
-            (key if type(key) is bytes else dumps(key), dumps(values[key]) if key in values else None)
-            for key in self.dirty
-        ]
+        return [change for table in self._tables.values() for change in table.changes()]
 
     def committed(self) -> None:
         """The changes are durable."""
-        self.dirty.clear()
+        for table in self._tables.values():
+            table.committed()
 
     def load(self, changes: Sequence[Change]) -> None:
-        """Take what a changelog gives. Raises ValueError for what no store has written."""
-        values, loads = self.values, orjson.loads
+        """Take what a changelog gives, each key's newest change last. Raises ValueError for what no store has written.
+
+        Changes of a table that the stage does not have are left out, and its name kept in `unknown`.
+        """
+        by_table: dict[bytes, list[Change]] = {}
         for name, value in changes:
-            key = loads(name)
-            if type(key) is not str and type(key) is not int:
-                key = name
-            if value is None:
-                values.pop(key, None)
+            at = name.find(b":") + 1
+            prefix = name[:at]
+            found = by_table.get(prefix)
+            if found is None:
+                found = by_table[prefix] = []
+            found.append((name[at:], value))
+        for prefix, found in by_table.items():
+            table = self._by_prefix.get(prefix)
+            if table is None:
+                self.unknown.add(prefix[:-1].decode(errors="replace"))
             else:
-                values[key] = loads(value)
+                table.load(found)
 
+    def loaded(self) -> None:
+        """Everything is there."""
+        for table in self._tables.values():
+            table.loaded()
 
-def _check_text(text: str) -> None:
-    try:
-        _check_length(len(text.encode()))
-    except UnicodeEncodeError:
-        raise TransformError("a key has half of a surrogate pair, which is no text") from None
-
-
-def _check_length(length: int) -> None:
-    if length > MAX_KEY_BYTES:
-        raise TransformError(f"a key has {length} bytes, a store takes at most {MAX_KEY_BYTES}")
+    def _add(self, name: str, table: T) -> T:
+        if not name.isidentifier() or name in self._tables:
+            raise ValueError(f"{name!r} is no name for a table, or there is one of that name")
+        self._tables[name] = self._by_prefix[f"{name}:".encode()] = table
+        return table

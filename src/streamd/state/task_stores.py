@@ -1,49 +1,54 @@
 """All stores of one task: restored when it opens, written to their changelogs at each checkpoint.
 
-Each changelog carries, beside the keys, one record about itself: the number of the checkpoint that wrote it, and the
-positions that belong to it. The same number is committed with the task's positions. So when the two do not say the
-same, something was lost or changed from outside, and the task does not start: what it would compute from there is
-wrong.
+Each changelog carries, beside the keys, one record about itself: the number of the checkpoint that wrote it, the
+positions that belong to it, and how far the sources' event times had come. The same number is committed with the task's
+positions. So when the two do not say the same, something was lost or changed from outside, and the task does not start:
+what it would compute from there is wrong.
 """
 
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
 from hashlib import blake2b
-from typing import Any
+from types import MappingProxyType
+from typing import Any, Final
 
 import orjson
 
 from streamd.component.transaction import Change, Changelog, Committed, Transaction
 from streamd.errors import FatalError
 from streamd.record import Position, TaskId
-from streamd.state.store import DictStore
+from streamd.state.store import TableStore
 
 META_KEY = b"__meta__"
-FORMAT = 1
+FORMAT = 2
+_NO_TIMES: Final[Mapping[str, int]] = MappingProxyType({})
 
 
 class TaskStores:
     """The stores of the stateful stages of a task, by stage id.
 
     `settings`: {stage id: {setting: text} that its store depends on}. `exact`: whether changelog and positions are
-    committed together; at least once, the changelog may be ahead.
+    committed together; at least once, the changelog may be ahead. `times`: {source id: its highest event time, in ms},
+    as the last checkpoint before the restore had it.
     """
 
     def __init__(self, task: TaskId, settings: Mapping[str, Mapping[str, str]], tasks: int, *, exact: bool) -> None:
         self._task, self._exact = task, exact
         self._changelogs = {stage: Changelog(stage, tasks) for stage in settings}
         self._settings = {stage: _digests(texts) for stage, texts in settings.items()}
-        self.stores = {stage: DictStore() for stage in settings}
+        self.stores = {stage: TableStore() for stage in settings}
+        self.times: dict[str, int] = {}
         self._number = 0
 
     def __bool__(self) -> bool:
         return bool(self.stores)
 
     async def restore(self, transaction: Transaction, committed: Committed, restored: Callable[[int], None]) -> None:
-        """Fill the stores with what is committed; `restored` hears how many records came.
+        """Fill the stores' tables with what is committed; `restored` hears how many records came.
 
-        Raises FatalError when a changelog does not belong to the committed positions.
+        The stages have asked for their tables before. Raises FatalError when a changelog does not belong to the
+        committed positions, or has tables that its stage does not have.
         """
         for stage, changelog in self._changelogs.items():
             found = _Found(self.stores[stage], restored)
@@ -52,14 +57,26 @@ class TaskStores:
             except ValueError as error:
                 raise FatalError(self._about(stage, f"holds a record that no store has written ({error})")) from None
             self._check(stage, found, committed)
+            self.stores[stage].loaded()
+            for source, time in (found.meta or {}).get("times", {}).items():
+                self.times[source] = max(time, self.times.get(source, time))
 
-    def write(self, transaction: Transaction, positions: Mapping[tuple[str, int], Position]) -> dict[str, int]:
-        """Make what has changed part of the open transaction; gives {stage: checkpoint's number} for the positions."""
+    def write(
+        self,
+        transaction: Transaction,
+        positions: Mapping[tuple[str, int], Position],
+        times: Mapping[str, int] = _NO_TIMES,
+    ) -> dict[str, int]:
+        """Make what has changed part of the open transaction; gives {stage: checkpoint's number} for the positions.
+
+        `times`: {source id: the highest event time seen, in ms}.
+        """
         self._number += 1
         meta = {
             "format": FORMAT,
             "checkpoint": self._number,
             "positions": [[source, partition, position] for (source, partition), position in positions.items()],
+            "times": dict(times),
         }
         for stage, changelog in self._changelogs.items():
             record = META_KEY, orjson.dumps({**meta, "settings": self._settings[stage]})
@@ -80,6 +97,8 @@ class TaskStores:
             raise FatalError(self._about(stage, f"has format {meta.get('format')!r}, this streamd writes {FORMAT}"))
         if meta is not None and (changed := _changed(meta.get("settings"), self._settings[stage])):
             raise FatalError(self._about(stage, f"was written with other settings: {changed}"))
+        if unknown := sorted(self.stores[stage].unknown):
+            raise FatalError(self._about(stage, f"has tables that the stage does not have: {_shown(unknown)}"))
         if number == expected and (meta is not None or not found.count):
             return
         if not self._exact and number is not None and number >= (expected or 0):
@@ -120,10 +139,16 @@ def _changed(stored: Mapping[str, str] | None, now: Mapping[str, str]) -> str:
     return ", ".join(sorted(words))
 
 
+def _shown(names: Sequence[str]) -> str:
+    """Names of tables; what can be none may be the content of someone else's record."""
+    known = [repr(name) for name in names if name.isidentifier() and len(name) <= 40]
+    return ", ".join(known + ["some that no streamd writes"] * (len(known) < len(names)))
+
+
 class _Found:
     """What a changelog gave: its keys go to the store, its record about itself is kept."""
 
-    def __init__(self, store: DictStore, restored: Callable[[int], None]) -> None:
+    def __init__(self, store: TableStore, restored: Callable[[int], None]) -> None:
         self._store, self._restored = store, restored
         self.meta: dict[str, Any] | None = None
         self.count = 0

@@ -45,6 +45,7 @@ def attempt(bench, source):
         transaction = (make or bench.transaction)(source, **options)
         committed = await transaction.open()
         stores = TaskStores(bench.task, {"s": {}}, tasks, exact=exact)
+        stores.table = stores.stores["s"].table("t")
         restored = []
         await stores.restore(transaction, committed, restored.append)
         return transaction, stores, sum(restored)
@@ -53,9 +54,8 @@ def attempt(bench, source):
 
 
 async def commit(transaction, stores, position, *, end=True, **values):
-    store = stores.stores["s"]
-    store.values |= values
-    store.dirty |= values.keys()
+    stores.table |= values
+    stores.table.dirty |= values.keys()
     transaction.begin()
     cursors = stores.write(transaction, {SOURCE: position})
     await transaction.flush()
@@ -70,7 +70,7 @@ async def test_what_is_committed_is_restored(kafka, topic, attempt):
     for n in range(5):
         await commit(transaction, stores, n, a=n, b=-n)
     _, stores, restored = await attempt()
-    assert stores.stores["s"].values == {"a": 4, "b": -4}
+    assert stores.table == {"a": 4, "b": -4}
     assert restored == 15, "each checkpoint has written two keys and its own record"
     [description] = [r for r in await read_topic(kafka.bootstrap, topic) if r.key == META_KEY][-1:]
     assert b'"checkpoint":5' in description.value
@@ -81,17 +81,16 @@ async def test_what_was_under_way_is_aborted_and_not_restored(attempt, topic):
     await commit(transaction, stores, 1, a=1)
     await commit(transaction, stores, 2, end=False, a=2, c=3)
     _, stores, _ = await attempt()
-    assert stores.stores["s"].values == {"a": 1}
+    assert stores.table == {"a": 1}
 
 
 async def test_a_key_that_is_gone_stays_gone(attempt, topic):
     transaction, stores, _ = await attempt()
     await commit(transaction, stores, 1, a=1, b=2)
-    del stores.stores["s"].values["a"]
-    stores.stores["s"].dirty.add("a")
+    stores.table.remove("a")
     await commit(transaction, stores, 2)
     _, stores, _ = await attempt()
-    assert stores.stores["s"].values == {"b": 2}
+    assert stores.table == {"b": 2}
 
 
 async def test_more_than_one_read_is_restored_whole(attempt, topic):
@@ -99,7 +98,7 @@ async def test_more_than_one_read_is_restored_whole(attempt, topic):
     many = {f"key-{n}": n for n in range(25_000)}
     await commit(transaction, stores, 1, **many)
     _, stores, restored = await attempt()
-    assert stores.stores["s"].values == many
+    assert stores.table == many
     assert restored == len(many) + 1
 
 
@@ -144,7 +143,7 @@ async def test_at_least_once_state_ahead_of_the_positions_is_gone_on_with(bench,
     await commit(transaction, stores, 2, end=False, a=2)
     transaction.abandon()
     _, stores, _ = await attempt(bench.batch_commit, exact=False)
-    assert stores.stores["s"].values == {"a": 2}
+    assert stores.table == {"a": 2}
 
 
 async def test_a_value_that_no_topic_takes_is_named_by_its_stage(attempt, topic):

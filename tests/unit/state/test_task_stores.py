@@ -17,7 +17,9 @@ POSITIONS = {("source", 3): 17}
 
 
 class Attempts:
-    """One task's attempts, each with its transaction and stores."""
+    """One task's attempts, each with its transaction, stores, and a table in each store."""
+
+    table = "t"
 
     def __init__(self, folder):
         self.path = log_path(folder, "app")
@@ -29,12 +31,13 @@ class Attempts:
         self.transaction = EmbeddedTransaction(self.path, TASK)
         committed = await self.transaction.open()
         stores = TaskStores(TASK, dict.fromkeys(stages or ("s",), settings or {}), 4, exact=exact)
+        self.tables = {stage: store.table(self.table) for stage, store in stores.stores.items()}
         restored = []
         await stores.restore(self.transaction, committed, restored.append)
         return stores, sum(restored)
 
-    async def commit(self, stores, *, number=True):
-        cursors = stores.write(self.transaction, POSITIONS)
+    async def commit(self, stores, *, number=True, times=None):
+        cursors = stores.write(self.transaction, POSITIONS, times or {})
         await self.transaction.put_positions(POSITIONS, cursors if number else {})
         await self.transaction.commit()
         stores.committed()
@@ -43,6 +46,11 @@ class Attempts:
         with sqlite3.connect(self.path) as connection:
             connection.execute(statement)
         connection.close()
+
+    def put(self, **values):
+        table = self.tables["s"]
+        table |= values
+        table.dirty |= values.keys()
 
 
 @pytest.fixture
@@ -53,41 +61,35 @@ async def attempts(tmp_path):
         await made.transaction.close()
 
 
-def put(stores, **values):
-    store = stores.stores["s"]
-    store.values |= values
-    store.dirty |= values.keys()
-
-
 async def test_what_is_committed_is_restored_and_what_is_not_is_gone(attempts):
     stores, _ = await attempts.begin()
-    put(stores, a=1, b=2)
+    attempts.put(a=1, b=2)
     await attempts.commit(stores)
-    put(stores, a=5, c=3)
+    attempts.put(a=5, c=3)
     stores.write(attempts.transaction, POSITIONS)
     stores, restored = await attempts.begin()
-    assert stores.stores["s"].values == {"a": 1, "b": 2}
+    assert attempts.tables["s"] == {"a": 1, "b": 2}
     assert restored == 3
 
 
 async def test_only_what_changed_is_written(attempts):
     stores, _ = await attempts.begin()
-    put(stores, a=1, b=2)
+    attempts.put(a=1, b=2)
     await attempts.commit(stores)
     assert stores.stores["s"].changes() == []
-    put(stores, b=3)
-    assert stores.stores["s"].changes() == [(b'"b"', b"3")]
+    attempts.put(b=3)
+    assert stores.stores["s"].changes() == [(b't:"b"', b"3")]
 
 
 async def test_a_stage_that_is_new_begins_with_nothing(attempts):
     stores, _ = await attempts.begin()
-    put(stores, a=1)
+    attempts.put(a=1)
     await attempts.commit(stores)
     stores, _ = await attempts.begin("s", "new")
-    assert stores.stores["new"].values == {}
+    assert attempts.tables["new"] == {}
     await attempts.commit(stores)
     stores, _ = await attempts.begin("s", "new")
-    assert stores.stores["s"].values == {"a": 1}
+    assert attempts.tables["s"] == {"a": 1}
 
 
 @pytest.mark.parametrize(
@@ -98,14 +100,14 @@ async def test_a_stage_that_is_new_begins_with_nothing(attempts):
         ("DELETE FROM cursor", "is of checkpoint 2, and the task's positions belong to none"),
         ("UPDATE cursor SET cursor='1'", "is of checkpoint 2, and the task's positions belong to checkpoint 1"),
         ("UPDATE cursor SET cursor='3'", "is of checkpoint 2, and the task's positions belong to checkpoint 3"),
-        ("UPDATE changelog SET value='{' WHERE key=CAST('\"a\"' AS BLOB)", "a record that no store has written"),
+        ("UPDATE changelog SET value='{' WHERE key=CAST('t:\"a\"' AS BLOB)", "a record that no store has written"),
         ("UPDATE changelog SET value='{\"format\": 9}' WHERE key=CAST('__meta__' AS BLOB)", "has format 9"),
     ],
 )
 async def test_a_changelog_that_does_not_belong_to_the_positions_is_refused(attempts, damage, says):
     stores, _ = await attempts.begin()
     for n in range(2):
-        put(stores, a=n)
+        attempts.put(a=n)
         await attempts.commit(stores)
     attempts.change(damage)
     with pytest.raises(FatalError, match=says) as caught:
@@ -115,22 +117,42 @@ async def test_a_changelog_that_does_not_belong_to_the_positions_is_refused(atte
 
 async def test_what_was_kept_with_other_settings_is_refused(attempts):
     stores, _ = await attempts.begin(settings={"a": "sum(x)", "b": "count()"})
-    put(stores, k=1)
+    attempts.put(k=1)
     await attempts.commit(stores)
     stores, _ = await attempts.begin(settings={"b": "count()", "a": "sum(x)"})
-    assert stores.stores["s"].values == {"k": 1}
+    assert attempts.tables["s"] == {"k": 1}
     with pytest.raises(FatalError, match="written with other settings: a has changed, b is gone, c is new"):
         await attempts.begin(settings={"a": "sum(y)", "c": "count()"})
 
 
 async def test_at_least_once_the_changelog_may_be_ahead_and_never_behind(attempts):
     stores, _ = await attempts.begin()
-    put(stores, a=1)
+    attempts.put(a=1)
     await attempts.commit(stores)
     attempts.change("UPDATE cursor SET cursor='0'")
     stores, _ = await attempts.begin(exact=False)
-    assert stores.stores["s"].values == {"a": 1}
+    assert attempts.tables["s"] == {"a": 1}
     await attempts.commit(stores)
     attempts.change("UPDATE cursor SET cursor='9'")
     with pytest.raises(FatalError, match="belong to checkpoint 9"):
         await attempts.begin(exact=False)
+
+
+async def test_the_highest_event_times_are_restored(attempts):
+    stores, _ = await attempts.begin()
+    assert stores.times == {}
+    await attempts.commit(stores, times={"a": 5, "b": -1})
+    await attempts.commit(stores, times={"a": 7, "b": -1})
+    stores, _ = await attempts.begin("s", "new")
+    assert stores.times == {"a": 7, "b": -1}
+
+
+@pytest.mark.parametrize(("name", "shown"), [("t", "'t'"), ("x" * 50, "some that no streamd writes")])
+async def test_a_table_that_the_stage_does_not_have_is_refused(attempts, name, shown):
+    attempts.table = name
+    stores, _ = await attempts.begin()
+    attempts.put(a=1)
+    await attempts.commit(stores)
+    attempts.table = "other"
+    with pytest.raises(FatalError, match=f"has tables that the stage does not have: {shown}.*begin anew"):
+        await attempts.begin()

@@ -1,0 +1,204 @@
+"""Tables in memory: dicts that know what of them the changelog does not have yet.
+
+A key in the changelog is `<table>:<JSON of the key>`, in a table of times `<table>:<time><JSON of the key>`, with the
+time as 16 hexadecimal digits that sort as the times do.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Hashable, Iterable, Iterator
+from typing import Any, Final, TypeAlias
+
+import orjson
+
+from streamd.component.transaction import Change
+
+Coder: TypeAlias = Callable[[Any], Any]
+
+# What a time is written with: added to it, no time is negative.
+_ZERO: Final = 1 << 63
+TIME_DIGITS: Final = 16
+
+
+class DictTable(dict[Hashable, Any]):
+    """`Table` (component/state.py), held whole in memory.
+
+    `fresh`: keys that the changelog does not have, as far as is known: when one is removed again before the next
+    checkpoint, nothing is written of it. `born`: the changelog has none of the table.
+    """
+
+    __slots__ = ("born", "dirty", "fresh")
+
+    def __init__(self, *, born: bool = False) -> None:
+        self.dirty: set[Hashable] = set()
+        self.fresh: set[Hashable] = set()
+        self.born = born
+
+    def __missing__(self, key: Hashable) -> Any:
+        # A key that is not there, and has not changed since the last checkpoint, was not there at that either.
+        if not self.born and key not in self.dirty:
+            self.fresh.add(key)
+        return None
+
+    def remove(self, key: Hashable) -> None:
+        """See `Table.remove`."""
+        self.pop(key, None)
+        self.dirty.add(key)
+
+    def scan(self) -> Iterator[tuple[Hashable, Any]]:
+        """See `Table.scan`."""
+        return iter(self.items())
+
+    def written(self) -> Iterator[Hashable]:
+        """The keys that the changelog may have."""
+        if self.born:
+            return iter(())
+        fresh = self.fresh
+        gone = (key for key in self.dirty if key not in self and key not in fresh)
+        return (key for keys in (self, gone) for key in keys if key not in fresh)
+
+    def changes(self, prefix: bytes, pack: Coder | None) -> list[Change]:
+        """What has changed since `committed`, as the changelog takes it; each key once."""
+        dumps, dirty = orjson.dumps, self.dirty
+        gone = [key for key in dirty if key not in self]
+        changes: list[Change] = []
+        if gone:
+            dirty = dirty.difference(gone)
+            if not self.born:
+                changes = [(prefix + name_of(key), None) for key in gone if key not in self.fresh]
+        if pack is None:
+            changes += [(prefix + (key if key.__class__ is bytes else dumps(key)), dumps(self[key])) for key in dirty]
+        else:
+            changes += [(prefix + name_of(key), dumps(pack(self[key]))) for key in dirty]
+        return changes
+
+    def committed(self) -> None:
+        """The changes are durable."""
+        self.dirty.clear()
+        self.fresh.clear()
+        self.born = False
+
+
+class NamedTable:
+    """A table and what the changelog knows it by."""
+
+    def __init__(self, name: str, pack: Coder | None, unpack: Coder | None) -> None:
+        self.table = DictTable()
+        self._prefix, self._pack, self._unpack = f"{name}:".encode(), pack, unpack
+
+    def __len__(self) -> int:
+        return len(self.table)
+
+    def changes(self) -> list[Change]:
+        """What has changed since `committed`, as the changelog takes it."""
+        return self.table.changes(self._prefix, self._pack)
+
+    def committed(self) -> None:
+        """The changes are durable."""
+        self.table.committed()
+
+    def load(self, changes: Iterable[tuple[bytes, bytes | None]]) -> None:
+        """Take what a changelog gives, without the table's name. Raises ValueError for what no table has written."""
+        table, loads, unpack = self.table, orjson.loads, self._unpack
+        for name, value in changes:
+            if value is None:
+                table.pop(key_from(name), None)
+            else:
+                found = loads(value)
+                table[key_from(name)] = found if unpack is None else unpack(found)
+
+    def loaded(self) -> None:
+        """Everything is there."""
+
+
+class DictTimeTable(dict[int, DictTable]):
+    """`TimeTable` (component/state.py), held whole in memory."""
+
+    __slots__ = ("gone",)
+
+    def __init__(self) -> None:
+        # {time: keys that the changelog may have of a table that was dropped}
+        self.gone: dict[int, set[Hashable]] = {}
+
+    def __missing__(self, time: int) -> DictTable:
+        table = self[time] = DictTable(born=True)
+        return table
+
+    def drop(self, time: int) -> None:
+        """See `TimeTable.drop`."""
+        table = self.pop(time, None)
+        if table is None:
+            return
+        written = set(table.written())
+        if written:
+            self.gone.setdefault(time, set()).update(written)
+
+
+class NamedTimes:
+    """A table of times and what the changelog knows it by."""
+
+    def __init__(self, name: str, pack: Coder | None, unpack: Coder | None) -> None:
+        self.table = DictTimeTable()
+        self._name, self._pack, self._unpack = name, pack, unpack
+
+    def __len__(self) -> int:
+        return sum(map(len, self.table.values()))
+
+    def changes(self) -> list[Change]:
+        """What has changed since `committed`, as the changelog takes it."""
+        times = self.table
+        changes: list[Change] = []
+        for time, keys in times.gone.items():
+            prefix, again = self._prefix(time), dict.get(times, time) or ()
+            changes += [(prefix + name_of(key), None) for key in keys if key not in again]
+        for time, table in times.items():
+            if table.dirty:
+                changes += table.changes(self._prefix(time), self._pack)
+        return changes
+
+    def committed(self) -> None:
+        """The changes are durable."""
+        self.table.gone.clear()
+        for table in self.table.values():
+            table.committed()
+
+    def load(self, changes: Iterable[tuple[bytes, bytes | None]]) -> None:
+        """Take what a changelog gives, without the table's name. Raises ValueError for what no table has written."""
+        times, loads, unpack = self.table, orjson.loads, self._unpack
+        digits, table = b"", DictTable()
+        for name, value in changes:
+            if name[:TIME_DIGITS] != digits:
+                digits = name[:TIME_DIGITS]
+                table = times[time_from(digits)]
+            if value is None:
+                table.pop(key_from(name[TIME_DIGITS:]), None)
+            else:
+                found = loads(value)
+                table[key_from(name[TIME_DIGITS:])] = found if unpack is None else unpack(found)
+
+    def loaded(self) -> None:
+        """Everything is there: a time without keys is none."""
+        times = self.table
+        for time in [time for time, table in times.items() if not table]:
+            del times[time]
+        for table in times.values():
+            table.born = False
+
+    def _prefix(self, time: int) -> bytes:
+        return b"%s:%016x" % (self._name.encode(), time + _ZERO)
+
+
+def name_of(key: Hashable) -> bytes:
+    """A key as it is in a changelog."""
+    return key if type(key) is bytes else orjson.dumps(key)
+
+
+def key_from(name: bytes) -> Hashable:
+    """The key of a name. Raises ValueError for what is no JSON."""
+    key = orjson.loads(name)
+    return key if key.__class__ is str or key.__class__ is int else name
+
+
+def time_from(digits: bytes) -> int:
+    """The time of a name's first `TIME_DIGITS`. Raises ValueError for what is none."""
+    return int(digits, 16) - _ZERO
