@@ -18,6 +18,7 @@ from streamd.clock import SYSTEM_CLOCK, Clock
 from streamd.component.context import TaskContext
 from streamd.component.sink import Writer
 from streamd.component.source import Reader
+from streamd.component.stage import BEGINNING, END
 from streamd.component.transaction import Committed, Transaction
 from streamd.errors import FencedError
 from streamd.observability import catalog
@@ -28,6 +29,7 @@ from streamd.runtime.checkpoint import Checkpoint
 from streamd.runtime.failure import RecordFailedError
 from streamd.runtime.faults import fault_point
 from streamd.runtime.process import Process
+from streamd.runtime.watermark import Watermark
 from streamd.state.task_stores import TaskStores
 
 log = structlog.get_logger(__name__)
@@ -81,6 +83,8 @@ class Task:
         self._processed: dict[tuple[str, int], Position] = {}
         # {reader's place: its read under way}. A read is never cancelled but at the end: it would lose its turn.
         self._reads: dict[tuple[str, int], asyncio.Task[Sequence[RawRecord]]] = {}
+        self._timed = any(stage.spec.keyed for stage in self._part.stages)
+        self._watermark: Watermark
         self._stop = asyncio.Event()
         self._stop_seen: asyncio.Task[bool] | None = None
         self._uncommitted = 0
@@ -192,25 +196,34 @@ class Task:
     async def _open(self) -> None:
         committed = self._assembly.checked(self.id, await self._transaction.open())
         fault_point("in_open")
-        context = TaskContext(self._assembly.context, self.id, self._tasks, self._transaction, self._part.transport)
+        context = TaskContext(
+            self._assembly.context, self.id, self._tasks, self._transaction, self._part.transport,
+            watermark=lambda: self._watermark.now,
+        )  # fmt: skip
         self._process = Process(
             self.id, self._part, self._assembly, context, self._writers, self._state.stores, self._metrics, self._clock
         )
         await self._process.open()
         if self._state:
             await self._restore(committed)
+        self._process.restored()
+        places = {
+            (source.id, self.id.partition): source
+            for source in self._part.sources
+            if self.id.partition < self._assembly.partitions.get(source.id, self.id.partition + 1)
+        }
+        self._watermark = Watermark(places, self._state.times, self._clock)
         for sink in self._part.all_sinks:
             cursor = committed.cursors.get(sink.id)
             self._writers[sink.id] = await self._assembly.sinks[sink.id].open(context, cursor)
-        for source in self._part.sources:
-            place = (source.id, self.id.partition)
-            if self.id.partition < self._assembly.partitions.get(source.id, self.id.partition + 1):
-                opened = self._assembly.sources[source.id].open(self.id.partition, committed.positions.get(place))
-                self._readers[place] = await opened
-                self._processed[place] = self._readers[place].position()
+        for place, source in places.items():
+            opened = self._assembly.sources[source.id].open(self.id.partition, committed.positions.get(place))
+            self._readers[place] = await opened
+            self._processed[place] = self._readers[place].position()
+            self._watermark.attach(place, self._readers[place])
         self._checkpoint = Checkpoint(
-            self.id, self._transaction, self._processed, self._writers, self._state, self._metrics, self._clock,
-            timeout=self._assembly.checkpoint_timeout,
+            self.id, self._transaction, self._processed, self._writers, self._state, self._watermark.state,
+            self._metrics, self._clock, timeout=self._assembly.checkpoint_timeout,
         )  # fmt: skip
         if any(place not in committed.positions for place in self._readers):
             # Where a task began must not depend on when it is asked again: `start: latest` would skip what came since.
@@ -244,12 +257,16 @@ class Task:
                 self._read_on(group)
                 if not self._reads:
                     break
-                await self._wait_for(self._reads.values(), None)
+                await self._wait_for(self._reads.values(), self._tick_in())
                 await self._take_what_came()
+            if self._timed:
+                await self._follow_time()
             if self._commit_due():
                 await self._commit()
         ended = not self._stop.is_set()
         await self._process.finish()
+        if self._timed and ended:
+            await self._follow_time()
         held_back = self._transaction.backlog or any(writer.backlog for writer in self._writers.values())
         if self._uncommitted or held_back:
             await self._commit()
@@ -285,6 +302,23 @@ class Task:
                 await self._take(place, records)
             self._processed[place] = position
 
+    async def _follow_time(self) -> None:
+        """Have the keyed stages follow the watermark and the wall clock."""
+        moved = self._watermark.move()
+        gave = await self._process.advance(moved)
+        due = self._process.due
+        if due is not None and (now := self._clock.now_ms()) >= due:
+            gave = await self._process.tick(now) or gave
+        if gave:
+            self._begin()
+            self._uncommitted += 1
+            await self._let_writers_follow()
+
+    def _tick_in(self) -> float | None:
+        """Seconds until a stage wants to know the time; None when none does."""
+        due = self._process.due
+        return None if due is None else max(0.0, (due - self._clock.now_ms()) / 1000)
+
     def _commit_in(self) -> float | None:
         """Seconds until a commit is due; None when there is nothing to commit."""
         if not self._uncommitted:
@@ -304,21 +338,27 @@ class Task:
     async def _take(self, place: tuple[str, int], records: Sequence[RawRecord]) -> None:
         if self._uncommitted and self._process.retries_among(records):
             await self._commit()
-        if not self._uncommitted:
-            self._began = self._clock.monotonic()
-            fault_point("before_begin")
+        self._begin()
         # Before anything is awaited: a task with a batch in its hands is not idle.
         self._uncommitted += len(records)
-        self._transaction.begin()
+        times = self._watermark.times(place) if self._timed else [BEGINNING, BEGINNING, END]
         try:
-            await self._process.batch(place[0], records)
+            await self._process.batch(place[0], records, times)
         except RecordFailedError as error:
             if error.complete_before:
                 await self._commit()
             raise
+        if self._timed:
+            self._watermark.seen(place, times[0])
         self.records_in += len(records)
         self._progress = self._clock.monotonic()
         await self._let_writers_follow()
+
+    def _begin(self) -> None:
+        if not self._uncommitted:
+            self._began = self._clock.monotonic()
+            fault_point("before_begin")
+        self._transaction.begin()
 
     async def _let_writers_follow(self) -> None:
         """Backpressure: nothing more is read while too much is on its way out."""
@@ -352,6 +392,8 @@ class Task:
                 self._metrics.gauge(catalog.SOURCE_UNSTABLE_SECONDS, source=source, **self._place).set(seconds)
         for stage, store in self._state.stores.items():
             self._metrics.gauge(catalog.STATE_KEYS, stage=stage, **self._place).set(len(store))
+        if self._timed and BEGINNING < self._watermark.now < END:
+            self._metrics.gauge(catalog.WATERMARK, **self._place).set(self._watermark.now / 1000)
         for sink, writer in self._writers.items():
             self._metrics.gauge(catalog.SINK_BACKLOG, sink=sink, **self._place).set(writer.backlog)
 
