@@ -23,7 +23,7 @@ class ComponentSpec:
     Sources: `replayable` (can go back to a position), `bounded(config)` (has an end), `decoded` (values are dicts).
     Sinks: `documents` (takes dicts, not bytes); `delivery`: what it promises, "exactly once", "at least once", …
     Stages: `fused` (FusedStage), `keyed` (KeyedStage) or neither (BatchStage); `outputs(config)` names its outputs, ()
-    for the plain one;
+    for the plain one; `inputs(config)`: for a stage whose settings name what it reads, the ids of its ports in order;
     `state(config)`: for batch stages that remember in a store of their own (component/state.py) between records. It
     gives {setting: text} of all that the meaning of the store depends on; what other settings have stored is refused.
     """
@@ -44,6 +44,7 @@ class ComponentSpec:
     keyed: bool = False
     state: Callable[[Any], Mapping[str, str]] | None = None
     outputs: Callable[[Any], tuple[str, ...]] = lambda config: ()
+    inputs: Callable[[Any], tuple[str, ...]] | None = None
 
     @property
     def stateful(self) -> bool:

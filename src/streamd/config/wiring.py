@@ -2,18 +2,20 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Callable, Iterable
+from collections.abc import Sequence as SequenceOf
 from dataclasses import dataclass, field
+from typing import Any
 
 from streamd.config.components import Shape
 from streamd.config.diagnostics import did_you_mean, nearest, one_of
 from streamd.config.model_check import describe
-from streamd.config.yaml_nodes import Document, Scalar
+from streamd.config.yaml_nodes import Document, Mapping, Node, Scalar, Sequence
 
 _DEFAULT_ID = {"source": "source", "sink": "sink"}
 
 
-def assign_ids(document: Document, shapes: Sequence[Shape]) -> None:
+def assign_ids(document: Document, shapes: SequenceOf[Shape]) -> None:
     """Give every component an id: its own, or `source`, `sink` or the stage's name, numbered where taken.
 
     An id that is used twice is reported; the second one is numbered as well, so that the rest can be checked.
@@ -57,9 +59,9 @@ class Wiring:
     """Resolves and checks the inputs of all stages and sinks. Ids are unique; outputs only known of checked stages."""
 
     document: Document
-    sources: Sequence[Shape]
-    stages: Sequence[Shape]
-    sinks: Sequence[Shape]
+    sources: SequenceOf[Shape]
+    stages: SequenceOf[Shape]
+    sinks: SequenceOf[Shape]
     # {id of a stage or sink: ids, or stage.output, that it reads}
     inputs: dict[str, tuple[str, ...]] = field(default_factory=dict)
     # Ids that inputs with mistakes probably mean: these are not unused.
@@ -79,8 +81,11 @@ class Wiring:
         return self.inputs
 
     def _read(self, shape: Shape, previous: Shape | None, sources: tuple[str, ...]) -> tuple[str, ...]:
+        if shape.spec is not None and shape.spec.inputs is not None:
+            return self._named_in_settings(shape, shape.spec.inputs)
         if shape.inputs is not None:
-            return tuple(dict.fromkeys(name for name, _ in shape.inputs if self._check_input(shape, name)))
+            given = [name for name, node in shape.inputs if self._check_input(name, node, "`from`")]
+            return tuple(dict.fromkeys(given))
         if previous is None:
             return sources
         outputs = _outputs(previous)
@@ -91,8 +96,22 @@ class Wiring:
             self.document.report("missing-output", message, shape.at, expected)
         return (previous.id,)
 
-    def _check_input(self, shape: Shape, name: str) -> bool:
-        node = next(node for given, node in shape.inputs or [] if given == name)
+    def _named_in_settings(self, shape: Shape, inputs: Callable[[Any], tuple[str, ...]]) -> tuple[str, ...]:
+        """The inputs of a stage whose settings name them: one for each of its ports, so that one may be there twice."""
+        if shape.inputs:
+            message = f"{shape.subject} has no `from`: its settings name what it reads"
+            self.document.report("unknown-key", message, shape.inputs[0][1], help="remove `from:`")
+            self.meant.update(name.partition(".")[0] for name, _ in shape.inputs)
+        if shape.settings is None:  # with problems of its own: nobody can say what it reads
+            self.meant.update(other.id for other in (*self.sources, *self.stages))
+            return ()
+        names = inputs(shape.settings)
+        places = {name: _place_of(shape.body, name) or shape.at for name in names}
+        sound = {name: self._check_input(name, node, shape.subject) for name, node in places.items()}
+        return tuple(name for name in names if sound[name])
+
+    def _check_input(self, name: str, node: Node, reader: str) -> bool:
+        """Whether there is such an input. `node` is where it is named, `reader` who names it there."""
         known = {other.id: other for other in (*self.sources, *self.stages)}
         id_, dot, output = name.partition(".")
         found = known.get(id_)
@@ -103,14 +122,17 @@ class Wiring:
             if id_ in {sink.id for sink in self.sinks}:
                 help_text = f"`{id_}` is a sink; nothing can be read from it"
             shown = describe(node) if isinstance(node, Scalar) and node.hidden else f"`{name}`"
-            message = f"`from` names {shown}, and there is no source or stage with that id"
+            message = f"{reader} names {shown}, and there is no source or stage with that id"
             self.document.report("unknown-input", message, node, one_of(everything), help_text)
             return False
         outputs = _outputs(found)
         if outputs is None or (output in outputs if dot else not outputs):
             return True
         if not outputs:
-            message, expected = f"stage `{id_}` has no named outputs", f"from: {id_}"
+            message, expected = (
+                f"stage `{id_}` has no named outputs",
+                f"from: {id_}" if reader == "`from`" else f"`{id_}`",
+            )
         elif dot:
             message, expected = f"stage `{id_}` has no output `{output}`", one_of(_full_names(found))
         else:
@@ -161,6 +183,18 @@ class Wiring:
                 help_text = f"add `from: {_full_names(shape)[0]}` where it should be read, or remove it"
                 message = f"nothing reads {shape.kind} `{shape.id}`, so its records would be lost"
                 self.document.report("unused", message, shape.at, help=help_text)
+
+
+def _place_of(node: Node | None, name: str) -> Node | None:
+    """The first scalar below a node that is this text."""
+    if isinstance(node, Scalar):
+        return node if node.text == name else None
+    inner: Iterable[Node] = ()
+    if isinstance(node, Mapping):
+        inner = [value for _, value in node.entries.values()]
+    elif isinstance(node, Sequence):
+        inner = node.items
+    return next((found for child in inner if (found := _place_of(child, name)) is not None), None)
 
 
 def _outputs(shape: Shape) -> tuple[str, ...] | None:
