@@ -28,8 +28,9 @@ HEAD = "name: p\nsource: {log: {topic: in}}\nsink: {log: {topic: out}}\n"
 class InlineApp:
     """`metrics` are those of the last run."""
 
-    def __init__(self, folder: Path) -> None:
+    def __init__(self, folder: Path, registry: Registry | None = None) -> None:
         self.folder = folder
+        self.registry = registry or Registry.default()
         self.metrics = MetricSet()
         self._path = log_path(folder, "app")
 
@@ -50,9 +51,7 @@ class InlineApp:
         """Run a pipeline until everything is read and committed. `yaml` is put behind a name, source `in`, sink `out`,
         unless it names its own."""
         text = yaml if "source" in yaml else HEAD + yaml
-        config = load_pipeline_text(
-            text, self.folder / "p.yaml", Registry.default(), {}, ServiceConfig.model_validate({})
-        )
+        config = load_pipeline_text(text, self.folder / "p.yaml", self.registry, {}, ServiceConfig.model_validate({}))
         context = PipelineContext("app", config.name, self.folder, self.folder, config.kafka)
         self.metrics = MetricSet()
         options = Options(idle_confirmation=0.1, restart=RestartPolicy(initial=0.01, maximum=0.02))
