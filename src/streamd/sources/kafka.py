@@ -104,6 +104,12 @@ class KafkaSourceConfig(Model):
         description="Where to begin in a partition that has no position yet: earliest, latest, or {timestamp: …}.",
         examples=["latest"],
     )
+    end: Literal["latest"] | None = Field(
+        None,
+        description="`latest`: read what is there when a task starts, and then be done, as with a file: all windows "
+        "are closed. Without it a topic has no end.",
+        examples=["latest"],
+    )
     on_position_lost: Literal["fail", "earliest", "latest"] = Field(
         "fail",
         description="What to do when retention has deleted the records to go on from: stop, or go on at the earliest "
@@ -143,7 +149,7 @@ class KafkaSourceConfig(Model):
         return check_options({str(name): item for name, item in value.items()}, "consumer", OF_A_SOURCE)
 
 
-@source("kafka", config=KafkaSourceConfig, transport="kafka")
+@source("kafka", config=KafkaSourceConfig, transport="kafka", bounded=lambda config: config.end is not None)
 class KafkaSource:
     """A topic. Its readers share one client, which is opened with the first of them."""
 
@@ -172,10 +178,12 @@ class KafkaSource:
         client = await self._shared_client()
         if position is None:
             position = await client.find_offset(self._config.topic, partition, self._config.start)
-        reader = self._reader(client, partition, position)
-        if self._config.on_position_lost == "fail":
-            return reader
-        return _RecoveringReader(self, client, partition, reader)
+        reader: Any = self._reader(client, partition, position)
+        if self._config.on_position_lost != "fail":
+            reader = _RecoveringReader(self, client, partition, reader)
+        if self._config.end is None:
+            return reader  # type: ignore[no-any-return]
+        return _EndingReader(reader, await client.find_offset(self._config.topic, partition, LATEST))
 
     async def recover(self, client: KafkaClient, partition: int, lost: Position) -> PartitionReader:
         """A reader where `on_position_lost` says, in place of one whose position is gone."""
@@ -262,6 +270,37 @@ class _RecoveringReader:
     def ended(self) -> bool:
         """A topic has no end."""
         return False
+
+    async def close(self) -> None:
+        """Release everything."""
+        await self._reader.close()
+
+
+class _EndingReader:
+    """A partition's reader that has read everything once it is at `end`."""
+
+    def __init__(self, reader: Reader, end: int) -> None:
+        self._reader, self._end = reader, end
+
+    async def read(self, max_records: int, timeout: float) -> Sequence[RawRecord]:
+        """As the reader's own; nothing more at the end."""
+        return () if self.ended else await self._reader.read(max_records, timeout)
+
+    @property
+    def ended(self) -> bool:
+        """Everything that was there has been read."""
+        return bool(self._reader.position() >= self._end)
+
+    def __getattr__(self, name: str) -> Any:
+        return getattr(self._reader, name)
+
+    def position(self) -> Position:
+        """Where to go on."""
+        return self._reader.position()
+
+    def lag(self) -> int | None:
+        """Records up to the end, as last heard."""
+        return self._reader.lag()
 
     async def close(self) -> None:
         """Release everything."""

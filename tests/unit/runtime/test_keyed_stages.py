@@ -1,4 +1,4 @@
-"""Keyed stages in a running task: rows, lateness, the watermark from stage to stage, and what a restart goes on from."""
+"""Keyed stages in a running task: rows, lateness, the watermark from stage to stage, and what a restart begins with."""
 
 from __future__ import annotations
 
