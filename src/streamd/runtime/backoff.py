@@ -7,7 +7,7 @@ from dataclasses import dataclass
 
 from streamd.errors import ConfigError, FatalError, FencedError, TransientError
 from streamd.observability import redact
-from streamd.observability.identity import Rival, identity
+from streamd.observability.identity import Identity, Rival, identity
 from streamd.record import TaskId
 from streamd.runtime.control import Fault
 
@@ -23,8 +23,9 @@ class RestartPolicy:
     task that worked for `calm` seconds, or made progress since, starts counting anew. Transient errors are tried for
     ever; an error that no code raises on purpose `unexpected_limit` times in a row, and being fenced `fence_limit`
     times in a row: then somebody else keeps running the same task. Where it is known who that is, `rival_limit` times
-    are enough. Both over at least `rival_seconds`: more than any hand-over between nodes of one deployment takes, and
-    time for the other to be seen.
+    are enough for who started later, and `older_patience` as many for who was there first, which normally sees the
+    other give up. All over at least `rival_seconds`, for the older one `older_patience` as long: more than any
+    hand-over between nodes of one deployment takes, and time for the other to be seen.
     """
 
     initial: float = 0.2
@@ -35,6 +36,7 @@ class RestartPolicy:
     fence_limit: int = 10
     rival_limit: int = 3
     rival_seconds: float = 10.0
+    older_patience: int = 3
 
 
 @dataclass(frozen=True, slots=True)
@@ -76,6 +78,18 @@ def fault_of(error: BaseException) -> Fault:
     return Fault("unexpected", name, f"Unexpected {name}; its trace is in the worker's log.")
 
 
+def gives_way(ours: Identity, theirs: Identity) -> bool:
+    """Whether of two deployments that fence each other ours is to stop: the one that started later.
+
+    Both sides compare the same two, as published, so that they come to the same answer whatever their clocks say.
+    """
+    return _order(ours) > _order(theirs)
+
+
+def _order(who: Identity) -> tuple[int, str, int]:
+    return who.since, who.host, who.pid
+
+
 def next_delay(policy: RestartPolicy, failures: Failures, chance: float, at_least: float | None = None) -> float:
     """Seconds until the next attempt, after these failures in a row. `chance` is in [0, 1)."""
     doublings = min(max(0, failures.count - 1), 62)
@@ -98,15 +112,7 @@ def give_up(
     if fault.kind == "fatal":
         return fault
     if rival is not None and fault.kind == "fenced":
-        if failures.fenced < policy.rival_limit or seconds < policy.rival_seconds:
-            return None
-        message = (
-            f"Task {task} is run by two deployments with app {task.app}, which fence each other ({failures.fenced} "
-            f"times in {seconds:.0f} s). This one: {identity()}. The other: {rival.who}, which commits to "
-            f"{rival.where}. Each deployment on one cluster needs an `app` name of its own (streamd.yaml); nodes of "
-            f"one deployment need the same `group`. Stop one of the two. Last: {fault.message}"
-        )
-        return Fault("fatal", fault.error, message)
+        return _stop_one_of_two(policy, failures, fault, task, rival, seconds)
     if failures.fenced >= policy.fence_limit and seconds >= policy.rival_seconds:
         message = (
             f"Fenced {failures.fenced} times in a row: besides this node ({identity()}), another one with app "
@@ -118,3 +124,21 @@ def give_up(
     if failures.unexpected >= policy.unexpected_limit:
         return Fault("fatal", fault.error, f"Failed {failures.unexpected} times in a row. {fault.message}")
     return None
+
+
+def _stop_one_of_two(
+    policy: RestartPolicy, failures: Failures, fault: Fault, task: TaskId, rival: Rival, seconds: float
+) -> Fault | None:
+    """The fatal fault of a task that a known rival runs as well; None while it is not up to us to stop."""
+    later = gives_way(identity(), rival.who)
+    patience = 1 if later else policy.older_patience
+    if failures.fenced < policy.rival_limit * patience or seconds < policy.rival_seconds * patience:
+        return None
+    why = "This one started later, and gives up." if later else "The other started later, and has not given up."
+    message = (
+        f"Task {task} is run by two deployments with app {task.app}, which fence each other ({failures.fenced} "
+        f"times in {seconds:.0f} s). This one: {identity()}. The other: {rival.who}, which commits to "
+        f"{rival.where}. {why} Each deployment on one cluster needs an `app` name of its own (streamd.yaml); nodes of "
+        f"one deployment need the same `group`. Last: {fault.message}"
+    )
+    return Fault("fatal", fault.error, message)

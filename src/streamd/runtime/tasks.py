@@ -17,7 +17,7 @@ from streamd.clock import SYSTEM_CLOCK, Clock
 from streamd.errors import NotMemberError, TransientError
 from streamd.observability.identity import Rival, identity
 from streamd.record import TaskId
-from streamd.runtime.backoff import Failures, RestartPolicy, fault_of, give_up, next_delay, was_calm
+from streamd.runtime.backoff import Failures, RestartPolicy, fault_of, give_up, gives_way, next_delay, was_calm
 from streamd.runtime.control import Assign, Fault, Member, TaskEnded, TaskReport
 from streamd.runtime.retries import RetryLaterError
 
@@ -295,7 +295,7 @@ class TaskOwner:
             log.warning(
                 "Another deployment runs the same task",
                 task=str(slot.assign.task), this=str(identity()),
-                other=str(slot.rival.who), commits_to=slot.rival.where,
+                other=str(slot.rival.who), commits_to=slot.rival.where, gives_way=gives_way(identity(), slot.rival.who),
             )  # fmt: skip
         return slot.rival
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 from streamd.errors import AccessDeniedError, ConfigError, FencedError, UnavailableError
 from streamd.observability.identity import Identity, Rival, identity
 from streamd.record import TaskId
-from streamd.runtime.backoff import Failures, RestartPolicy, fault_of, give_up, next_delay, was_calm
+from streamd.runtime.backoff import Failures, RestartPolicy, fault_of, give_up, gives_way, next_delay, was_calm
 
 TASK = TaskId("shop", "p", 0, 0)
 POLICY = RestartPolicy(initial=0.5, maximum=4.0, jitter=0.5, unexpected_limit=3, fence_limit=4)
@@ -82,6 +82,27 @@ def test_a_rival_that_is_known_ends_it_soon_and_both_are_named():
     assert "The other: host otherhost, pid 77, since 2023-11-14 22:13:20 UTC, which commits to group other-group" in (
         found.message
     )
+
+
+def test_of_two_that_fence_each_other_the_one_that_started_later_stops():
+    """Who was there first goes on, and stops only where the other does not for three times as long."""
+    fault, policy = fault_of(FencedError("newer")), RestartPolicy()
+    later = give_up(policy, after(*["fenced"] * 3), fault, TASK, RIVAL, 10.0)
+    assert "This one started later, and gives up." in later.message
+    younger = Rival(Identity("otherhost", 77, identity().since + 1), "group other-group", 5)
+    assert give_up(policy, after(*["fenced"] * 8), fault, TASK, younger, 60.0) is None
+    assert give_up(policy, after(*["fenced"] * 12), fault, TASK, younger, 29.0) is None
+    net = give_up(policy, after(*["fenced"] * 9), fault, TASK, younger, 30.0)
+    assert "The other started later, and has not given up." in net.message
+
+
+def test_both_sides_come_to_the_same_answer():
+    """Whatever clocks say, and within one second: of two that were published exactly one gives way."""
+    ones = [Identity(host, pid, since) for host in ("a", "b") for pid in (1, 2) for since in (100, 101)]
+    for ours in ones:
+        assert not gives_way(ours, ours)
+        assert all(gives_way(ours, theirs) != gives_way(theirs, ours) for theirs in ones if theirs != ours)
+    assert gives_way(Identity("a", 1, 101), Identity("b", 2, 100)), "the later start"
 
 
 def test_a_hand_over_is_no_fence_storm():

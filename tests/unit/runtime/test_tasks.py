@@ -305,3 +305,14 @@ async def test_one_of_the_past_is_no_rival_until_it_commits():
         owner.assign(Assign(TASK, 1, 1))
         ended = await at_work.end()
     assert f"The other: {OTHER}" in ended.fault.message
+
+
+async def test_who_was_there_first_stands_a_storm_for_longer():
+    """So that the other one stops meanwhile, which started later."""
+    younger = Identity("otherhost", 77, identity().since + 60)
+    owned = Rivalled(Rival(younger, "group theirs", 1), policy=STORM)
+    async with owned.owner as owner:
+        owner.assign(Assign(TASK, 1, 1))
+        ended = await owned.end()
+    assert "The other started later, and has not given up." in ended.fault.message
+    assert len(owned.made) >= STORM.rival_limit * STORM.older_patience

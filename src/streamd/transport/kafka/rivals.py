@@ -59,7 +59,7 @@ async def rival_of(task: TaskId, sources: Sequence[Any], context: PipelineContex
     finally:
         lease.client.release(_CONNECTION)
         lease.give_back()
-    return max(found, key=lambda rival: rival.who.since, default=None)
+    return max(found, key=lambda rival: (rival.who.since, rival.number), default=None)
 
 
 async def _in_topic(client: KafkaClient, task: TaskId) -> list[Rival]:
@@ -94,7 +94,8 @@ async def _in_groups(client: KafkaClient, task: TaskId, own: str) -> list[Rival]
     async def look(group: str) -> list[Rival]:
         async with slots:
             try:
-                return list(_foreign(await _signatures(client, group), task, f"group {group}", at_work=True))
+                # What is committed may be of an earlier life of who is a member now: only a next commit tells.
+                return list(_foreign(await _signatures(client, group, task), task, f"group {group}", at_work=False))
             except StreamdError as error:
                 log.debug("what group %s has committed is not known: %r", group, error)
                 return []
@@ -118,7 +119,8 @@ async def _groups(client: KafkaClient) -> set[str]:
     return {name for answer in answers if not answer.error_code for name, kind in answer.groups if kind != "share"}
 
 
-async def _signatures(client: KafkaClient, group: str) -> list[Signature]:
+async def _signatures(client: KafkaClient, group: str, task: TaskId) -> list[Signature]:
+    """Who has committed the task's own partition; where nobody says, who has committed the others."""
     answer = await Coordinator(client, GROUP, group, _CONNECTION).ask(
         OffsetFetch(group, None, False, {}),
         lambda answer: {answer.error_code},
@@ -126,8 +128,12 @@ async def _signatures(client: KafkaClient, group: str) -> list[Signature]:
         _REQUEST,
         repeatable=True,
     )
-    texts = {part[3] for _, parts, _ in answer.topics for part in parts if part[3]}
-    return [signed for text in texts if (signed := signature_in(text)) is not None]
+    every = [(part[0], signed) for _, parts, _ in answer.topics for part in parts if (signed := _signed(part[3]))]
+    return [signed for number, signed in every if number == task.partition] or [signed for _, signed in every]
+
+
+def _signed(metadata: str | None) -> Signature | None:
+    return signature_in(metadata) if metadata else None
 
 
 async def _has_members(client: KafkaClient, group: str) -> bool:
