@@ -21,6 +21,7 @@ COMMANDS = {
     "validate": "Check pipelines without running them, and show every problem.",
     "doctor": "Check brokers, topics and this machine; find transactions that hang.",
     "explain": "Show what a pipeline will do: graph, topics, keys, delivery, code.",
+    "state": "Look at what pipelines remember, and make them forget it.",
     "verify": "Prove exactly-once on a pipeline: random kills, and a comparison with an undisturbed run.",
     "components": "Show the docs of sources, stages, sinks and expression functions.",
     "schema": "Print the JSON Schema of a pipeline file, for editors.",
@@ -41,6 +42,8 @@ class LazyGroup(TyperGroup):
         if cmd_name not in COMMANDS:
             return None
         module = importlib.import_module(f"streamd.cli.{cmd_name}")
+        if hasattr(module, "app"):  # one with commands of its own
+            return typer.main.get_command(module.app)
         single = typer.Typer(add_completion=False, rich_markup_mode=None)
         single.command(cmd_name)(module.command)
         return typer.main.get_command(single)

@@ -59,6 +59,11 @@ def adopt(pid: int) -> None:
     _adopted[:] = [_of(pid)]
 
 
+def running_here(who: Identity) -> bool:
+    """Whether that node is a process of this machine, and still there."""
+    return who.host == socket.gethostname() and Path(f"/proc/{who.pid}").exists() and who.same(_of(who.pid))
+
+
 def _of(pid: int) -> Identity:
     return Identity(socket.gethostname(), pid, _started(pid))
 

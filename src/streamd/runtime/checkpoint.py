@@ -91,7 +91,8 @@ class Checkpoint:
         self._transaction.begin()
         fault_point("after_produce")
         # 2
-        cursors: dict[str, Any] = {**self._state.write(self._transaction, positions, self._times())}
+        now_ms = self._clock.now_ms()
+        cursors: dict[str, Any] = {**self._state.write(self._transaction, positions, self._times(), now_ms)}
         fault_point("after_changelog")
         # 3
         for name, writer in self._writers.items():

@@ -11,11 +11,10 @@ import orjson
 
 from streamd.component.state import key_of
 from streamd.errors import FatalError, TransformError
+from streamd.state.tables import TIME_DIGITS, name_of, time_from
 
 # Event times lie within a million years of the epoch; longer numbers that are keys look like no such time.
 _LONGEST: Final = 1 << 55
-TIME_DIGITS: Final = 16
-_ZERO: Final = 1 << 63
 _TIME: Final = re.compile(rb"[0-9a-f]{%d}" % TIME_DIGITS)
 
 
@@ -33,7 +32,7 @@ def entry_of(key: bytes) -> Entry:
     table, colon, rest = key.partition(b":")
     time = None
     if _TIME.match(rest) and len(rest) > TIME_DIGITS:
-        found = int(rest[:TIME_DIGITS], 16) - _ZERO
+        found = time_from(rest[:TIME_DIGITS])
         if -_LONGEST < found < _LONGEST:
             time, rest = found, rest[TIME_DIGITS:]
     try:
@@ -83,4 +82,4 @@ def keys_meant(text: str) -> Iterator[Any]:
 
 def names_meant(text: str) -> frozenset[bytes]:
     """`keys_meant`, as a changelog has them."""
-    return frozenset(key if type(key) is bytes else orjson.dumps(key) for key in keys_meant(text))
+    return frozenset(name_of(key) for key in keys_meant(text))

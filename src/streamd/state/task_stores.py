@@ -40,6 +40,8 @@ class TaskStores:
         self.stores = {stage: TableStore() for stage in settings}
         self.times: dict[str, int] = {}
         self._number = 0
+        # {stage: when it changed last, in ms since the epoch}
+        self._changed: dict[str, int | None] = {}
 
     def __bool__(self) -> bool:
         return bool(self.stores)
@@ -58,6 +60,7 @@ class TaskStores:
                 raise FatalError(self._about(stage, f"holds a record that no store has written ({error})")) from None
             self._check(stage, found, committed)
             self.stores[stage].loaded()
+            self._changed[stage] = (found.meta or {}).get("changed")
             for source, time in (found.meta or {}).get("times", {}).items():
                 self.times[source] = max(time, self.times.get(source, time))
 
@@ -66,10 +69,11 @@ class TaskStores:
         transaction: Transaction,
         positions: Mapping[tuple[str, int], Position],
         times: Mapping[str, int] = _NO_TIMES,
+        now_ms: int | None = None,
     ) -> dict[str, int]:
         """Make what has changed part of the open transaction; gives {stage: checkpoint's number} for the positions.
 
-        `times`: {source id: the highest event time seen, in ms}.
+        `times`: {source id: the highest event time seen, in ms}. `now_ms`: by the wall clock, for people to read.
         """
         self._number += 1
         meta = {
@@ -79,8 +83,11 @@ class TaskStores:
             "times": dict(times),
         }
         for stage, changelog in self._changelogs.items():
-            record = META_KEY, orjson.dumps({**meta, "settings": self._settings[stage]})
-            transaction.put_state(changelog, [*self.stores[stage].changes(), record])
+            changes = self.stores[stage].changes()
+            if changes:
+                self._changed[stage] = now_ms
+            about = {**meta, "settings": self._settings[stage], "changed": self._changed.get(stage)}
+            transaction.put_state(changelog, [*changes, (META_KEY, orjson.dumps(about))])
         return dict.fromkeys(self._changelogs, self._number)
 
     def committed(self) -> None:
@@ -121,7 +128,7 @@ class TaskStores:
         return (
             f"The changelog of stage {stage!r}, task {self._task}, {what}. Nothing was computed from it. Put back what "
             "was there before; or, if nobody else uses this changelog, begin anew: stop the pipeline, delete its "
-            "changelogs and its positions, and start it again."
+            "changelogs and its positions with `streamd state reset`, and start it again."
         )
 
 

@@ -38,7 +38,7 @@ async def hold(path: Path, pipeline: str, patience: float = PATIENCE) -> None:
         if time.monotonic() > until:
             raise FatalError(
                 f"Pipeline {pipeline} already runs on this state_dir, with the same app. This one: {identity()}. The "
-                f"other: {_holder(path)}. Stop one of them, or give each a `state_dir` or an `app` of its own "
+                f"other: {holder(path)}. Stop one of them, or give each a `state_dir` or an `app` of its own "
                 "(streamd.yaml)."
             )
         await asyncio.sleep(_PAUSE)
@@ -79,7 +79,8 @@ def _taken(path: Path) -> bool:
     return True
 
 
-def _holder(path: Path) -> Identity | str:
+def holder(path: Path) -> Identity | str:
+    """Who holds a lock, or held it last."""
     try:
         found = orjson.loads(path.read_bytes())
         return Identity(str(found["host"]), int(found["pid"]), int(found["since"]))

@@ -67,6 +67,15 @@ def signature_in(text: str | bytes) -> Signature | None:
     return None
 
 
+def without_cursor(text: str, name: str) -> str:
+    """A metadata text or document as it is without one of the cursors, that of a stage or a sink."""
+    entry = _parse(text)
+    if name not in entry.get("c", ()):
+        return text
+    del entry["c"][name]
+    return orjson.dumps({key: value for key, value in entry.items() if value != {}}).decode()
+
+
 class PositionBook:
     """What a task has committed, and how the next commit is written.
 

@@ -175,6 +175,31 @@ class OffsetFetch(OneVersion, RequestStruct):  # type: ignore[misc]
     )
 
 
+class _OffsetDeleteResponse(Response):  # type: ignore[misc]
+    API_KEY = 47
+    API_VERSION = 0
+    SCHEMA = Schema(
+        ("error_code", Int16),
+        ("throttle_time_ms", Int32),
+        (
+            "topics",
+            Array(("topic", String("utf-8")), ("partitions", Array(("partition", Int32), ("error_code", Int16)))),
+        ),
+    )
+
+
+class OffsetDelete(OneVersion, RequestStruct):  # type: ignore[misc]
+    """Forget offsets of a group that reads none of the topics now. Arguments: group, [(topic, [partition…])…]."""
+
+    API_KEY = 47
+    API_VERSION = 0
+    RESPONSE_TYPE = _OffsetDeleteResponse
+    SCHEMA = Schema(
+        ("group_id", String("utf-8")),
+        ("topics", Array(("topic", String("utf-8")), ("partitions", Array(Int32)))),
+    )
+
+
 class _EpochEndResponse(Response):  # type: ignore[misc]
     API_KEY = 23
     API_VERSION = 3

@@ -1,0 +1,123 @@
+"""The embedded log's side of looking at state, and of forgetting it: by a connection of its own, beside whoever writes."""
+
+from __future__ import annotations
+
+import asyncio
+import sqlite3
+from collections.abc import AsyncIterator, Sequence
+from contextlib import closing
+from pathlib import Path
+from typing import Any, Final
+
+from streamd.component.stored import Forgotten, StoredChange, StoreId
+from streamd.transport.embedded.database import connect, translated, write_transaction
+from streamd.transport.embedded.jobs import drop_staged
+
+_AT_ONCE: Final = 10_000
+
+
+class EmbeddedStored:
+    """`StoredState` (component/stored.py) of one pipeline in the file at `path`, which may not be there yet."""
+
+    def __init__(self, path: Path, app: str, pipeline: str) -> None:
+        self._path = path
+        self._prefix = f"{app}.{pipeline}."
+
+    async def stores(self) -> Sequence[StoreId]:
+        """See `StoredState.stores`."""
+        rows = await self._read("SELECT DISTINCT task, store FROM changelog WHERE task >= ? AND task < ?", self._span)
+        found = [StoreId(store, *self._numbers(task)) for task, store in rows]
+        return sorted(found)
+
+    async def changes(self, store: StoreId) -> AsyncIterator[Sequence[StoredChange]]:
+        """See `StoredState.changes`; all of one snapshot, at most some 10,000 at once."""
+        query = "SELECT key, value FROM changelog WHERE task=? AND store=? AND key>? ORDER BY key LIMIT ?"
+        if not self._path.exists():
+            return
+        connection = await asyncio.to_thread(self._open)
+        try:
+            connection.execute("BEGIN")
+            after = b""
+            while rows := await asyncio.to_thread(self._ask, connection, query, (*self._of(store), after, _AT_ONCE)):
+                yield [StoredChange(key, value, None) for key, value in rows]
+                after = rows[-1][0]
+        finally:
+            connection.close()
+
+    def where(self, stage: str) -> str:
+        """See `StoredState.where`."""
+        return f"table changelog of {self._path}"
+
+    async def positions(self) -> list[Forgotten]:
+        """What is committed of the pipeline's positions, by task."""
+        rows = await self._read(
+            "SELECT task, group_concat(source || '[' || partition || '] ' || substr(position, 1, 60), ', ') "
+            "FROM position WHERE task >= ? AND task < ? GROUP BY task",
+            self._span,
+        )
+        return [Forgotten("positions", str(self._path), f"of task {task}: {text}") for task, text in rows]
+
+    async def changelogs(self, stage: str | None) -> list[Forgotten]:
+        """The pipeline's changelogs, those of one stage, and how much is in them."""
+        rows = await self._read(
+            "SELECT store, task, count(*) FROM changelog WHERE task >= ? AND task < ? AND (?3 IS NULL OR store = ?3) "
+            "GROUP BY store, task",
+            (*self._span, stage),
+        )
+        return [
+            Forgotten("changelog", str(self._path), f"of stage {store}, task {task}: {count} record{'s'[: count != 1]}")
+            for store, task, count in rows
+        ]
+
+    async def forget(self, stage: str | None) -> None:
+        """Delete changelogs, positions and cursors; of one stage what it remembers, while positions stay.
+
+        Whoever calls it holds the pipeline's lock.
+        """
+        await asyncio.to_thread(self._forget, stage)
+
+    def _forget(self, stage: str | None) -> None:
+        if not self._path.exists():
+            return
+        with translated(self._path, "write to"), closing(connect(self._path)) as connection:
+            with write_transaction(connection):
+                rows = connection.execute("SELECT id FROM task WHERE id >= ? AND id < ?", self._span).fetchall()
+                for (task,) in rows:
+                    drop_staged(connection, task)
+                    if stage is None:
+                        connection.execute("DELETE FROM changelog WHERE task=?", (task,))
+                        connection.execute("DELETE FROM position WHERE task=?", (task,))
+                        connection.execute("DELETE FROM cursor WHERE task=?", (task,))
+                    else:
+                        connection.execute("DELETE FROM changelog WHERE task=? AND store=?", (task, stage))
+                        connection.execute("DELETE FROM cursor WHERE task=? AND sink=?", (task, stage))
+
+    @property
+    def _span(self) -> tuple[str, str]:
+        """Between which names the pipeline's tasks are; `/` comes behind the dot."""
+        return self._prefix, self._prefix[:-1] + "/"
+
+    def _numbers(self, task: str) -> tuple[int, int]:
+        part, _, partition = task.removeprefix(self._prefix).partition(".")
+        return int(part), int(partition)
+
+    def _of(self, store: StoreId) -> tuple[str, str]:
+        return f"{self._prefix}{store.part}.{store.partition}", store.stage
+
+    async def _read(self, query: str, parameters: Sequence[Any]) -> list[Any]:
+        return await asyncio.to_thread(self._read_once, query, parameters)
+
+    def _read_once(self, query: str, parameters: Sequence[Any]) -> list[Any]:
+        if not self._path.exists():
+            return []
+        with closing(self._open()) as connection:
+            return self._ask(connection, query, parameters)
+
+    def _open(self) -> sqlite3.Connection:
+        with translated(self._path, "open"):
+            uri = f"{self._path.absolute().as_uri()}?mode=ro"
+            return sqlite3.connect(uri, uri=True, timeout=5.0, isolation_level=None, check_same_thread=False)
+
+    def _ask(self, connection: sqlite3.Connection, query: str, parameters: Sequence[Any]) -> list[Any]:
+        with translated(self._path, "read"):
+            return connection.execute(query, parameters).fetchall()
