@@ -22,7 +22,7 @@ from streamd.errors import ConfigError
 from streamd.observability import redact
 from streamd.plan.graph import PipelinePlan, build_plan
 from streamd.state.entries import Entry, Wanted, key_text, names_meant
-from streamd.state.survey import StoreSize, Survey, surveyed
+from streamd.state.survey import StoreSize, Survey, TableSize, surveyed
 
 T = TypeVar("T")
 
@@ -63,11 +63,7 @@ def list_(
     plans, service = _plans(paths, config, set_, app)
     found = [(plan, _run(_sizes(plan, service))) for plan in plans]
     if as_json:
-        _print(
-            orjson.dumps(
-                [_as_json(plan, size) for plan, sizes in found for size in sizes], option=orjson.OPT_INDENT_2
-            ).decode()
-        )
+        _print_json([_as_json(plan, size) for plan, sizes in found for size in sizes])
         return
     for index, (plan, sizes) in enumerate(found):
         _print(("\n" if index else "") + f"{plan.name}, app {service.app}")
@@ -103,7 +99,7 @@ def show(
     wanted = Wanted(None if key is None else names_meant(key), prefix, table)
     found, more = _run(_first(plan, service, stage, wanted, sys.maxsize if key is not None else limit))
     if as_json:
-        _print(orjson.dumps([_entry_as_json(*one) for one in found], option=orjson.OPT_INDENT_2).decode())
+        _print_json([_entry_as_json(*one) for one in found])
     elif found:
         for line in _columns([("task", "table", "time", "key", "value"), *(_entry_row(*one) for one in found)]):
             _print(line)
@@ -121,9 +117,7 @@ def export(
     stage: Stage,
     out: Annotated[
         Path | None,
-        typer.Option(
-            "--out", "-o", metavar="FILE", help="Write a file instead of standard output.", show_default=False
-        ),
+        typer.Option("--out", "-o", metavar="FILE", help="Write this file, not standard output.", show_default=False),
     ] = None,
     prefix: PrefixOption = "",
     table: TableOption = None,
@@ -266,8 +260,8 @@ def _meaning(stage: str | None) -> str:
     if stage is not None:
         return "The pipeline goes on where it is; of what that stage has seen before, nothing counts any more."
     return (
-        "When it is started again, it reads its input from the beginning (`start` of its sources), and writes again what "
-        "comes of that; what its outputs hold already stays there."
+        "When it is started again, it reads its input from the beginning (`start` of its sources), and writes again "
+        "what comes of that; what its outputs hold already stays there."
     )
 
 
@@ -284,11 +278,9 @@ def _listed(sizes: list[StoreSize]) -> Iterator[str]:
         at = size.changed_ms
         changed = "" if at is None else f"{moment(at - at % 1000)} ({ago(at)})"
         stage = size.store.stage if size.known else f"{size.store.stage} (not in the pipeline)"
-        tables = sorted(size.tables.items()) or [("", None)]
-        for name, table in tables:
-            keys = "0" if table is None else f"{table.keys:,}"
-            times = f"{len(table.times):,}" if table is not None and table.times else ""
-            volume = _volume(0 if table is None else table.bytes)
+        for name, table in sorted(size.tables.items()) or [("", TableSize())]:
+            times = f"{len(table.times):,}" if table.times else ""
+            keys, volume = f"{table.keys:,}", _volume(table.bytes)
             rows.append((stage, name, size.store.task, keys, times, volume, checkpoint, changed, size.where))
     if rows:
         head = ("stage", "table", "task", "keys", "times", "size", "checkpoint", "last change", "changelog")
@@ -341,6 +333,10 @@ def _volume(count: int) -> str:
             return f"{size:.0f} {unit}" if unit == "B" else f"{size:.1f} {unit}"
         size /= 1024
     return f"{size:.1f} GiB"
+
+
+def _print_json(value: Any) -> None:
+    _print(orjson.dumps(value, option=orjson.OPT_INDENT_2).decode())
 
 
 def _print(text: str) -> None:

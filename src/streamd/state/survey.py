@@ -1,4 +1,4 @@
-"""What tasks have committed of their state, over all transports of a pipeline: sizes, contents, and how to forget it."""
+"""What tasks have committed of their state, over all transports of a pipeline: sizes, contents, and its end."""
 
 from __future__ import annotations
 
@@ -26,7 +26,7 @@ _LOCK_PATIENCE: Final = 1.0  # seconds
 
 @dataclass(slots=True)
 class TableSize:
-    """What a table holds. `bytes` of keys and values as the changelog has them; `times`: how many, of a table of times."""
+    """What a table holds. `bytes`: of keys and values as the changelog has them; `times`: those of a table of times."""
 
     keys: int = 0
     bytes: int = 0

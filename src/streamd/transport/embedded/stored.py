@@ -1,4 +1,4 @@
-"""The embedded log's side of looking at state, and of forgetting it: by a connection of its own, beside whoever writes."""
+"""The embedded log's side of looking at state, and of forgetting it, over a connection of its own."""
 
 from __future__ import annotations
 
@@ -79,18 +79,21 @@ class EmbeddedStored:
     def _forget(self, stage: str | None) -> None:
         if not self._path.exists():
             return
-        with translated(self._path, "write to"), closing(connect(self._path)) as connection:
-            with write_transaction(connection):
-                rows = connection.execute("SELECT id FROM task WHERE id >= ? AND id < ?", self._span).fetchall()
-                for (task,) in rows:
-                    drop_staged(connection, task)
-                    if stage is None:
-                        connection.execute("DELETE FROM changelog WHERE task=?", (task,))
-                        connection.execute("DELETE FROM position WHERE task=?", (task,))
-                        connection.execute("DELETE FROM cursor WHERE task=?", (task,))
-                    else:
-                        connection.execute("DELETE FROM changelog WHERE task=? AND store=?", (task, stage))
-                        connection.execute("DELETE FROM cursor WHERE task=? AND sink=?", (task, stage))
+        tasks = "SELECT id FROM task WHERE id >= ? AND id < ?"
+        with (
+            translated(self._path, "write to"),
+            closing(connect(self._path)) as connection,
+            write_transaction(connection),
+        ):
+            for (task,) in connection.execute(tasks, self._span).fetchall():
+                drop_staged(connection, task)
+                if stage is None:
+                    connection.execute("DELETE FROM changelog WHERE task=?", (task,))
+                    connection.execute("DELETE FROM position WHERE task=?", (task,))
+                    connection.execute("DELETE FROM cursor WHERE task=?", (task,))
+                else:
+                    connection.execute("DELETE FROM changelog WHERE task=? AND store=?", (task, stage))
+                    connection.execute("DELETE FROM cursor WHERE task=? AND sink=?", (task, stage))
 
     @property
     def _span(self) -> tuple[str, str]:

@@ -200,8 +200,9 @@ class KafkaStored:
         until = time.monotonic() + _GONE_WITHIN
         while left := await self._admin.topics(topics) if topics else {}:
             if time.monotonic() > until:
+                names = ", ".join(sorted(left))
                 raise TransientError(
-                    f"topic {', '.join(sorted(left))} is deleted, and still there; wait before starting"
+                    f"deleted topics are still there ({names}): wait before starting"
                 )
         self._known = None
 
