@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+import os
 import re
 from collections.abc import Mapping
 from dataclasses import dataclass
@@ -193,6 +194,23 @@ FieldPath: TypeAlias = Annotated[
         {"anyOf": [{"type": "string", "minLength": 1}, {"type": "array", "items": {"type": "string"}, "minItems": 1}]}
     ),
 ]
+
+
+class EnvironmentText(str):
+    """A text that begins with an environment variable's value: who set it knows the working directory, no file."""
+
+    __slots__ = ()
+
+
+def parse_local_path(value: object) -> object:
+    """A relative path from the environment starts at the working directory; any other is left to the component."""
+    if isinstance(value, EnvironmentText) and value and not value.startswith("~"):
+        return os.path.join(os.getcwd(), value)  # noqa: PTH109, PTH118 — text that may hold a pattern, not a path
+    return value
+
+
+# The name of a file or a pattern, as text. A relative one starts at the folder of the pipeline's file.
+LocalPath: TypeAlias = Annotated[str, BeforeValidator(parse_local_path)]
 
 # Shown nowhere: repr and str are asterisks, `get_secret_value()` gives it.
 Secret: TypeAlias = SecretStr

@@ -20,12 +20,14 @@ class ComponentSpec:
     list in YAML stands for (`filter: amount > 50` is `filter: {where: amount > 50}`); with `shorthand_always` the whole
     YAML value always is that field (`set: {eur: …}`).
     `transport`: "kafka", "embedded" or None: whose transactions it can be part of.
-    Sources: `replayable` (can go back to a position), `bounded(config)` (has an end), `decoded` (values are dicts).
+    Sources: `replayable` (can go back to a position), `bounded(config)` (has an end), `decoded` (values are dicts),
+    `single(config)` (always has just one partition).
     Sinks: `documents` (takes dicts, not bytes); `delivery`: what it promises, "exactly once", "at least once", …
     Stages: `fused` (FusedStage), `keyed` (KeyedStage) or neither (BatchStage); `outputs(config)` names its outputs, ()
     for the plain one; `inputs(config)`: for a stage whose settings name what it reads, the ids of its ports in order;
     `state(config)`: for batch stages that remember in a store of their own (component/state.py) between records. It
-    gives {setting: text} of all that the meaning of the store depends on; what other settings have stored is refused.
+    gives {setting: text} of all that the meaning of the store depends on; what other settings have stored is refused;
+    `keeps(config, field)`: whether a top-level field of the document for sure comes out as it went in.
     """
 
     kind: Kind
@@ -37,6 +39,7 @@ class ComponentSpec:
     transport: str | None = None
     replayable: bool = True
     decoded: bool = False
+    single: Callable[[Any], bool] = lambda config: False
     bounded: Callable[[Any], bool] = lambda config: False
     documents: bool = False
     delivery: str = "at least once"
@@ -45,6 +48,7 @@ class ComponentSpec:
     state: Callable[[Any], Mapping[str, str]] | None = None
     outputs: Callable[[Any], tuple[str, ...]] = lambda config: ()
     inputs: Callable[[Any], tuple[str, ...]] | None = None
+    keeps: Callable[[Any, str], bool] = lambda config, field: False
 
     @property
     def stateful(self) -> bool:

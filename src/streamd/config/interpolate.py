@@ -11,6 +11,7 @@ import re
 from collections.abc import Mapping as MappingType
 from pathlib import Path
 
+from streamd.component.fields import EnvironmentText
 from streamd.config.file_text import is_secret_name
 from streamd.config.scalars import character_index, resolve_plain
 from streamd.config.yaml_nodes import Document, Mapping, Node, Scalar, Sequence
@@ -49,6 +50,7 @@ class _Substitution:
         self.folder = folder
         self.names: list[str] = []
         self.hidden = False
+        self.from_environment = False
 
     def apply(self) -> None:
         node = self.node
@@ -61,6 +63,8 @@ class _Substitution:
         pieces.append(node.text[at:])
         node.text = "".join(pieces)
         node.value = resolve_plain(node.text) if node.style is None and not node.tagged else node.text
+        if self.from_environment and isinstance(node.value, str):
+            node.value = EnvironmentText(node.value)
         node.substituted = tuple(self.names)
         if node.hidden:
             redact.hide(node.text)
@@ -79,6 +83,7 @@ class _Substitution:
         self.names.append(name)
         if name in self.variables:
             self.hidden = True
+            self.from_environment = self.from_environment or match.start() == 0
             value = self.variables[name]
             # Other variables hold hosts and names, which log lines must be able to tell.
             if is_secret_name(name):

@@ -1,8 +1,9 @@
 """Writes records to files: JSON lines, CSV or lines of text, plain or compressed.
 
 Each task writes a file of its own: with several tasks the path needs `{partition}`; `{pipeline}` stands for the
-pipeline's name. Folders are made; a relative path begins at the folder of the pipeline's file. With `rotate` there is a
-row of numbered files (`orders-00000001.ndjson`), each of which appears under its name when it is full and committed.
+pipeline's name. Folders are made; a relative path begins at the folder of the pipeline's file, one from an environment
+variable at the working directory. With `rotate` there is a row of numbered files (`orders-00000001.ndjson`), each of
+which appears under its name when it is full and committed.
 
 A file that is there already is appended to. CSV has a first row with `columns`, or the fields of the first record; a
 document with other fields is refused, one with fewer leaves them empty. Text writes the field `text`.
@@ -31,6 +32,7 @@ from pydantic import BeforeValidator, Field, model_validator
 from streamd.codecs.csv import format_row, parse_header
 from streamd.codecs.json import encode
 from streamd.component.context import PipelineContext, TaskContext
+from streamd.component.fields import LocalPath
 from streamd.component.model import Model
 from streamd.component.sink import Writer
 from streamd.component.spec import sink
@@ -51,7 +53,7 @@ def _format(value: object) -> object:
 class FileSinkConfig(Model):
     """Settings of the file sink."""
 
-    path: str = Field(
+    path: LocalPath = Field(
         min_length=1,
         description="The file; {partition} and {pipeline} in it are filled in.",
         examples=["out/orders-{partition}.ndjson"],

@@ -2,9 +2,10 @@
 
 By default a file is read once, and the source has ended at the end of the last one. With `tail: true` it is followed
 while others append to it; it survives rotation by rename and by copy and truncate, and a half-written line waits for
-its end. Relative paths begin at the folder of the pipeline's file. Files are numbered by name when they are first seen;
-one that comes later (a pattern is looked at again at every start) gets the next number. A pattern without any file is
-an error; with `tail: true` the first one is waited for.
+its end. Relative paths begin at the folder of the pipeline's file, those from an environment variable at the working
+directory. Files are numbered by name when they are first seen; one that comes later (a pattern is looked at again at
+every start) gets the next number. A pattern without any file is an error; with `tail: true` the first one is waited
+for.
 
 CSV becomes documents with a field for each column, named by the file's first row or by `columns`; values are text
 unless `types` says otherwise, and an empty value of another type is null. Text becomes {"text": line}.
@@ -23,6 +24,7 @@ its beginning. A file that changed before that byte, or is gone, stops the pipel
 
 from __future__ import annotations
 
+from glob import has_magic
 from pathlib import Path
 from typing import Annotated, Any, Literal, Self
 
@@ -32,7 +34,7 @@ from pydantic import BeforeValidator, Field, WithJsonSchema, model_validator
 from streamd.codecs.csv import ColumnType
 from streamd.component.context import PipelineContext
 from streamd.component.event_time import EventTimeField
-from streamd.component.fields import ByteSize, Duration
+from streamd.component.fields import ByteSize, Duration, LocalPath
 from streamd.component.model import Model
 from streamd.component.source import Reader
 from streamd.component.spec import source
@@ -69,7 +71,7 @@ class FileSourceConfig(Model):
     """Settings of the file source."""
 
     path: Annotated[
-        tuple[Annotated[str, Field(min_length=1)], ...],
+        tuple[Annotated[LocalPath, Field(min_length=1)], ...],
         BeforeValidator(_paths),
         Field(min_length=1),
         WithJsonSchema(_PATHS_SCHEMA),
@@ -148,7 +150,11 @@ class FileSourceConfig(Model):
         return self.format == "csv"
 
 
-@source("file", config=FileSourceConfig, bounded=lambda config: not config.tail)
+def _single(config: FileSourceConfig) -> bool:
+    return len(config.path) == 1 and not has_magic(config.path[0])
+
+
+@source("file", config=FileSourceConfig, bounded=lambda config: not config.tail, single=_single)
 class FileSource:
     """Files by name or pattern."""
 

@@ -21,7 +21,7 @@ import orjson
 from pydantic import BeforeValidator, Field, WithJsonSchema, model_validator
 
 from streamd.component.context import PipelineContext
-from streamd.component.fields import ExpressionField
+from streamd.component.fields import ExpressionField, parse_local_path
 from streamd.component.model import Model
 from streamd.component.spec import stage
 from streamd.component.stage import Body
@@ -46,7 +46,9 @@ Missing = Annotated[Literal["error", "null", "drop"], BeforeValidator(_null), Wi
 class EnrichConfig(Model):
     """Settings of `enrich`."""
 
-    file: Path = Field(description="The table: .csv, .json or .ndjson.", examples=["users.csv"])
+    file: Annotated[Path, BeforeValidator(parse_local_path)] = Field(
+        description="The table: .csv, .json or .ndjson.", examples=["users.csv"]
+    )
     key: ExpressionField = Field(description="What to look up.", examples=["user_id"])
     match: str = Field(description="Column that holds the keys; each key is there once.", examples=["id"])
     as_: str | None = Field(None, alias="as", description="Field that gets the row as an object.", examples=["user"])
@@ -75,7 +77,13 @@ class EnrichConfig(Model):
         return self
 
 
-@stage("enrich", config=EnrichConfig)
+def _keeps(config: EnrichConfig, field: str) -> bool:
+    if config.as_ is not None:
+        return field != config.as_.partition(".")[0]
+    return config.fields is not None and field not in config.fields
+
+
+@stage("enrich", config=EnrichConfig, keeps=_keeps)
 class Enrich:
     """The stage `enrich`."""
 
