@@ -14,13 +14,14 @@ from typing import Annotated, Any
 import typer
 
 from streamd.cli.doctor_here import look_here
-from streamd.cli.options import ConfigOption, SetOption, service_file, service_settings, variables
+from streamd.cli.options import ConfigOption, SetOption, service_file, service_settings, variables, with_app
 from streamd.component.registry import Registry
 from streamd.config.load import SERVICE_FILE, load_pipelines
 from streamd.config.service import ServiceConfig
 from streamd.observability import redact
 from streamd.observability.finding import Finding
 from streamd.plan.graph import PartPlan, PipelinePlan, build_plan
+from streamd.runtime.environment import refuse_untested
 
 
 @dataclass(slots=True)
@@ -54,10 +55,12 @@ def command(
     """
     if yes and not abort:
         raise typer.BadParameter("it only goes with --abort", param_hint="--yes")
+    if abort:
+        refuse_untested()
     env = variables(set_)
     service = service_settings(config, env)
     if app is not None:
-        service = ServiceConfig.model_validate({**dict(service), "app": app})
+        service = with_app(service, app)
     configs = load_pipelines(paths, Registry.default(), env, service) if paths else []
     plans = [build_plan(one) for one in configs]
     uses = kafka_uses(plans, service, service_file(config))

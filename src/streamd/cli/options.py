@@ -7,6 +7,7 @@ from pathlib import Path
 from typing import Annotated, TypeAlias
 
 import typer
+from pydantic import ValidationError
 
 from streamd.config.load import SERVICE_FILE, load_service
 from streamd.config.service import ServiceConfig
@@ -52,6 +53,15 @@ def variables(assignments: list[str] | None) -> dict[str, str]:
 def service_settings(config: Path | None, env: dict[str, str]) -> ServiceConfig:
     """The service's settings from `--config`, or from the file of the usual name, or the defaults."""
     return load_service(service_file(config), env)
+
+
+def with_app(service: ServiceConfig, app: str) -> ServiceConfig:
+    """The settings with the app that `--app` names. Raises a usage error for a name that no app can have."""
+    try:
+        return ServiceConfig.model_validate({**dict(service), "app": app})
+    except ValidationError:
+        message = "expected a letter or digit, then letters, digits, _ and -, 100 at most, like shop"
+        raise typer.BadParameter(message, param_hint="--app") from None
 
 
 def service_file(config: Path | None) -> Path | None:

@@ -12,7 +12,7 @@ from typing import Annotated, Any, BinaryIO, TypeAlias, TypeVar
 import orjson
 import typer
 
-from streamd.cli.options import ConfigOption, Paths, SetOption, service_settings, variables
+from streamd.cli.options import ConfigOption, Paths, SetOption, service_settings, variables, with_app
 from streamd.cli.times import ago, moment
 from streamd.component.registry import Registry
 from streamd.component.stored import StoreId
@@ -172,7 +172,7 @@ def _plans(
     env = variables(set_)
     service = service_settings(config, env)
     if app is not None:
-        service = ServiceConfig.model_validate({**dict(service), "app": app})
+        service = with_app(service, app)
     return [build_plan(one) for one in load_pipelines(paths, Registry.default(), env, service)], service
 
 

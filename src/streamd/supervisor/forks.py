@@ -23,6 +23,9 @@ log = structlog.get_logger(__name__)
 
 FORK_SERVER_COMMAND = (sys.executable, "-m", "streamd.runtime.fork_server")
 ANSWER_WITHIN = 30.0  # seconds; the first answer waits for the imports
+# Seconds until the next one is started: none after one that ran for long, else doubled from the first on.
+RAN_LONG = 60.0
+FIRST_WAIT, LONGEST_WAIT = 1.0, 60.0
 PR_SET_CHILD_SUBREAPER = 36
 # What only the supervisor and the command line have; workers need the rest of what is imported here, perhaps.
 _NOT_FOR_WORKERS = ("streamd.supervisor", "streamd.api", "streamd.cli", "streamd.pipeline", "streamd.verify")
@@ -32,13 +35,19 @@ _forking: set[ForkServer] = set()
 
 
 class ForkServer:
-    """A fork server process of this supervisor. `start` it, `fork` workers, `close` it; all on one loop."""
+    """A fork server process of this supervisor. `start` it, `fork` workers, `close` it; all on one loop.
+
+    One that ends by itself is replaced, at once if it ran for long.
+    """
 
     def __init__(self) -> None:
         self._process: subprocess.Popen[bytes] | None = None
         self._end: socket.socket | None = None
         self._received = b""
         self._asked: deque[asyncio.Future[int]] = deque()
+        self._started_at = 0.0
+        self._next: asyncio.TimerHandle | None = None
+        self._ends = 0  # in a row, of those that ran for a short time
 
     @property
     def running(self) -> bool:
@@ -47,6 +56,7 @@ class ForkServer:
 
     def start(self) -> None:
         """Start the process; it imports while this goes on. Raises OSError."""
+        self._cancel_next()
         ours, theirs = socket.socketpair()
         # Blocked signals stay blocked over fork and exec, until it has learnt to ignore them.
         before = signal.pthread_sigmask(signal.SIG_BLOCK, {signal.SIGINT, signal.SIGTERM, signal.SIGHUP})
@@ -63,8 +73,10 @@ class ForkServer:
             signal.pthread_sigmask(signal.SIG_SETMASK, before)
             theirs.close()
         ours.setblocking(False)
-        self._end = ours
-        asyncio.get_running_loop().add_reader(ours, self._readable)
+        self._end, self._received = ours, b""
+        loop = asyncio.get_running_loop()
+        self._started_at = loop.time()
+        loop.add_reader(ours, self._readable)
 
     async def fork(self, theirs: socket.socket) -> int:
         """The pid of a new worker, a child of this process, that serves `theirs`. Raises OSError when there is none."""
@@ -89,6 +101,7 @@ class ForkServer:
 
     def close(self) -> None:
         """End it. Workers that it has forked go on; whoever waits for one gets an OSError."""
+        self._cancel_next()
         end, self._end = self._end, None
         if end is not None:
             asyncio.get_running_loop().remove_reader(end)
@@ -110,8 +123,7 @@ class ForkServer:
         except OSError:
             data = b""
         if not data:
-            log.warning("Fork server ended; workers start by themselves until the next one is there")
-            self.close()
+            self._ended()
             return
         self._received += data
         while len(self._received) >= PID.size and self._asked:
@@ -122,6 +134,26 @@ class ForkServer:
                 answer.set_result(pid)
         if not self._asked:
             _adopt_orphans(self, False)
+
+    def _ended(self) -> None:
+        """It ended by itself. Workers that are wanted before the next one is there start by themselves, or start it."""
+        self.close()
+        loop = asyncio.get_running_loop()
+        self._ends = 0 if loop.time() - self._started_at >= RAN_LONG else self._ends + 1
+        delay = min(LONGEST_WAIT, FIRST_WAIT * 2 ** min(self._ends - 1, 16)) if self._ends else 0.0
+        log.warning("Fork server ended; the next one will be started", delay_seconds=delay)
+        self._next = loop.call_later(delay, self._start_next)
+
+    def _start_next(self) -> None:
+        try:
+            self.start()
+        except OSError as error:
+            log.warning("Fork server cannot be started; the next worker tries again", error=error.strerror)
+
+    def _cancel_next(self) -> None:
+        if self._next is not None:
+            self._next.cancel()
+            self._next = None
 
 
 def _fail(answer: asyncio.Future[int]) -> None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import textwrap
 from collections.abc import Iterator
 from dataclasses import asdict, dataclass, field
@@ -86,6 +87,14 @@ def check_file(file: Path) -> None:
         raise ConfigError(f"--report: expected a name that ends in {' or '.join(FORMATS)}, got {file.name}")
     if not file.parent.is_dir():
         raise ConfigError(f"--report: there is no folder {file.parent}")
+    try:
+        there = file.exists()
+        # Only an attempt tells: rights, file systems, quotas.
+        os.close(os.open(file, os.O_WRONLY | os.O_CREAT | os.O_NONBLOCK | os.O_CLOEXEC, 0o666))
+        if not there:
+            file.unlink()
+    except OSError as error:
+        raise ConfigError(f"--report: cannot write {file}: {error.strerror}") from None
 
 
 def write(report: Report, file: Path) -> None:
@@ -199,6 +208,9 @@ def _facts(report: Report) -> list[tuple[str, str]]:
 def _remarks(report: Report) -> Iterator[str]:
     if report.out_of_time:
         yield f"The time was over before all of the {report.planned_kills} strikes: --seconds gives more."
+    if not report.kills and not report.failure:
+        asked = "" if report.planned_kills else " (--kills 0)"
+        yield f"Nothing was killed{asked}: that tried nothing, and says nothing of exactly once."
     if report.ignored_fields:
         yield f"Not compared: {', '.join(report.ignored_fields)} (--ignore-fields)."
     for output in report.outputs:

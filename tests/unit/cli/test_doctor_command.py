@@ -7,6 +7,8 @@ import sqlite3
 from contextlib import closing
 from pathlib import Path
 
+import pytest
+
 from demo.command_line import Cli, Write
 from streamd.component.registry import Registry
 from streamd.config.load import load_pipeline_text
@@ -62,6 +64,25 @@ def test_people_get_a_line_for_each_and_the_count(cli: Cli, write: Write, tmp_pa
 def test_mistakes_in_pipelines_are_shown_as_anywhere(cli: Cli, write: Write) -> None:
     assert cli("doctor", write("p.yaml", "name: p\nsource: {lgo: {topic: a}}\nsink: stdout\n")).code == 2
     assert cli("doctor", "--yes").code == 2
+
+
+@pytest.mark.parametrize("app", ["bad app!", "", "-x" * 60])
+def test_a_name_that_no_app_can_have_is_a_mistake_of_the_command_line(cli: Cli, app: str) -> None:
+    done = cli("doctor", f"--app={app}")
+    assert done.code == 2
+    assert "Invalid value for --app: expected a letter or digit" in done.err
+    assert "ValidationError" not in done.err
+
+
+def test_nothing_is_ended_where_nothing_may_run(cli: Cli, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Looking is allowed: what is wrong is one of the findings."""
+    for module in ("streamd.runtime.environment", "streamd.cli.doctor_here"):
+        monkeypatch.setattr(f"{module}.installed_aiokafka", lambda: "0.1.0")
+    done = cli("doctor", "--abort")
+    assert done.code == 2
+    assert "aiokafka 0.1.0 is installed" in done.err
+    looked = cli("doctor", "--json")
+    assert (looked.code, findings(looked.out, "problem")["python"]) == (1, "0.1.0")
 
 
 def test_a_broker_that_is_too_old_is_told_by_what_it_lacks() -> None:

@@ -12,6 +12,7 @@ import sys
 from pathlib import Path
 
 import pytest
+from structlog.testing import capture_logs
 
 from streamd.config.service import ServiceConfig
 from streamd.runtime.control import Hello, Start
@@ -156,14 +157,27 @@ async def test_exit_codes_and_signals_are_told(workers):
     assert await asyncio.wait_for(workers.ended.get(), 20) is child
 
 
-async def test_a_killed_server_leaves_its_workers_alone_and_is_replaced(workers):
+async def test_a_killed_server_leaves_its_workers_alone_and_is_replaced_without_waiting_for_one(workers, monkeypatch):
+    monkeypatch.setattr("streamd.supervisor.forks.RAN_LONG", 0.0)
     child = await workers.start()
     before = workers.server
     os.kill(before, signal.SIGKILL)
-    await until(lambda: not workers.starter._server.running)
+    await until(lambda: workers.starter._server.running and workers.server != before)
     assert not gone(child.pid)
+    next_one = workers.server
     await workers.start()
-    assert workers.server != before
+    assert workers.server == next_one
+
+
+async def test_servers_that_end_at_once_are_started_less_and_less_often(workers, monkeypatch):
+    monkeypatch.setattr("streamd.supervisor.forks.FORK_SERVER_COMMAND", (sys.executable, "-c", "raise SystemExit"))
+    monkeypatch.setattr("streamd.supervisor.forks.FIRST_WAIT", 0.01)
+    with capture_logs() as logs:
+        workers.starter._server.start()
+        await until(lambda: len(logs) >= 3)
+    assert [line["delay_seconds"] for line in logs[:3]] == [0.01, 0.02, 0.04]
+    workers.starter.close()
+    assert workers.starter._server._next is None, "a closed one has no next"
 
 
 async def test_without_a_server_workers_start_by_themselves(workers, monkeypatch):

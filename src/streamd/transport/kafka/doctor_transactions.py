@@ -117,13 +117,15 @@ async def _judged(inspection: Inspection, use: Use, one: Transaction) -> Held:
 async def _live(inspection: Inspection, use: Use, transactional_id: str) -> tuple[str, ...] | None:
     """Who runs the pipeline of a transactional id, `streamd.APP.PIPELINE.PART.PARTITION`; None when unknown."""
     pipeline = transactional_id.removeprefix(f"streamd.{use.app}.").rsplit(".", 2)[0]
-    if pipeline not in use.groups and pipeline in use.timeouts:
+    known = pipeline in use.groups
+    if not known and pipeline in use.timeouts:
         return None  # it reads nothing from Kafka, so that there is no group to ask
     try:
-        found = await inspection.group(use.groups.get(pipeline, group_name(use.app, pipeline)))
+        found = await inspection.group(use.groups[pipeline] if known else group_name(use.app, pipeline))
     except StreamdError:
         return None
-    return found.members
+    # Without its file, it may have a group of another name: nobody in the usual one says nothing.
+    return found.members if known or found.members else None
 
 
 def judge(held: list[Held], use: Use, told: Collection[str] = ()) -> list[Finding]:
@@ -192,6 +194,8 @@ async def abort(inspection: Inspection, topics: Mapping[str, Replicas], held: li
             continue
         if (reason := _spared(one)) and not force:
             remedy = "Its own producer ends it. With --yes it is aborted all the same: that task starts anew."
+            if one.live is None:
+                remedy += " Where the pipeline's file is given, the members of its group tell whether it runs."
             findings.append(Finding("abort", "warning", one.name, f"left alone: {reason}", "", remedy))
             continue
         try:
