@@ -23,6 +23,7 @@ COMMANDS = {
     "explain": "Show what a pipeline will do: graph, topics, keys, delivery, code.",
     "state": "Look at what pipelines remember, and make them forget it.",
     "verify": "Prove exactly-once on a pipeline: random kills, and a comparison with an undisturbed run.",
+    "test": "Run the tests that lie beside pipelines, in memory and without any server.",
     "components": "Show the docs of sources, stages, sinks and expression functions.",
     "schema": "Print the JSON Schema of a pipeline file, for editors.",
     "version": "Print the version of streamd and of what it runs on.",

@@ -1,0 +1,218 @@
+"""A pipeline at work in a test: its real tasks, under a clock and on a transport of the test's."""
+
+from __future__ import annotations
+
+import asyncio
+import time
+from pathlib import Path
+from typing import Any, Self
+
+from streamd.component.stage import BEGINNING
+from streamd.config.pipeline import ComponentConfig, PipelineConfig
+from streamd.errors import StreamdError
+from streamd.observability import catalog
+from streamd.observability.metrics import MetricSet
+from streamd.plan.graph import PartPlan, PipelinePlan, build_plan
+from streamd.plan.loops import refuse_loops
+from streamd.record import TaskId
+from streamd.runtime.assembly import Assembly
+from streamd.runtime.backoff import RestartPolicy, fault_of
+from streamd.runtime.control import Assign, Fault, Member, TaskEnded
+from streamd.runtime.task import Task
+from streamd.runtime.tasks import TaskOwner
+from streamd.testing.memory import MemoryContext, MemoryTransaction, World
+from streamd.testing.virtual_time import HandClock, VirtualLoop
+
+# Virtual seconds, and real ones for what is real, within which everything must have come to rest.
+REST_WITHIN = 3600.0
+REALLY_WITHIN = 20.0
+DRAIN_TIMEOUT = 60.0  # virtual seconds
+
+APP = "test"
+
+
+class RestlessError(StreamdError):
+    """The pipeline does not come to rest: it waits for something that a test does not have."""
+
+
+class Engine:
+    """All tasks of one pipeline. Use as a context: everything is over at its end.
+
+    `failure`: why it stopped for good, None while it works; `unexpected`: the exception behind it, where that is one
+    that nobody thought of.
+    """
+
+    def __init__(self, config: PipelineConfig, world: World, clock: HandClock, state_dir: Path) -> None:
+        self.plan: PipelinePlan = build_plan(config)
+        self.world, self.clock = world, clock
+        self.metrics = MetricSet()
+        self.failure: Fault | None = None
+        self.unexpected: BaseException | None = None
+        base_dir = config.file.parent if config.file is not None else Path.cwd()
+        self._context = MemoryContext(APP, config.name, state_dir, base_dir, config.kafka, clock=clock, world=world)
+        self._assembly: Assembly | None = None
+        self._incarnation = 0
+        components = [c for part in self.plan.parts for c in (*part.sources, *part.all_sinks)]
+        world.ids |= {id(component.settings): component.id for component in components}
+        self.sinks: dict[str, ComponentConfig] = {c.id: c for part in self.plan.parts for c in part.all_sinks}
+        self.sources: dict[str, ComponentConfig] = {c.id: c for part in self.plan.parts for c in part.sources}
+        self._owner = TaskOwner(
+            self._make, self._ended, policy=RestartPolicy(unexpected_limit=1), clock=clock, chance=lambda: 0.0,
+            on_unexpected=self._on_unexpected,
+        )  # fmt: skip
+
+    async def __aenter__(self) -> Self:
+        await self._owner.__aenter__()
+        return self
+
+    async def __aexit__(self, *error: Any) -> None:  # noqa: PYI036 (passed on as they are)
+        await self._owner.__aexit__(*error)
+        await self._close()
+
+    async def start(self) -> None:
+        """Put the pipeline together and start its tasks. What does not work is its failure."""
+        assembly = _MemoryAssembly(self.plan, self._context, self.world)
+        try:
+            for part in self.plan.parts:
+                refuse_loops(part, self.plan.name, self._context.base_dir)
+            await assembly.open()
+            for name, source in assembly.sources.items():
+                assembly.partitions[name] = await source.partitions()
+        except Exception as error:
+            self._fail(fault_of(error), error)
+            return
+        self._assembly = assembly
+        for part in self.plan.parts:
+            for partition in range(self._tasks(part)):
+                self._incarnation += 1
+                task = TaskId(APP, self.plan.name, part.index, partition)
+                self._owner.assign(Assign(task, self._incarnation, 1, None))
+        await self.settle()
+
+    async def settle(self) -> None:
+        """Return when everything that came is processed and committed, or the pipeline has failed."""
+        while self.failure is None:
+            await self._rest()
+            if not self.world.struck.is_set():
+                return
+            self.world.struck.clear()
+            await self._kill()
+            await self._start_again()
+
+    async def crash(self) -> None:
+        """Kill all tasks, nothing of what is open is committed, and start them anew from their last checkpoint."""
+        if self.failure is None:
+            await self._kill()
+            await self._start_again()
+
+    async def restart(self) -> None:
+        """End all tasks in order, and start them anew."""
+        for task in self._owner.tasks:
+            self._owner.revoke(task, DRAIN_TIMEOUT)
+        await self._owner.empty()
+        if self.failure is None:
+            await self._start_again()
+
+    async def move_time(self, to_ms: int) -> None:
+        """Nothing before this time is to come any more, from any source."""
+        for stream in self.world.streams.values():
+            stream.moved_to = max(to_ms, stream.moved_to or BEGINNING)
+            stream.wake()
+        await self.settle()
+
+    @property
+    def watermark(self) -> int | None:
+        """The least of all tasks' watermarks, in ms; None where no stage follows the time, or none has come yet."""
+        return min((round(value * 1000) for _, value in self._values(catalog.WATERMARK.name)), default=None)
+
+    def counted(self, metric: catalog.Metric) -> dict[str, int]:
+        """What a counter has by component, in all that is committed."""
+        found: dict[str, int] = {}
+        for labels, value in self._values(metric.name):
+            found[labels[1]] = found.get(labels[1], 0) + int(value)
+        return found
+
+    def _values(self, metric: str) -> list[tuple[tuple[str, ...], float]]:
+        families = [family for family in self.metrics.snapshot().families if family.name == metric]
+        return [pair for family in families for pair in zip(family.labels, family.values, strict=True)]
+
+    # Inside.
+
+    async def _rest(self) -> None:
+        loop = asyncio.get_running_loop()
+        assert isinstance(loop, VirtualLoop)
+        at_rest: asyncio.Future[None] = loop.create_future()
+        latest, began, waited = loop.time() + REST_WITHIN, time.monotonic(), loop.really_waited
+
+        def look(real: bool) -> bool:
+            if at_rest.done():
+                return True
+            if real:
+                if loop.really_waited - waited > REALLY_WITHIN:
+                    at_rest.set_exception(_restless(f"{time.monotonic() - began:.0f} s of real time", real=True))
+                return at_rest.done()
+            if self.failure is not None or self.world.struck.is_set() or self.world.all_committed:
+                at_rest.set_result(None)
+            elif loop.time() > latest:
+                at_rest.set_exception(_restless(f"{REST_WITHIN / 60:.0f} minutes of the test's time", real=False))
+            return at_rest.done()
+
+        loop.before_wait = look
+        try:
+            await at_rest
+        finally:
+            loop.before_wait = None
+
+    async def _kill(self) -> None:
+        for task in self._owner.tasks:
+            self._owner.revoke(task, 0.0)
+        await self._owner.empty()
+
+    async def _start_again(self) -> None:
+        await self._close()
+        await self.start()
+
+    async def _close(self) -> None:
+        if self._assembly is not None:
+            assembly, self._assembly = self._assembly, None
+            await assembly.close()
+
+    def _tasks(self, part: PartPlan) -> int:
+        assert self._assembly is not None
+        return max(self._assembly.partitions[source.id] for source in part.sources)
+
+    def _make(self, assign: Assign, member: Member | None) -> Task:
+        assert self._assembly is not None
+        tasks = self._tasks(self.plan.parts[assign.task.part])
+        return Task(assign.task, self._assembly, tasks, self.metrics, None, self.clock)
+
+    def _ended(self, ended: TaskEnded) -> None:
+        if ended.outcome == "failed" and ended.fault is not None:
+            self._fail(ended.fault, self.unexpected)
+
+    def _on_unexpected(self, error: BaseException, task: TaskId) -> None:
+        self.unexpected = error
+
+    def _fail(self, fault: Fault, error: BaseException | None) -> None:
+        if self.failure is None:
+            self.failure = fault
+            self.unexpected = error if fault.kind == "unexpected" else None
+            for task in self._owner.tasks:
+                self._owner.revoke(task, DRAIN_TIMEOUT)
+
+
+class _MemoryAssembly(Assembly):
+    """An assembly whose tasks commit to memory."""
+
+    def __init__(self, plan: PipelinePlan, context: MemoryContext, world: World) -> None:
+        super().__init__(plan, context)
+        self._world = world
+
+    def transaction(self, task: TaskId, membership: Any) -> MemoryTransaction:
+        """As `Assembly.transaction`."""
+        return MemoryTransaction(self._world, task)
+
+
+def _restless(after: str, *, real: bool) -> RestlessError:
+    what = "a thread or a socket of a stage is not done" if real else "records are neither committed nor refused"
+    return RestlessError(f"the pipeline does not come to rest: after {after} {what}")

@@ -1,0 +1,120 @@
+"""Records between a test file and the pipeline: into what a source gives, and out of what a sink takes."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from copy import deepcopy
+from typing import Any
+
+import orjson
+
+from streamd.codecs import codec
+from streamd.component.fields import parse_field_path
+from streamd.config.pipeline import ComponentConfig
+from streamd.errors import StreamdError
+from streamd.record import Row, SourceRecord
+from streamd.testing.case_file import Expected, Given, Wanted
+
+_MARK = "streamd."
+
+
+class UnfitRecordError(StreamdError):
+    """A record of a test cannot be one of its source."""
+
+
+def source_record(given: Given, source: ComponentConfig, now_ms: int) -> SourceRecord:
+    """The record as the source would give it. Raises UnfitRecordError."""
+    timestamp = now_ms if given.timestamp is None else given.timestamp
+    return SourceRecord(given.key, _source_value(given.value, source), timestamp, 0, given.headers)
+
+
+def _source_value(value: Any, source: ComponentConfig) -> Any:
+    if value is None:
+        return None
+    decoded = source.spec.decoded or getattr(source.settings, "decoded", False)
+    if decoded:
+        if not isinstance(value, dict):
+            raise UnfitRecordError(f"source {source.id!r} gives documents, expected a mapping")
+        return deepcopy(value)
+    if isinstance(value, str):
+        return value.encode()
+    form = getattr(source.settings, "format", "json")
+    try:
+        return codec(form).encode(value)
+    except StreamdError as error:
+        raise UnfitRecordError(f"not a record of source {source.id!r}, whose format is {form}: {error}") from None
+
+
+def shown(row: Row, sink: ComponentConfig) -> dict[str, Any]:
+    """A row as a test sees it: key, value, timestamp and headers, of JSON."""
+    key = None if row.key is None else row.key.decode("utf-8", "backslashreplace")
+    headers = {name: None if value is None else value.decode("utf-8", "replace") for name, value in row.headers}
+    return {"key": key, "value": _value(row.value, sink), "timestamp": row.timestamp, "headers": headers}
+
+
+def _value(value: Any, sink: ComponentConfig) -> Any:
+    if not isinstance(value, bytes):
+        return value if value is None else orjson.loads(orjson.dumps(value, default=str))
+    form = getattr(sink.settings, "format", "json")
+    if form in ("json", "ndjson", "pretty"):
+        try:
+            return orjson.loads(value)
+        except orjson.JSONDecodeError:
+            pass
+    return value.decode("utf-8", "backslashreplace")
+
+
+def dead_letter_shown(row: Row, sink: ComponentConfig) -> dict[str, Any]:
+    """A dead letter as a test sees it, whether it is one with headers or an envelope."""
+    record = shown(row, sink)
+    headers = record["headers"]
+    if f"{_MARK}error" in headers:
+        facts: Mapping[str, Any] = {name.removeprefix(_MARK): value for name, value in headers.items()}
+        value = record["value"]
+    else:
+        envelope = record["value"]
+        facts, value = envelope["error"], envelope["record"]["value"]
+    return {
+        "component": facts["stage"],
+        "error": facts["error"],
+        "message": facts["message"],
+        "phase": facts["phase"],
+        "key": record["key"],
+        "value": value,
+    }
+
+
+def compared(expected: Expected, wanted: Wanted, got: Mapping[str, Any]) -> tuple[dict[str, Any], dict[str, Any]]:
+    """(expected, got) of two records, reduced to what is to be compared."""
+    ours: dict[str, Any] = dict(wanted.parts)
+    theirs = {name: got.get(name) for name in ours}
+    if "headers" in ours and isinstance(ours["headers"], Mapping):
+        theirs["headers"] = {name: value for name, value in got["headers"].items() if name in ours["headers"]}
+    if expected.kind == "dead_letters" and isinstance(ours.get("message"), str) and ours["message"] in got["message"]:
+        theirs["message"] = ours["message"]
+    if "key" in ours and not isinstance(ours["key"], str | None):
+        ours["key"] = orjson.dumps(ours["key"], option=orjson.OPT_SORT_KEYS).decode()
+    if expected.fields and "value" in ours:
+        ours["value"] = only(ours["value"], expected.fields)
+        theirs["value"] = only(theirs["value"], expected.fields)
+    return (ours["value"], theirs["value"]) if wanted.whole else (ours, theirs)  # type: ignore[return-value]
+
+
+def only(value: Any, fields: Sequence[str]) -> Any:
+    """The document with just these fields; dotted names are inside objects."""
+    if not isinstance(value, Mapping):
+        return value
+    kept: dict[str, Any] = {}
+    for name in fields:
+        path = parse_field_path(name)
+        found: Any = value
+        for part in path:
+            if not isinstance(found, Mapping) or part not in found:
+                break
+            found = found[part]
+        else:
+            inner = kept
+            for part in path[:-1]:
+                inner = inner.setdefault(part, {})
+            inner[path[-1]] = found
+    return kept
