@@ -21,6 +21,11 @@ def parse(text: str) -> Expression:
 
     Raises ExpressionError with the place in the text and, where it can be told, what would be right.
     """
+    return Expression(text, Checker(Place(text).of).check(syntax(text)))
+
+
+def syntax(text: str) -> ast.expr:
+    """The syntax tree of a text that is one value of Python, not too long and not too deep. Raises ExpressionError."""
     if not isinstance(text, str):
         raise ExpressionError(f"an expression is a text, not a {type(text).__name__}", 0, 0)
     if len(text) > MAX_LENGTH:
@@ -33,7 +38,7 @@ def parse(text: str) -> Expression:
         raise ExpressionError(f"the expression is nested deeper than {MAX_BRACKETS} brackets", 0, len(text))
     tree = _syntax(text)
     _check_depth(tree, text)
-    return Expression(text, Checker(Place(text).of).check(tree))
+    return tree
 
 
 class Place:

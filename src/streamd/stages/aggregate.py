@@ -17,7 +17,8 @@ All records of a key must be in one partition of the source, as they are when th
 
 from __future__ import annotations
 
-from collections.abc import Callable, Hashable, Mapping
+from collections.abc import Callable, Hashable, Mapping, Sequence
+from copy import deepcopy
 from typing import Annotated, Any
 
 from pydantic import BeforeValidator, Field, WithJsonSchema, model_validator
@@ -29,6 +30,7 @@ from streamd.component.spec import stage
 from streamd.component.state import Table, key_of
 from streamd.errors import TransformError
 from streamd.expr import Expression, Scope, compile_expression
+from streamd.expr.aggregates import compiled
 from streamd.record import Record
 
 
@@ -91,31 +93,33 @@ class Aggregate:
 
     def __init__(self, config: AggregateConfig, context: PipelineContext) -> None:
         # What is kept is in the order of names, whatever the order is that they are written in.
-        aggregates = [config.values[name] for name in sorted(config.values)]
+        names = sorted(config.values)
+        self._aggregates = compiled([config.values[name] for name in names])
+        self._folder = str(context.base_dir.resolve())
         self._by = _evaluators(config.by)
         self._keys = sorted(config.by)
-        self._results = [(name, sorted(config.values).index(name), a.function) for name, a in config.values.items()]
-        self._functions = [aggregate.function for aggregate in aggregates]
-        self._arguments = [None if a.value is None else compile_expression(a.value) for a in aggregates]
-        used = [*config.by.values(), *(a.value for a in config.values.values() if a.value is not None)]
+        self._results = [(name, names.index(name)) for name in config.values]
+        arguments = {one.text: one for name in names for one in config.values[name].arguments}
+        self._arguments = [compile_expression(argument) for argument in arguments.values()]
+        used = [*config.by.values(), *arguments.values()]
         self._metadata = frozenset().union(*(expression.metadata for expression in used))
-        self._start = [function.start for function in self._functions]
         self._table: Table
 
     async def prepare(self) -> None:
-        """Nothing is to be loaded."""
+        """Import what aggregates need."""
+        for aggregate in self._aggregates.aggregates:
+            aggregate.prepare(self._folder)
 
     async def open(self, task: TaskContext) -> None:
         """Take the table from the task's store."""
         assert task.store is not None
-        self._table = task.store.table("values")
+        self._table = task.store.table("values", self._aggregates.pack, self._aggregates.unpack)
 
     async def process(self, batch: list[Record]) -> list[Record]:
         """Each record's aggregates after it. What a record fails with leaves the store as it was."""
-        # Everything of the records is looked at before anything of the store changes; the steps below can still refuse
-        # a value, and then the accumulators, which are never changed in place, are put back.
+        # Everything of the records is looked at before the store changes; after that only own code may fail.
         rows = [None if record.value is None else self._row(record) for record in batch]
-        table = self._table
+        table, aggregates = self._table, self._aggregates
         before: dict[Hashable, list[Any] | None] = {}
         out: list[Record] = []
         try:
@@ -124,18 +128,22 @@ class Aggregate:
                     out.append(record)
                     continue
                 key, document, arguments = row
-                old = table[key]
-                before.setdefault(key, old)
-                table[key] = new = self._step(self._start if old is None else old, arguments)
-                for name, index, function in self._results:
-                    document[name] = function.result(new[index])
+                kept = table[key]
+                if key not in before:
+                    before[key] = deepcopy(aggregates.pack(kept)) if kept and aggregates.fallible else None
+                if kept is None:
+                    kept = table[key] = aggregates.start()
+                aggregates.step(kept, arguments)
+                results = aggregates.results(kept)
+                for name, index in self._results:
+                    document[name] = results[index]
                 out.append(_with_value(record, document))
         except Exception:
             for key, old in before.items():
                 if old is None:
                     table.remove(key)
                 else:
-                    table[key] = old
+                    table[key] = aggregates.unpack(old)
             raise
         table.dirty.update(before)
         return out
@@ -143,7 +151,7 @@ class Aggregate:
     async def close(self) -> None:
         """Nothing is held."""
 
-    def _row(self, record: Record) -> tuple[Hashable, dict[str, Any], list[Any]]:
+    def _row(self, record: Record) -> tuple[Hashable, dict[str, Any], Sequence[Any]]:
         """(key, the key's fields, the aggregates' arguments) of a record."""
         scope = self._scope(record)
         fields = {name: value(scope) for name, value in self._by.items()}
@@ -151,8 +159,7 @@ class Aggregate:
         if None in parts:
             key_of(None)
         key = key_of(parts[0] if len(parts) == 1 else parts)
-        arguments = [None if argument is None else argument(scope) for argument in self._arguments]
-        return key, fields, arguments
+        return key, fields, self._aggregates.check([argument(scope) for argument in self._arguments])
 
     def _scope(self, record: Record) -> Scope:
         key: str | None = None
@@ -165,12 +172,6 @@ class Aggregate:
         if "_headers" in self._metadata:
             headers = {name: value and value.decode(errors="replace") for name, value in record.headers}
         return Scope(record.value, key, record.timestamp, record.topic, record.partition, record.offset, headers)
-
-    def _step(self, accumulators: list[Any], arguments: list[Any]) -> list[Any]:
-        return [
-            function.step(accumulator, value) if value is not None or not function.argument else accumulator
-            for function, accumulator, value in zip(self._functions, accumulators, arguments, strict=True)
-        ]
 
 
 def _evaluators(expressions: Mapping[str, Expression]) -> dict[str, Callable[[Scope], Any]]:

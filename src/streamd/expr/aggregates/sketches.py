@@ -1,0 +1,203 @@
+"""Aggregates that estimate, in little memory: quantiles and numbers of different values.
+
+Both give the same for the same records whenever a checkpoint or a restart falls among them, and so are in no conflict
+with exactly once. That rules out the sketches of quantiles in `datasketches`: KLL and REQ draw random numbers, and a
+t-digest changes when it is serialised. So quantiles are DDSketch (Masson, Rim, Lee: DDSketch, VLDB 2019), which is
+counts of buckets that grow by a fixed factor, and merges without any loss. Different values are HyperLogLog.
+"""
+
+from __future__ import annotations
+
+import base64
+import importlib.util
+import math
+from collections.abc import Hashable, Mapping, Sequence
+from typing import Any, Final
+
+from streamd.errors import FatalError
+from streamd.expr.aggregates.aggregate import Aggregate, Argument, Constant
+from streamd.expr.aggregates.picked import distinct_source
+from streamd.expr.expression import Expression
+
+ACCURACY: Final = 0.01
+_GROWTH: Final = (1 + ACCURACY) / (1 - ACCURACY)
+_FACTOR: Final = 1 / math.log(_GROWTH)
+# Beyond the number of any bucket of a float. Buckets of negative numbers are negative, 0 is the bucket of 0.
+_OFFSET: Final = 100_000
+
+# 2 ** 12 registers: a standard error of 1.6 %.
+_LOG_REGISTERS: Final = 12
+NEEDED: Final = "pip install 'streamd[sketches]'"
+
+
+def bucket(x: float) -> int:
+    """The bucket of a number; buckets are in the order of their numbers."""
+    if x > 0:
+        return math.ceil(math.log(x) * _FACTOR) + _OFFSET
+    return -math.ceil(math.log(-x) * _FACTOR) - _OFFSET if x < 0 else 0
+
+
+def _middle(number: int) -> float:
+    """The number that is within 1 % of all in a bucket."""
+    if number == 0:
+        return 0.0
+    size = math.exp((abs(number) - _OFFSET) / _FACTOR) * (2 / (1 + _GROWTH))
+    return math.copysign(size, number)
+
+
+def quantiles(counts: Mapping[int, int], least: float, greatest: float, ranks: Sequence[float]) -> list[float | None]:
+    """Estimates of quantiles, each within 1 % of the value of that rank; None where there is no value."""
+    if not counts:
+        return [None] * len(ranks)
+    buckets = sorted(counts)
+    last = sum(counts.values()) - 1
+    found: list[float | None] = []
+    for rank in ranks:
+        left = math.floor(rank * last)
+        if left in (0, last):
+            found.append(float(least if left == 0 else greatest))
+            continue
+        for number in buckets:
+            left -= counts[number]
+            if left < 0:
+                found.append(float(max(least, min(greatest, _middle(number)))))
+                break
+    return found
+
+
+def quantile(counts: Mapping[int, int], least: float, greatest: float, rank: float) -> float | None:
+    """As `quantiles`, for one rank."""
+    return quantiles(counts, least, greatest, (rank,))[0]
+
+
+class Quantile(Aggregate):
+    """`quantile(x, 0.95)`, `quantile(x, [0.5, 0.95])`, `median(x)`: counts of buckets, the least, the greatest."""
+
+    slots = 3
+    packs = True
+    growth = "one number for each 2 % of the range of the values"
+
+    def __init__(self, text: str, name: str, value: Expression, ranks: float | Sequence[float]) -> None:
+        self.name = name  # type: ignore[misc]
+        super().__init__(text, [Argument(self.name, value, "number")])
+        self.ranks = ranks
+        self.numeric = isinstance(ranks, float | int)
+
+    def start_source(self) -> str:
+        return "{}, None, None"
+
+    def step_lines(self, slots: Sequence[str], names: Sequence[str], constant: Constant) -> list[str]:
+        (counts, least, greatest), (x,) = slots, names
+        return [
+            f"if {x} is not None:",
+            f"    agg_bucket = {constant('bucket', bucket)}({x})",
+            f"    {counts}[agg_bucket] = {counts}.get(agg_bucket, 0) + 1",
+            f"    if {least} is None or {x} < {least}: {least} = {x}",
+            f"    if {greatest} is None or {x} > {greatest}: {greatest} = {x}",
+        ]
+
+    def merge_lines(self, slots: Sequence[str], others: Sequence[str], constant: Constant) -> list[str]:
+        (counts, least, greatest), (counts_b, least_b, greatest_b) = slots, others
+        return [
+            f"for agg_bucket, agg_count in {counts_b}.items():",
+            f"    {counts}[agg_bucket] = {counts}.get(agg_bucket, 0) + agg_count",
+            f"if {counts_b}:",
+            f"    if {least} is None or {least_b} < {least}: {least} = {least_b}",
+            f"    if {greatest} is None or {greatest_b} > {greatest}: {greatest} = {greatest_b}",
+        ]
+
+    def result_source(self, slots: Sequence[str], constant: Constant) -> str:
+        if self.numeric:
+            return f"{constant('quantile', quantile)}({', '.join(slots)}, {self.ranks!r})"
+        return f"{constant('quantiles', quantiles)}({', '.join(slots)}, {self.ranks!r})"
+
+    def pack(self, values: list[Any]) -> list[Any]:
+        return [[list(values[0]), list(values[0].values())], *values[1:]]
+
+    def unpack(self, values: list[Any]) -> list[Any]:
+        return [dict(zip(*values[0], strict=True)), *values[1:]]
+
+
+def has_library() -> bool:
+    """Whether the library of HyperLogLog is installed. It is not imported, which takes 0.2 s."""
+    return importlib.util.find_spec("datasketches") is not None
+
+
+class _Hll:
+    """The library's HyperLogLog, which takes what `values.distinct` gives."""
+
+    def __init__(self) -> None:
+        try:
+            import datasketches
+        except ImportError:
+            raise FatalError(f"approx_count_distinct needs the package `datasketches`: {NEEDED}") from None
+        self.library = datasketches
+
+    def update(self, sketch: Any, value: Hashable) -> Any:
+        """The sketch, made where there is none, with one value more."""
+        if sketch is None:
+            sketch = self.library.hll_sketch(_LOG_REGISTERS, self.library.HLL_8)
+        # Texts are hashed as such, and so all else is text that no JSON text begins as, or an integer of 64 bits.
+        if type(value) is bytes:
+            value = "\0" + value.decode()
+        elif type(value) is int and value >= 2**63:
+            value = f"\0{value}"
+        sketch.update(value)
+        return sketch
+
+    def merge(self, sketch: Any, other: Any) -> Any:
+        """Both sketches as one."""
+        if sketch is None or other is None:
+            return other if sketch is None else sketch
+        union = self.library.hll_union(_LOG_REGISTERS)
+        union.update(sketch)
+        union.update(other)
+        return union.get_result(self.library.HLL_8)
+
+    def load(self, data: bytes) -> Any:
+        return self.library.hll_sketch.deserialize(data)
+
+
+def _estimate(sketch: Any) -> int:
+    return 0 if sketch is None else round(sketch.get_estimate())
+
+
+class ApproxCountDistinct(Aggregate):
+    """`approx_count_distinct(x)`: a HyperLogLog, or None before any value."""
+
+    name = "approx_count_distinct"
+    packs = True
+    growth = "at most 4 KiB"
+    numeric = True
+
+    def __init__(self, text: str, value: Expression) -> None:
+        super().__init__(text, [Argument(self.name, value, "kept")])
+        self._library: _Hll | None = None
+
+    @property
+    def library(self) -> _Hll:
+        """The library, imported when it is used for the first time."""
+        if self._library is None:
+            self._library = _Hll()
+        return self._library
+
+    def start_source(self) -> str:
+        return "None"
+
+    def step_lines(self, slots: Sequence[str], names: Sequence[str], constant: Constant) -> list[str]:
+        (slot,), (x,) = slots, names
+        update = constant("hll_update", self.library.update)
+        return [f"if {x} is not None: {slot} = {update}({slot}, {distinct_source(x, constant)})"]
+
+    def merge_lines(self, slots: Sequence[str], others: Sequence[str], constant: Constant) -> list[str]:
+        return [f"{slots[0]} = {constant('hll_merge', self.library.merge)}({slots[0]}, {others[0]})"]
+
+    def result_source(self, slots: Sequence[str], constant: Constant) -> str:
+        return f"{constant('hll_estimate', _estimate)}({slots[0]})"
+
+    def pack(self, values: list[Any]) -> list[Any]:
+        (sketch,) = values
+        return [sketch and base64.b85encode(sketch.serialize_updatable()).decode()]
+
+    def unpack(self, values: list[Any]) -> list[Any]:
+        return [values[0] and self.library.load(base64.b85decode(values[0]))]
