@@ -153,6 +153,20 @@ def aggregate(orders: list[Document]) -> list[Document]:
     return made
 
 
+def join_refunds(orders: list[Document]) -> list[Document]:
+    refunds = read("refunds.ndjson")
+    made = []
+    for order in orders:
+        if order["type"] != "purchase" or order["amount"] <= 400:
+            continue
+        known = {"order": order["order_id"], "amount": order["amount"]}
+        met = [r for r in refunds if r["order_id"] == order["order_id"] and 0 <= r["ts"] - order["ts"] <= 1_800_000]
+        made += [{**known, "refund": r["refund_id"], "state": "refunded"} for r in met]
+        if not met:
+            made.append({**known, "refund": None, "state": "kept"})
+    return made
+
+
 def python_stage(orders: list[Document]) -> list[Document]:
     made = []
     for order in orders:
@@ -203,6 +217,7 @@ WANTED: dict[str, Callable[[list[Document]], list[Document]]] = {
     "enrich-csv": enrich_csv,
     "enrich-json": enrich_json,
     "aggregate": aggregate,
+    "join-refunds": join_refunds,
     "python-stage": python_stage,
     "rate-limit": above_900,
     "several-sources-and-sinks": several,

@@ -65,7 +65,7 @@ async def _stages(part: PartPlan, context: PipelineContext, problems: list[Diagn
     for component in part.stages:
         try:
             stage = component.spec.factory(component.settings, context)
-            if component.spec.fused:
+            if component.spec.fused or component.spec.keyed:
                 await stage.prepare()
                 stages[component.id] = stage
             elif (check := getattr(stage, "check", None)) is not None:

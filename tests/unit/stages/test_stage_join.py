@@ -1,0 +1,207 @@
+"""The stage `join`, in pipelines over the embedded log."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+
+import pytest
+
+from streamd.component.registry import Registry
+from streamd.config.load import load_pipeline_text
+from streamd.config.service import ServiceConfig
+from streamd.errors import ConfigError, FatalError
+
+HEAD = """
+name: p
+sources:
+  orders: {log: {topic: orders, event_time: t}}
+  payments: {log: {topic: payments, event_time: t}}
+sink: {log: {topic: out, key: _key}}
+stages:
+"""
+
+
+def join(settings):
+    return HEAD + f"  - {{id: paid, join: {{left: orders, right: payments, {settings}}}}}\n"
+
+
+@pytest.fixture
+def joined(app):
+    async def run(settings, orders, payments):
+        await app.seed(orders, "orders")
+        await app.seed(payments, "payments")
+        await app.run(join(settings))
+        found = await app.records("out")
+        return [json.loads(r.value) for r in sorted(found, key=lambda r: (r.timestamp, r.value))]
+
+    return run
+
+
+ORDERS = [{"id": 1, "t": 1000, "amount": 5}, {"id": 2, "t": 2000, "amount": 6}, {"id": 3, "t": 90_000, "amount": 7}]
+PAYMENTS = [{"id": 1, "t": 1500, "by": "cash"}, {"id": 2, "t": 1800, "by": "card"}, {"id": 9, "t": 95_000, "by": "x"}]
+FIELDS = "fields: {id: orders.id, amount: orders.amount, by: payments.by}"
+
+
+async def test_pairs_within_the_bounds(joined):
+    assert await joined(f"on: id, within: 1s, {FIELDS}", ORDERS, PAYMENTS) == [
+        {"id": 1, "amount": 5, "by": "cash"},
+        {"id": 2, "amount": 6, "by": "card"},
+    ]
+
+
+async def test_right_only_after_left(joined):
+    found = await joined(f"on: id, within: {{after: 1s}}, {FIELDS}", ORDERS, PAYMENTS)
+    assert found == [{"id": 1, "amount": 5, "by": "cash"}]
+
+
+async def test_the_result_has_the_joins_key_and_the_later_time(app, joined):
+    await joined(f"on: id, within: 1s, {FIELDS}", ORDERS, PAYMENTS)
+    assert sorted((r.key, r.timestamp) for r in await app.records("out")) == [(b"1", 1500), (b"2", 2000)]
+
+
+async def test_those_that_found_nobody_are_given_when_nobody_can_come(joined):
+    found = await joined(f"on: id, type: full, within: 1s, {FIELDS}", ORDERS, PAYMENTS)
+    # The last ones still wait: somebody could come.
+    assert found == [{"id": 1, "amount": 5, "by": "cash"}, {"id": 2, "amount": 6, "by": "card"}]
+    more = [{"id": 10, "t": 200_000, "amount": 0}], [{"id": 11, "t": 200_000, "by": "y"}]
+    found = await joined(f"on: id, type: full, within: 1s, {FIELDS}", *more)
+    assert found[2:] == [{"id": 3, "amount": 7, "by": None}, {"id": None, "amount": None, "by": "x"}]
+
+
+async def test_what_is_kept_outlives_the_run(joined):
+    assert await joined(f"on: id, within: 10s, {FIELDS}", ORDERS, []) == []
+    assert len(await joined(f"on: id, within: 10s, {FIELDS}", [], PAYMENTS)) == 2
+
+
+async def test_without_fields_the_result_has_those_of_both(joined):
+    orders, payments = [{"id": 1, "t": 5, "a": 1}], [{"id": 1, "t": 5, "b": 2}, {"id": 1, "t": 5, "b": {"c": [1]}}]
+    found = await joined("on: id", orders, payments)
+    assert found == [{"id": 1, "t": 5, "a": 1, "b": 2}, {"id": 1, "t": 5, "a": 1, "b": {"c": [1]}}]
+
+
+async def test_a_field_that_both_have_with_different_values_is_an_error(joined):
+    with pytest.raises(FatalError, match=r"both inputs have a field 't', with different values; say with `fields`"):
+        await joined("on: id", [{"id": 1, "t": 5}], [{"id": 1, "t": 6}])
+
+
+async def test_keys_of_several_parts_and_of_two_names(joined):
+    orders = [{"a": "x", "b": 1, "t": 1, "n": 1}, {"a": "x", "b": 2, "t": 1, "n": 2}]
+    payments = [{"c": "X", "d": 2, "t": 1, "m": 1}]
+    on = "on: {left: [a, b], right: [lower(c), d]}, fields: {n: left.n, m: right.m}"
+    assert await joined(on, orders, payments) == [{"n": 2, "m": 1}]
+
+
+async def test_a_condition_over_both(joined):
+    on = "on: id, where: payments.paid >= orders.amount and has(payments.by), fields: {id: orders.id}"
+    payments = [
+        {"id": 1, "t": 1, "paid": 4, "by": 1},
+        {"id": 2, "t": 1, "paid": 6, "by": 1},
+        {"id": 3, "t": 1, "paid": 9},
+    ]
+    assert await joined(on, ORDERS, payments) == [{"id": 2}]
+
+
+async def test_fields_that_may_be_missing(joined):
+    fields = "fields: {id: orders.id, by: 'get(payments.by, 0)', whole: payments, paid: has(payments.by)}"
+    found = await joined(f"on: id, {fields}", ORDERS[:1], [{"id": 1, "t": 1}, {"id": 1, "t": 2, "by": "cash"}])
+    assert [(one["by"], one["paid"], one["whole"]["t"]) for one in reversed(found)] == [
+        (0, False, 1),
+        ("cash", True, 2),
+    ]
+
+
+async def test_alone_what_needs_the_other_side_is_null(joined):
+    fields = (
+        "fields: {id: orders.id, sum: orders.amount + payments.paid, by: 'get(payments.by, \"nobody\")',"
+        " there: has(payments), part: payments.x if has(payments.x) else 0}"
+    )
+    orders = [{"id": 1, "t": 1, "amount": 1}, {"id": 2, "t": 9000, "amount": 1}]
+    payments = [{"id": 5, "t": 9000, "paid": 2}]
+    found = await joined(f"on: id, type: left, within: 1s, {fields}", orders, payments)
+    assert found == [{"id": 1, "sum": None, "by": "nobody", "there": False, "part": 0}]
+
+
+@pytest.mark.parametrize(
+    ("order", "message"),
+    [
+        ({"t": 1, "amount": 1}, "field 'id' is missing"),
+        ({"id": None, "t": 1, "amount": 1}, "a key is null"),
+        ({"id": 1, "t": 1}, "field 'amount' is missing"),
+        (b'{"id": %d, "t": 1, "amount": 1}' % (2**70,), "more than 64 bits"),
+        (b'{"id": 1, "t": 1, "amount": %d}' % (2**70,), "more than 64 bits"),
+    ],
+)
+async def test_bad_records(joined, order, message):
+    with pytest.raises(FatalError, match=message):
+        await joined(f"on: id, within: 1s, {FIELDS}", [order], [])
+
+
+async def test_late_records_are_dropped_and_counted(app, joined):
+    orders = [{"id": 1, "t": 50_000, "amount": 1}]
+    await joined(f"on: id, within: 1s, {FIELDS}", orders, [{"id": 1, "t": 50_000, "by": "a"}])
+    found = await joined(f"on: id, within: 1s, {FIELDS}", [{"id": 1, "t": 49_999, "amount": 2}], [])
+    assert found == [{"id": 1, "amount": 1, "by": "a"}]
+    assert app.total("streamd_late_records_total") == 1
+
+
+async def test_a_stream_joined_with_itself(app):
+    await app.seed([{"id": 1, "t": 1, "n": 1}, {"id": 1, "t": 2, "n": 2}])
+    where = "where: left.n < right.n, fields: {a: left.n, b: right.n}"
+    await app.run(
+        "name: p\nsource: {log: {topic: in}}\nsink: {log: {topic: out}}\n"
+        f"stages: [{{join: {{left: source, right: source, on: id, {where}}}}}]\n"
+    )
+    assert await app.values() == [{"a": 1, "b": 2}]
+
+
+async def test_a_join_of_a_join(app):
+    await app.seed([{"id": 1, "t": 1, "n": 1}], "orders")
+    await app.seed([{"id": 1, "t": 2, "m": 2}], "payments")
+    await app.run(
+        HEAD
+        + "  - {id: one, join: {left: orders, right: payments, on: id, within: 1s,"
+        + " fields: {id: left.id, t: left.t, n: left.n}}}\n"
+        + "  - {id: two, join: {left: one, right: payments, on: id, within: 1s, fields: {n: one.n, m: payments.m}}}\n"
+    )
+    assert await app.values() == [{"n": 1, "m": 2}]
+
+
+@pytest.mark.parametrize(
+    ("settings", "message"),
+    [
+        ("type: left", "`type: left` needs `within` or `keep`"),
+        ("within: 1s, keep: 1s", "both given"),
+        ("grace: 1s", "`grace` goes with `within`"),
+        ("fields: {a: amount}", r"expected a field with its input, such as `orders.amount` or `payments.amount`"),
+        ("where: _key == 1", "expected fields of the two inputs, not _key"),
+        ("as_of: event_time", "for a stream and a table"),
+        ("history: 1h", "`history` goes with"),
+    ],
+)
+def test_settings_that_do_not_fit(settings, message):
+    problems = problems_of(join(f"on: id, {settings}"))
+    assert any(message in problem for problem in problems), problems
+
+
+@pytest.mark.parametrize(
+    ("stage", "message"),
+    [
+        ("{id: j, from: a, join: {left: a, right: b, on: id}}", "has no `from`"),
+        ("{id: j, join: {left: a, right: bb, on: id}}", "`join` names `bb`, and there is no source or stage"),
+        ("{id: j, join: {left: a, right: j, on: id}}", "stage `j` reads itself"),
+        ("{id: j, join: {left: a, right: b, on: {left: [x, y], right: z}}}", "2 parts on the left, and 1 on the right"),
+        ("{id: j, join: {left: {table: a}, right: b, on: id, within: 1s}}", "`within` is for two streams"),
+        ("{id: j, join: {left: {table: a}, right: b, on: id, type: left}}", "rows of a table"),
+    ],
+)
+def test_wiring_that_does_not_fit(stage, message):
+    sources = "{a: {log: {topic: a}}, b: {log: {topic: b}}}"
+    problems = problems_of(f"name: p\nsources: {sources}\nstages: [{stage}]\nsink: {{log: {{topic: out}}}}\n")
+    assert any(message in problem for problem in problems), problems
+
+
+def problems_of(text):
+    with pytest.raises(ConfigError) as caught:
+        load_pipeline_text(text, Path("p.yaml"), Registry.default(), {}, ServiceConfig())
+    return [f"{one.message} {one.expected} {one.help}" for one in caught.value.diagnostics]
