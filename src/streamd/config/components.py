@@ -16,6 +16,7 @@ from streamd.component.spec import ComponentSpec, Kind
 from streamd.config.diagnostics import did_you_mean, nearest, one_of
 from streamd.config.model_check import Check, describe
 from streamd.config.pipeline import ComponentConfig, Place
+from streamd.config.uri import URI, expand
 from streamd.config.yaml_nodes import Document, Mapping, Node, Scalar, Sequence
 from streamd.errors import ConfigError
 
@@ -79,6 +80,11 @@ class ComponentReader:
         if name is None:
             return None
         shape = Shape(kind, name, node.key(name), node.get(name))
+        if name == URI and kind != "stage":
+            found = expand(self.document, kind, shape.at, shape.body)
+            if found is None:
+                return None
+            shape.name, shape.body = found
         if "id" in reserved:
             shape.explicit_id = self._id(node)
             shape.on_error = node.get("on_error")
@@ -94,7 +100,7 @@ class ComponentReader:
             self.document.report("missing-key", f"the {kind}'s own key is missing", at, expected)
             return None
         names = self.registry.names(kind)
-        known = [key for key in others if key in names]
+        known = [key for key in others if key in names or (key == URI and kind != "stage")]
         if len(known) > 1:
             message = f"{len(known)} {kind}s in one mapping: {', '.join(known)}"
             self.document.report("several-components", message, node.key(known[1]), help="give each its own list item")

@@ -17,6 +17,7 @@ from streamd.component.spec import ComponentSpec, Kind
 from streamd.config.policy import DeadLetterSettings, RetrySettings
 from streamd.config.read_pipeline import PipelineSettings
 from streamd.config.service import ServiceConfig
+from streamd.config.uri import AT, URI
 
 Schema = dict[str, Any]
 
@@ -35,6 +36,13 @@ _ID: Schema = {"type": "string", "pattern": "^[A-Za-z_][A-Za-z0-9_-]*$", "descri
 _FROM: Schema = {
     "anyOf": [{"type": "string"}, {"type": "array", "items": {"type": "string"}, "minItems": 1}],
     "description": "What it reads: ids of sources and stages, or `stage.output`. The one before it where not said.",
+}
+_URI: Schema = {
+    "anyOf": [
+        {"type": "string", "minLength": 1},
+        {"type": "object", "properties": {AT: {"type": "string", "minLength": 1}}, "required": [AT]},
+    ],
+    "description": "A file or topic by URI: events.ndjson, kafka:orders?end=latest, log:orders.",
 }
 
 
@@ -108,7 +116,9 @@ def _component_schema(kind: Kind, registry: Registry, definitions: Schema) -> Sc
         properties[name] = {"$ref": f"#/definitions/{kind}.{name}", "description": first_line(spec.doc)}
         if not any(info.is_required() for info in spec.config.model_fields.values()):
             bare.append(name)
-    names = [{"required": [name]} for name in registry.names(kind)]
+    if kind != "stage":
+        properties[URI] = _URI
+    names = [{"required": [name]} for name in properties if name not in ("id", "on_error", "from")]
     mapping = {"type": "object", "properties": properties, "additionalProperties": False, "oneOf": names}
     return {"anyOf": [mapping, {"enum": bare}]} if bare else mapping
 

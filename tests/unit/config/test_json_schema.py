@@ -63,7 +63,7 @@ def test_a_nested_component_is_a_sink() -> None:
     definitions = schema()["definitions"]
 
     assert definitions["stage.window"]["properties"]["late"]["$ref"] == "#/definitions/nested_sink"
-    assert set(definitions["nested_sink"]["properties"]) == {"file", "discard"}
+    assert set(definitions["nested_sink"]["properties"]) == {"file", "discard", "uri"}
 
 
 def test_numbers_may_be_substituted() -> None:
