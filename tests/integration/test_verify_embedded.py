@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import os
+import re
 import signal
 import subprocess
 from pathlib import Path
@@ -15,7 +16,7 @@ from services.process import REPOSITORY, wait_until
 
 PIPELINES = REPOSITORY / "config" / "pipelines"
 QUICK = ("dead-letters",)
-REST = sorted(path.stem for path in PIPELINES.glob("*.yaml") if path.stem not in QUICK)
+REST = sorted(path.stem for path in PIPELINES.glob("*.yaml") if path.stem not in QUICK and ".test" not in path.stem)
 FEW = ("--kills", "3", "--records", "600", "--seconds", "60")
 TIMES = {"stamp": "origin.time"}
 
@@ -105,12 +106,22 @@ def test_a_pipeline_that_fails_by_itself_says_why(tmp_path):
     assert "'set'" in done.err, done.all
 
 
+def test_a_pipeline_whose_workers_die_by_themselves_is_not_waited_for(tmp_path):
+    (tmp_path / "leave.py").write_text("import os\n\n\ndef leave(batch):\n    os._exit(3)\n")
+    done = verify(tmp_path, own(tmp_path, 'python: {class: "leave:leave"}'), *FEW)
+    assert done.code == 2, done.all
+    said = r"die by themselves: \d+ times without any progress, the last with exit code 3"
+    assert re.search(said, done.err), done.all
+
+
 def test_what_cannot_be_verified_is_refused_before_anything_runs(tmp_path):
     own(tmp_path, "filter: number > 1")
     same = tmp_path / "same.yaml"
     same.write_text("name: same\nsource: {log: {topic: a}}\nsink: {log: {topic: a}}\n")
     assert "reads itself" in verify(tmp_path, same).err
     assert "--report" in verify(tmp_path, tmp_path / "own.yaml", "--report", "r.txt").err
+    (tmp_path / "r.json").mkdir()
+    assert "Is a directory" in verify(tmp_path, tmp_path / "own.yaml", "--report", "r.json").err
     assert "--input" in verify(tmp_path, tmp_path / "own.yaml", "--input", "nowhere").err
     assert verify(tmp_path, tmp_path / "missing.yaml").code == 2
 
@@ -153,6 +164,7 @@ def test_the_next_one_deletes_what_one_that_was_killed_has_left(tmp_path):
     assert len(list((tmp_path / "tmp").iterdir())) == 1
     done = verify(tmp_path, file, "--kills", "0", "--records", "200")
     assert done.code == 0, done.all
+    assert "Nothing was killed (--kills 0)" in done.out, done.all
     assert "Deleted what a killed verification had left: streamd-verify-" in done.out, done.all
 
 

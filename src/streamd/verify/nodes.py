@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import json
 import os
 import signal
@@ -25,6 +26,7 @@ from streamd.verify.progress import Place, Probe
 ASK_TIMEOUT = 2.0  # seconds
 STOPPED_WITHIN = 60.0  # seconds for a node to end in order
 GIVEN_UP_WITHIN = 5.0  # seconds, where nobody waits for what it does
+DEATHS = 5  # of each worker, without progress: then they die by themselves, and would for ever
 _LOOK = 0.02
 _CHECK = 0.5
 # This machine is asked directly, whatever proxies the environment names.
@@ -54,7 +56,7 @@ class Node:
         self._lives += 1
         self._life_rebalances = 0
         ended = self.folder / f"ended-{self._lives}.json"
-        self.spec = replace(self.spec, port=0 if until_idle else _free_port(), until_idle=until_idle, ended=str(ended))
+        self.spec = replace(self.spec, port=_free_port(), until_idle=until_idle, ended=str(ended))
         spec_file = self.folder / "spec.json"
         spec_file.write_bytes(msgspec.json.encode(self.spec))
         with self.log.open("ab") as log:
@@ -111,6 +113,11 @@ class Node:
         text = await asyncio.to_thread(self._get, "/metrics")
         return _sum(text or "", "streamd_checkpoints_total")
 
+    async def worker_deaths(self) -> int:
+        """How many workers have died in this life, as far as it has heard; 0 while it does not answer."""
+        text = await asyncio.to_thread(self._get, "/metrics")
+        return _sum(text or "", "streamd_worker_restarts_total")
+
     async def check(self) -> None:
         """Note how often its group was rebalanced. Raises NodeFailedError when its pipeline has failed for good."""
         answer = await self._ask("/api/v1/pipelines")
@@ -139,6 +146,15 @@ class Node:
         except OSError:
             return None
 
+    def how_workers_died(self) -> str:
+        """How the last of them ended, "" where the log does not say."""
+        for line in reversed(self.last_lines(200).splitlines()):
+            with contextlib.suppress(ValueError):
+                match json.loads(line):
+                    case {"code": int(code), "pid": int()}:
+                        return f"with exit code {code}" if code >= 0 else f"by {_signal(-code)}"
+        return ""
+
     def last_lines(self, count: int = 15) -> str:
         """The end of its log, for messages."""
         try:
@@ -162,11 +178,41 @@ async def end(nodes: Sequence[Node], within: float = STOPPED_WITHIN) -> None:
             node.kill()
 
 
+class DeathWatch:
+    """Notices when the workers of a node die again and again, by themselves, and nothing goes on between."""
+
+    def __init__(self, node: Node) -> None:
+        self._node = node
+        self._deaths = self._at_progress = 0
+
+    def progressed(self) -> None:
+        """Something was committed."""
+        self._at_progress = self._deaths
+
+    async def look(self) -> None:
+        """Raises NodeFailedError when they have died too often."""
+        self._deaths = max(self._deaths, await self._node.worker_deaths())
+        died = self._deaths - self._at_progress
+        if died >= DEATHS * self._node.spec.workers:
+            how = self._node.how_workers_died()
+            raise NodeFailedError(
+                f"its workers die by themselves: {died} times without any progress{f', the last {how}' if how else ''}"
+            )
+
+
 async def run_until_idle(node: Node, timeout: float) -> Ended:
     """Run a node until everything that is there is read and committed. Raises NodeFailedError, TimeoutError."""
     node.start(until_idle=True)
+    watch, known = DeathWatch(node), 0
     try:
-        ended = await node.wait(timeout)
+        async with asyncio.timeout(timeout):
+            while node.running:
+                await asyncio.sleep(_CHECK / 5)
+                await watch.look()
+                if (made := await node.checkpoints()) > known:
+                    known = made
+                    watch.progressed()
+        ended = await node.wait(1.0)
     finally:
         await end([node], GIVEN_UP_WITHIN)
     if ended is None or ended.code != 0 or ended.error:
@@ -181,6 +227,7 @@ async def run_until_committed(node: Node, probe: Probe, ends: Mapping[Place, int
     try:
         async with asyncio.timeout(timeout):
             checked = time.monotonic()
+            watch = DeathWatch(node)
             committed: Mapping[Place, int] = {}
             while any(committed.get(place, 0) < end for place, end in ends.items()):
                 if not node.running:
@@ -189,11 +236,21 @@ async def run_until_committed(node: Node, probe: Probe, ends: Mapping[Place, int
                 if time.monotonic() - checked > _CHECK:
                     checked = time.monotonic()
                     await node.check()
+                    await watch.look()
                 await asyncio.sleep(_LOOK)
-                committed = await probe.committed()
+                before, committed = committed, await probe.committed()
+                if committed != before:
+                    watch.progressed()
         await node.stop(timeout)
     finally:
         await end([node], GIVEN_UP_WITHIN)
+
+
+def _signal(number: int) -> str:
+    try:
+        return signal.Signals(number).name
+    except ValueError:
+        return f"signal {number}"
 
 
 def _sum(exposition: str, metric: str) -> int:

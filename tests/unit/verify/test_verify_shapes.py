@@ -15,7 +15,8 @@ from streamd.config.load import load_pipeline_text, load_service
 from streamd.verify.records import Generated, Made, Sampled, Shaped
 from streamd.verify.shapes import document, keyed_by, shape_of
 
-EXAMPLES = sorted((Path(__file__).resolve().parents[3] / "config" / "pipelines").rglob("*.yaml"))
+FOLDER = Path(__file__).resolve().parents[3] / "config" / "pipelines"
+EXAMPLES = sorted(path for path in FOLDER.rglob("*.yaml") if not path.name.endswith(".test.yaml"))
 ENV = {"EVENTS": "events", "OUT": "out"}
 
 

@@ -11,7 +11,8 @@ from streamd.component.registry import Registry
 from streamd.config.load import load_pipeline_text, load_service
 from streamd.verify.yaml_text import Replacement, rewritten
 
-EXAMPLES = sorted((Path(__file__).resolve().parents[3] / "config" / "pipelines").rglob("*.yaml"))
+FOLDER = Path(__file__).resolve().parents[3] / "config" / "pipelines"
+EXAMPLES = sorted(path for path in FOLDER.rglob("*.yaml") if not path.name.endswith(".test.yaml"))
 ENV = {"EVENTS": "events", "OUT": "out"}
 
 
