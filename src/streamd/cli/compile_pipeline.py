@@ -37,7 +37,7 @@ def load_and_compile(
 async def _all_compiled(
     configs: list[PipelineConfig], service: ServiceConfig, problems: list[Diagnostic]
 ) -> list[tuple[PipelineConfig, PipelinePlan, Chains]]:
-    plans = [(config, build_plan(config)) for config in configs]
+    plans = [(config, build_plan(config, service.app)) for config in configs]
     return [(config, plan, await _compiled(plan, service, problems)) for config, plan in plans]
 
 

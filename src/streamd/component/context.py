@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import uuid
 from collections.abc import Callable
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -20,7 +21,8 @@ class PipelineContext:
     `state_dir` is the app's own folder (the embedded log's file lies in it); it exists. `kafka` is the `kafka:` section
     of the pipeline, or else of streamd.yaml, as a checked `transport.kafka.settings.KafkaSettings`, or None.
     `base_dir` is the folder of the pipeline's file: relative paths in a pipeline start there or at the process's
-    working directory, as each component's docs say.
+    working directory, as each component's docs say. `run` is the same for all workers of a node from its start to its
+    end, and for no other.
     """
 
     app: str
@@ -30,6 +32,7 @@ class PipelineContext:
     kafka: Any = None
     create_topics: bool = True
     clock: Clock = field(default=SYSTEM_CLOCK)
+    run: str = field(default_factory=lambda: uuid.uuid4().hex[:16])
 
 
 @dataclass(frozen=True, slots=True)
@@ -38,7 +41,8 @@ class TaskContext:
 
     `transaction` is the task's own; what a sink appends there is committed with the task's positions. `transactional`
     names the transport (`kafka`, `embedded`) that the transaction belongs to. `tasks` is how many tasks the part has.
-    `store` is the stage's own, for one that is `stateful`. `watermark` gives the task's, in ms.
+    `store` is the stage's own, for one that is `stateful`. `watermark` gives, in ms, that of what
+    reaches the sink (of a stage: the task's), and `idle` whether all that the task reads is quiet for now.
     """
 
     pipeline: PipelineContext
@@ -48,3 +52,4 @@ class TaskContext:
     transport: str
     store: Store | None = None
     watermark: Callable[[], int] = lambda: BEGINNING
+    idle: Callable[[], bool] = lambda: False

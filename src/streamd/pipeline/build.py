@@ -174,7 +174,9 @@ class Pipeline:
         options = Options(idle_confirmation=IDLE_CONFIRMATION)
         context = pipeline_context(config, service)
         running = asyncio.ensure_future(
-            run_inline(build_plan(config), context, metrics, until_idle=until_idle, options=options, stop=stop)
+            run_inline(
+                build_plan(config, service.app), context, metrics, until_idle=until_idle, options=options, stop=stop
+            )
         )
         try:
             result = await asyncio.shield(running)

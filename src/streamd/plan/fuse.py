@@ -96,7 +96,7 @@ class _Fuser:
         self.event_time = None if self.from_records else getattr(entry.settings, "event_time", None)
         self.processing_time = getattr(self.event_time, "clock", "event") == "processing"
         self.max_future: float | None = getattr(self.event_time, "max_future", None)
-        self.timed = any(stage.spec.keyed for stage in part.stages)
+        self.timed = part.timed
         self.topic = "r.topic" if self.from_records else repr(getattr(entry.settings, "topic", None) or entry.id)
         self.misfit_line = 0
         self.code = Code()

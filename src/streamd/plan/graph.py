@@ -3,9 +3,10 @@
 from __future__ import annotations
 
 from collections.abc import Iterator, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 
 from streamd.config.pipeline import ComponentConfig, PipelineConfig
+from streamd.plan.exchange import pieces, with_exchanges
 
 
 @dataclass(frozen=True, slots=True)
@@ -49,6 +50,11 @@ class PartPlan:
         yield from self.all_sinks
 
     @property
+    def timed(self) -> bool:
+        """Whether event time matters: to a keyed stage here, or to one behind an exchange that is written here."""
+        return any(s.spec.keyed for s in self.stages) or any(getattr(s.settings, "timed", False) for s in self.sinks)
+
+    @property
     def transport(self) -> str:
         """Whose transaction is the checkpoint: where a sink can take part in it, else where the positions live."""
         for components in (self.all_sinks, self.sources):
@@ -62,44 +68,43 @@ class PartPlan:
 
 @dataclass(frozen=True, slots=True)
 class PipelinePlan:
-    """All that is to run for one pipeline."""
+    """All that is to run for one pipeline. `config` has the exchanges in it; `said` tells people of each `key_by`."""
 
     config: PipelineConfig
     parts: tuple[PartPlan, ...]
+    said: Mapping[str, str] = field(default_factory=dict)
 
     @property
     def name(self) -> str:
         return self.config.name
 
+    def writer_of(self, source: ComponentConfig) -> PartPlan | None:
+        """The part that writes what an exchange's source reads; None for any other source."""
+        if source.name != "exchange":
+            return None
+        wanted = source.settings.topic  # type: ignore[attr-defined]
+        written = {sink.settings.topic: part for part in self.parts for sink in part.sinks if sink.name == "exchange"}  # type: ignore[attr-defined]
+        return written[wanted]
 
-def build_plan(config: PipelineConfig) -> PipelinePlan:
-    """Cut the pipeline's graph into parts and chains. Pure; the configuration is taken as checked."""
+
+def build_plan(config: PipelineConfig, app: str = "APP") -> PipelinePlan:
+    """Cut the pipeline's graph into parts and chains. Pure; the configuration is taken as checked.
+
+    `app` is in the names of the exchanges' topics. Raises ConfigError for an exchange that cannot be.
+    """
+    exchanged = with_exchanges(config, app)
+    config = exchanged.config
     nodes = {c.id: c for c in (*config.sources, *config.stages, *config.sinks)}
     consumers: dict[str, list[ComponentConfig]] = {}
     for component in (*config.stages, *config.sinks):
         for read in component.inputs:
             consumers.setdefault(read, []).append(component)
-    group = {name: name for name in nodes}
-
-    def leader(name: str) -> str:
-        while group[name] != name:
-            group[name] = group[group[name]]
-            name = group[name]
-        return name
-
-    for read, readers in consumers.items():
-        for reader in readers:
-            group[leader(reader.id)] = leader(producer(read, nodes))
-    # A group has one offset for a partition: two tasks that read the same would each commit it for the other.
-    readers_of: dict[str, str] = {}
-    for source in config.sources:
-        if source.spec.transport == "kafka":
-            topic = source.settings.topic  # type: ignore[attr-defined]
-            group[leader(source.id)] = leader(readers_of.setdefault(topic, source.id))
-    # Parts are numbered by their first source in the file: the number is in transactional ids and must not wander.
-    order = list(dict.fromkeys(leader(source.id) for source in config.sources))
-    parts = [_part(i, config, {n for n in nodes if leader(n) == top}, consumers) for i, top in enumerate(order)]
-    return PipelinePlan(config, tuple(parts))
+    piece = pieces(nodes.values(), nodes)
+    # Parts are numbered by their first source in the file, and behind those by their first exchange: the number is in
+    # transactional ids and must not wander.
+    order = list(dict.fromkeys(piece[source.id] for source in config.sources))
+    parts = [_part(i, config, {n for n in nodes if piece[n] == name}, consumers) for i, name in enumerate(order)]
+    return PipelinePlan(config, tuple(parts), exchanged.said)
 
 
 def producer(read: str, nodes: Mapping[str, object]) -> str:

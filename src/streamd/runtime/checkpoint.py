@@ -41,8 +41,8 @@ class Checkpoint:
 
     `positions` by (source id, partition) is the task's own mapping, as it is at each commit: where to go on after the
     last record that was processed. A reader's own position may be ahead of it, of a read that nobody has taken yet.
-    `writers` by sink id. `times` gives what is to be kept of event time. `timeout` in seconds bounds steps 2 to 5
-    together.
+    `beside`: what is kept with them, by source id. `writers` by sink id. `times` gives what is to be kept of event
+    time. `timeout` in seconds bounds steps 2 to 5 together.
     """
 
     def __init__(
@@ -50,6 +50,7 @@ class Checkpoint:
         task: TaskId,
         transaction: Transaction,
         positions: Mapping[tuple[str, int], Position],
+        beside: Mapping[str, Any],
         writers: Mapping[str, Writer],
         state: TaskStores,
         times: Callable[[], Mapping[str, int]],
@@ -58,6 +59,7 @@ class Checkpoint:
         timeout: float,
     ) -> None:
         self._transaction, self._positions, self._writers, self._state = transaction, positions, writers, state
+        self._beside = beside
         self._times = times
         self._clock, self._timeout = clock, timeout
         place = {"pipeline": task.pipeline, "part": task.part, "partition": task.partition}
@@ -92,7 +94,10 @@ class Checkpoint:
         fault_point("after_produce")
         # 2
         now_ms = self._clock.now_ms()
-        cursors: dict[str, Any] = {**self._state.write(self._transaction, positions, self._times(), now_ms)}
+        cursors: dict[str, Any] = {
+            **self._beside,
+            **self._state.write(self._transaction, positions, self._times(), now_ms),
+        }
         fault_point("after_changelog")
         # 3
         for name, writer in self._writers.items():

@@ -43,10 +43,14 @@ class Fault(msgspec.Struct, frozen=True):
 
 
 class Start(msgspec.Struct, frozen=True, tag="start"):
-    """The first message. `service` is the pickled ServiceConfig, `environment` what `${NAME}` may name."""
+    """The first message. `service` is the pickled ServiceConfig, `environment` what `${NAME}` may name.
+
+    `run`: see `PipelineContext`.
+    """
 
     service: bytes
     environment: dict[str, str]
+    run: str = ""
 
 
 class Seat(msgspec.Struct, frozen=True, tag="seat"):

@@ -7,6 +7,7 @@ import importlib
 import pickle
 import sys
 from collections.abc import Collection
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -85,7 +86,7 @@ class EngineHost:
     def __init__(self, start: Start) -> None:
         # Our own supervisor sent it, over a socket that nobody else has.
         self._service: ServiceConfig = pickle.loads(start.service)
-        self._environment = start.environment
+        self._environment, self._run = start.environment, start.run
         self._registry = Registry.default()
         self._metrics = MetricSet()
         self._lag = LoopLag()
@@ -112,7 +113,9 @@ class EngineHost:
             return
         file = Path(load.file) if load.file is not None else Path(f"{load.pipeline}.yaml")
         config = load_pipeline_text(load.text, file, self._registry, self._environment, self._service)
-        fresh = Assembly(build_plan(config), pipeline_context(config, self._service), dict(load.partitions))
+        plan = build_plan(config, self._service.app)
+        context = replace(pipeline_context(config, self._service), run=self._run)
+        fresh = Assembly(plan, context, dict(load.partitions))
         await fresh.open()
         self._assemblies[load.pipeline] = load.version, fresh
         if assembly is not None:

@@ -23,8 +23,8 @@ class KeyedStages:
         self._given: dict[str, int] = {}
         self._taken: dict[str, int] = {}
         self._components: Mapping[str, ComponentConfig] = {c.id: c for c in (*part.sources, *part.stages)}
-        # {stage: the sources and keyed stages whose records reach it without passing another keyed one}
-        self._origins = {stage.id: self._origins_of(stage) for stage in part.stages}
+        # {stage or sink: the sources and keyed stages whose records reach it without passing another keyed one}
+        self._origins = {stage.id: self._origins_of(stage) for stage in (*part.stages, *part.sinks)}
         self.order = self._in_order([stage.id for stage in part.stages if stage.spec.keyed])
 
     def _origins_of(self, stage: ComponentConfig) -> frozenset[str]:

@@ -167,6 +167,10 @@ class Process:
                 gave = await self._give(name, out, began) or gave
         return gave
 
+    def watermark_at(self, sink: str) -> int:
+        """The watermark of what reaches a sink: nothing before it is to come there."""
+        return self._keyed.watermark_of(sink)
+
     @property
     def due(self) -> int | None:
         """When `tick` is to be called, wall clock in ms; None: not at all."""

@@ -10,6 +10,8 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import Iterable, Sequence
+from dataclasses import replace
+from functools import partial
 from typing import Any, ClassVar
 
 import structlog
@@ -198,7 +200,7 @@ class Task:
         fault_point("in_open")
         context = TaskContext(
             self._assembly.context, self.id, self._tasks, self._transaction, self._part.transport,
-            watermark=lambda: self._watermark.now,
+            watermark=lambda: self._watermark.now, idle=lambda: self._watermark.idle,
         )  # fmt: skip
         self._process = Process(
             self.id, self._part, self._assembly, context, self._writers, self._state.stores, self._metrics, self._clock
@@ -215,15 +217,18 @@ class Task:
         self._watermark = Watermark(places, self._state.times, self._clock)
         for sink in self._part.all_sinks:
             cursor = committed.cursors.get(sink.id)
-            self._writers[sink.id] = await self._assembly.sinks[sink.id].open(context, cursor)
+            told = replace(context, watermark=partial(self._process.watermark_at, sink.id))
+            self._writers[sink.id] = await self._assembly.sinks[sink.id].open(told, cursor)
         for place, source in places.items():
             opened = self._assembly.sources[source.id].open(self.id.partition, committed.positions.get(place))
-            self._readers[place] = await opened
-            self._processed[place] = self._readers[place].position()
+            self._readers[place] = reader = await opened
+            if (recall := getattr(reader, "recall", None)) is not None:
+                recall(committed.cursors.get(source.id))
+            self._note_position(place, reader.position())
             self._watermark.attach(place, self._readers[place])
         self._checkpoint = Checkpoint(
-            self.id, self._transaction, self._processed, self._writers, self._state, self._watermark.state,
-            self._metrics, self._clock, timeout=self._assembly.checkpoint_timeout,
+            self.id, self._transaction, self._processed, self._beside, self._writers, self._state,
+            self._watermark.state, self._metrics, self._clock, timeout=self._assembly.checkpoint_timeout,
         )  # fmt: skip
         if any(place not in committed.positions for place in self._readers):
             # Where a task began must not depend on when it is asked again: `start: latest` would skip what came since.
@@ -265,7 +270,7 @@ class Task:
                 await self._commit()
         ended = not self._stop.is_set()
         await self._process.finish()
-        if self._timed and ended:
+        if ended:
             await self._follow_time()
         held_back = self._transaction.backlog or any(writer.backlog for writer in self._writers.values())
         if self._uncommitted or held_back:
@@ -300,7 +305,16 @@ class Task:
             position = self._readers[place].position()
             if records:
                 await self._take(place, records)
-            self._processed[place] = position
+            self._note_position(place, position)
+            if getattr(self._readers[place], "overdue", False):
+                self._begin()
+                self._uncommitted += 1
+
+    def _note_position(self, place: tuple[str, int], position: Position) -> None:
+        """Everything up to here is processed."""
+        self._processed[place] = position
+        if (cursor := getattr(self._readers[place], "cursor", None)) is not None:
+            self._beside[place[0]] = cursor()
 
     async def _follow_time(self) -> None:
         """Have the keyed stages follow the watermark and the wall clock."""
@@ -309,7 +323,7 @@ class Task:
         due = self._process.due
         if due is not None and (now := self._clock.now_ms()) >= due:
             gave = await self._process.tick(now) or gave
-        if gave:
+        if gave or any(getattr(writer, "due", False) for writer in self._writers.values()):
             self._begin()
             self._uncommitted += 1
             await self._let_writers_follow()

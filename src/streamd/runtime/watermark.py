@@ -43,6 +43,10 @@ class _Input:
             return self._clock.now_ms() - self.bound
         return BEGINNING if self.high == BEGINNING else self.high - self.bound
 
+    def idle_now(self, now: float) -> bool:
+        """Whether it is left out now, as what comes through an exchange is when all who send it are."""
+        return bool(getattr(self.reader, "idle", False)) or self.quiet(now) is not None
+
     def quiet(self, now: float) -> float | None:
         """Seconds for which it has been quiet, once that is long enough to leave it out."""
         if self.idle is None or self.reader is None or self.reader.lag() != 0:
@@ -69,6 +73,13 @@ class Watermark:
     def now(self) -> int:
         """What it was when last asked to `move`."""
         return END if self._over else self._reached
+
+    @property
+    def idle(self) -> bool:
+        """Whether all inputs that are not over are quiet, and hold nothing back."""
+        now = self._clock.monotonic()
+        active = [one for one in self._inputs.values() if one.reader is None or not one.reader.ended]
+        return bool(active) and all(one.idle_now(now) for one in active)
 
     def attach(self, place: tuple[str, int], reader: Reader) -> None:
         """The reader of an input is open."""

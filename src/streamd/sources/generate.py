@@ -123,7 +123,13 @@ def _check(where: str, expression: Expression, known: set[str]) -> None:
         )
 
 
-@source("generate", config=GenerateConfig, decoded=True, bounded=lambda config: config.count is not None)
+@source(
+    "generate",
+    config=GenerateConfig,
+    decoded=True,
+    bounded=lambda config: config.count is not None,
+    single=lambda config: config.partitions == 1,
+)
 class GenerateSource:
     """Records from a recipe."""
 

@@ -28,6 +28,7 @@ from streamd.component.context import PipelineContext
 from streamd.component.event_time import EventTimeField
 from streamd.component.fields import ByteSize
 from streamd.component.model import Model
+from streamd.component.partitioning import PARTITIONED_BY, PartitionedBy
 from streamd.component.source import Reader
 from streamd.component.spec import source
 from streamd.errors import PositionLostError
@@ -126,6 +127,7 @@ class KafkaSourceConfig(Model):
         description="The field with the record's time, or {field, out_of_order, idle, max_future}.",
         examples=["ts"],
     )
+    partitioned_by: PartitionedBy = PARTITIONED_BY
     max_bytes: ByteSize | None = Field(
         None,
         description="Bytes read at once from a partition; twice as much may be held in memory. 2 MiB without it.",
@@ -193,6 +195,11 @@ class KafkaSource:
             topic=self._config.topic, partition=partition, position=lost, continues_at=found,
         )  # fmt: skip
         return self._reader(client, partition, found)
+
+    async def forget(self, partition: int, before: int) -> None:
+        """Delete what lies before an offset: it will not be read again, by anybody. Raises AccessDeniedError."""
+        client = await self._shared_client()
+        await client.delete_records(self._config.topic, partition, before)
 
     async def close(self) -> None:
         """Close the client."""

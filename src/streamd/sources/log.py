@@ -23,6 +23,7 @@ from pydantic import Field
 from streamd.component.context import PipelineContext
 from streamd.component.event_time import EventTimeField
 from streamd.component.model import Model
+from streamd.component.partitioning import PARTITIONED_BY, PartitionedBy
 from streamd.component.source import Reader
 from streamd.component.spec import source
 from streamd.errors import NotFoundError, PositionLostError
@@ -65,9 +66,10 @@ class LogSourceConfig(Model):
         description="The field with the record's time, or {field, out_of_order, idle, max_future}.",
         examples=["ts"],
     )
+    partitioned_by: PartitionedBy = PARTITIONED_BY
 
 
-@source("log", config=LogSourceConfig, transport="embedded")
+@source("log", config=LogSourceConfig, transport="embedded", single=lambda config: config.partitions == 1)
 class LogSource:
     """A topic of the app's embedded log."""
 
@@ -98,6 +100,11 @@ class LogSource:
         except BaseException:
             log.let_go()
             raise
+
+    async def forget(self, partition: int, before: int) -> None:
+        """Delete what lies before an offset: it will not be read again, by anybody."""
+        async with opened(self._context) as log:
+            await log.forget(self._config.topic, partition, before)
 
     def _offset(self, stream: Stream, position: Position | None) -> int:
         if position is None:

@@ -53,7 +53,7 @@ class StdinConfig(Model):
     )
 
 
-@source("stdin", config=StdinConfig, replayable=False, bounded=lambda config: True)
+@source("stdin", config=StdinConfig, replayable=False, bounded=lambda config: True, single=lambda config: True)
 class StdinSource:
     """Standard input, as one partition."""
 

@@ -38,7 +38,11 @@ class DropConfig(Model):
         return fields
 
 
-@stage("drop", config=DropConfig, shorthand="fields", shorthand_always=True)
+def _keeps(config: DropConfig, field: str) -> bool:
+    return field not in {name.partition(".")[0] for name in config.fields}
+
+
+@stage("drop", config=DropConfig, shorthand="fields", shorthand_always=True, keeps=_keeps)
 class Drop:
     """The stage `drop`."""
 

@@ -22,7 +22,7 @@ class FilterConfig(Model):
     where: ExpressionField = Field(description="Condition for a record to go on.", examples=["amount > 50"])
 
 
-@stage("filter", config=FilterConfig, shorthand="where")
+@stage("filter", config=FilterConfig, shorthand="where", keeps=lambda config, field: True)
 class Filter:
     """The stage `filter`."""
 

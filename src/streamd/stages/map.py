@@ -49,7 +49,11 @@ def _conflict(name: str, outer: str) -> ValidationError:
     return ValidationError.from_exception_data("map", details, hide_input=True)
 
 
-@stage("map", config=MapConfig, shorthand="fields", shorthand_always=True)
+def _keeps(config: MapConfig, field: str) -> bool:
+    return str(config.fields.get(field)) == field
+
+
+@stage("map", config=MapConfig, shorthand="fields", shorthand_always=True, keeps=_keeps)
 class Map:
     """The stage `map`."""
 

@@ -57,7 +57,7 @@ class RateLimitConfig(Model):
         return value
 
 
-@stage("rate_limit", config=RateLimitConfig, shorthand="records", fused=False)
+@stage("rate_limit", config=RateLimitConfig, shorthand="records", fused=False, keeps=lambda config, field: True)
 class RateLimit:
     """The stage `rate_limit`. `ready_at` tells the task when to take the next batch, `max_batch` how large."""
 

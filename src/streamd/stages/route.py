@@ -57,7 +57,7 @@ def outputs(config: RouteConfig) -> tuple[str, ...]:
     return (*config.outputs, *([config.otherwise] if config.otherwise else []))
 
 
-@stage("route", config=RouteConfig, outputs=outputs)
+@stage("route", config=RouteConfig, outputs=outputs, keeps=lambda config, field: True)
 class Route:
     """The stage `route`."""
 

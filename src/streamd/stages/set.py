@@ -38,7 +38,11 @@ class SetConfig(Model):
         return fields
 
 
-@stage("set", config=SetConfig, shorthand="fields", shorthand_always=True)
+def _keeps(config: SetConfig, field: str) -> bool:
+    return field not in {name.partition(".")[0] for name in config.fields}
+
+
+@stage("set", config=SetConfig, shorthand="fields", shorthand_always=True, keeps=_keeps)
 class Set:
     """The stage `set`."""
 

@@ -39,7 +39,12 @@ class StampConfig(Model):
     include: list[Fact] = Field(list(ALL), description="Which facts.", examples=[["pipeline", "id"]], min_length=1)
 
 
-@stage("stamp", config=StampConfig, shorthand="as")
+def _keeps(config: StampConfig, field: str) -> bool:
+    written = config.as_ is not None or not config.headers
+    return not written or field != (config.as_ or "meta").partition(".")[0]
+
+
+@stage("stamp", config=StampConfig, shorthand="as", keeps=_keeps)
 class Stamp:
     """The stage `stamp`."""
 

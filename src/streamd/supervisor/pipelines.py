@@ -6,6 +6,7 @@ import asyncio
 import contextlib
 import random
 from collections.abc import Awaitable, Callable
+from functools import partial
 from typing import Any, TypeVar
 
 import structlog
@@ -105,6 +106,10 @@ class ManagedPipeline:
     def drained(self) -> bool:
         """Whether all it had to do here is done: every input was bounded and is at its end."""
         return self.ready and bool(self.owned) and not self.desired
+
+    def tasks_of(self, part: PartPlan) -> int:
+        """How many tasks a part has, over all nodes; 0 while that is not known."""
+        return 0 if self.partitions is None else self._tasks(part)
 
     def load(self) -> Load:
         """The order that makes the pipeline known to a worker."""
@@ -209,9 +214,17 @@ class ManagedPipeline:
             finally:
                 await sink.close()
         partitions: dict[str, int] = {}
-        for component in (c for part in self.plan.parts for c in part.sources):
-            source = self._sources[component.id]
-            await self._until_reachable(component, source.prepare)
+        waiting = [component for part in self.plan.parts for component in part.sources]
+        while waiting:
+            component = waiting.pop(0)
+            source, writer = self._sources[component.id], self.plan.writer_of(component)
+            if writer is not None and any(one.id not in partitions for one in writer.sources):
+                waiting.append(component)  # an exchange is as large as what is written from
+                continue
+            prepare = source.prepare
+            if writer is not None:
+                prepare = partial(source.create_for, max(partitions[one.id] for one in writer.sources))
+            await self._until_reachable(component, prepare)
             partitions[component.id] = await self._until_reachable(component, source.partitions)
         return partitions
 

@@ -7,6 +7,7 @@ import gc
 import importlib
 import pickle
 import signal
+import uuid
 from collections.abc import AsyncIterator, Callable, Coroutine, Mapping, Sequence
 from contextlib import AsyncExitStack, asynccontextmanager
 from dataclasses import dataclass
@@ -157,11 +158,12 @@ def make_supervisor(
     """A supervisor with its pipelines, on the running loop; nothing is started yet. Raises ConfigError."""
     refuse_untested()
     options = options_of(service, until_idle)
-    start = Start(pickle.dumps(service), dict(env))
+    start = Start(pickle.dumps(service), dict(env), uuid.uuid4().hex[:16])
     supervisor = Supervisor(service.app, start, options, metrics=metrics, on_progress=on_progress)
     for version, config in enumerate(configs, 1):
         context = pipeline_context(config, service)
-        supervisor.add(ManagedPipeline(build_plan(config), version, context, supervisor.wake, options.restart))
+        plan = build_plan(config, service.app)
+        supervisor.add(ManagedPipeline(plan, version, context, supervisor.wake, options.restart))
     return supervisor
 
 

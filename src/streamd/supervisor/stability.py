@@ -24,13 +24,13 @@ def written_topics(app: str, plan: PipelinePlan) -> set[str]:
     """The topics of Kafka that a pipeline writes: outputs, changelogs, positions."""
     topics: set[str] = set()
     for part in plan.parts:
-        settings: Iterable[Any] = (sink.settings for sink in part.all_sinks if sink.name == "kafka")
+        settings: Iterable[Any] = (sink.settings for sink in part.all_sinks if sink.spec.transport == "kafka")
         topics |= {one.topic for one in settings}
         if part.transport == "kafka":
             topics |= {
                 f"streamd.{app}.{plan.name}.{stage.id}.changelog" for stage in part.stages if stage.spec.stateful
             }
-            if not any(source.name == "kafka" for source in part.sources):
+            if not any(source.spec.transport == "kafka" for source in part.sources):
                 topics.add(f"streamd.{app}.{plan.name}.positions")
     return topics
 

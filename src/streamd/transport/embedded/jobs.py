@@ -247,11 +247,40 @@ class Trim:
         return deleted
 
     def _delete(self, connection: sqlite3.Connection, stream: int, old: list[tuple[int, int]]) -> int:
-        if old:
-            connection.executemany("DELETE FROM blob WHERE id=?", [(blob,) for _, blob in old])
-            connection.execute("DELETE FROM batch WHERE stream=? AND last<=?", (stream, old[-1][0]))
-            connection.execute("UPDATE stream SET start=? WHERE id=?", (old[-1][0] + 1, stream))
+        delete_batches(connection, stream, old)
         return len(old)
+
+
+@dataclass(slots=True)
+class Forget:
+    """Delete the batches of a stream that lie before an offset as a whole. Gives how many were deleted.
+
+    Bounded per call. The newest batch always stays.
+    """
+
+    stream: int
+    before: int
+    max_batches: int = 2000
+
+    def prepare(self) -> None:
+        pass
+
+    def apply(self, connection: sqlite3.Connection, ends: dict[int, int]) -> int:
+        old = connection.execute(
+            "SELECT last, blob FROM batch WHERE stream=? AND last<? AND last<(SELECT next FROM stream WHERE id=?)-1 "
+            "ORDER BY last LIMIT ?",
+            (self.stream, self.before, self.stream, self.max_batches),
+        ).fetchall()
+        delete_batches(connection, self.stream, old)
+        return len(old)
+
+
+def delete_batches(connection: sqlite3.Connection, stream: int, old: Sequence[tuple[int, int]]) -> None:
+    """Delete the oldest batches of a stream: (last offset, blob) of each."""
+    if old:
+        connection.executemany("DELETE FROM blob WHERE id=?", [(blob,) for _, blob in old])
+        connection.execute("DELETE FROM batch WHERE stream=? AND last<=?", (stream, old[-1][0]))
+        connection.execute("UPDATE stream SET start=? WHERE id=?", (old[-1][0] + 1, stream))
 
 
 def packed(outputs: Outputs) -> list[PackedBatch]:

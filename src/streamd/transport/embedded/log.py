@@ -20,7 +20,7 @@ from streamd.clock import SYSTEM_CLOCK, Clock
 from streamd.errors import FatalError, NotFoundError
 from streamd.transport.embedded.committer import Committer, Job
 from streamd.transport.embedded.database import connect, translated
-from streamd.transport.embedded.jobs import CreateTopic, DeleteTopic, Retention, Trim
+from streamd.transport.embedded.jobs import CreateTopic, DeleteTopic, Forget, Retention, Trim
 from streamd.transport.embedded.records import LogRecord, unpack
 
 # How often to look for commits of other processes while someone waits, in seconds: this is what they cost in latency at
@@ -160,6 +160,11 @@ class EmbeddedLog:
     async def trim(self) -> int:
         """Apply the topics' retention now; gives how many batches were deleted."""
         return int(await self.write(Trim(self._clock.now_ms())))
+
+    async def forget(self, topic: str, partition: int, before: int) -> int:
+        """Delete what lies before an offset, in whole batches; gives how many were deleted. Raises NotFoundError."""
+        stream = await self.stream(topic, partition)
+        return int(await self.write(Forget(stream.id, before)))
 
     def trim_if_due(self) -> None:
         """Have retention looked after, if that was not done for a while. Returns at once."""

@@ -57,3 +57,13 @@ async def prepare_topic(
                 f"{', '.join(await log.topics()) or 'none'}"
             )
         return await log.create_topic(topic, partitions, kept)
+
+
+async def prepare_exchange(context: PipelineContext, topic: str, partitions: int | None, tasks: int) -> None:
+    """Check that the topic of an exchange is there, or make it: with `partitions`, or as many as `tasks` write to it.
+
+    Errors: as `prepare_topic`.
+    """
+    async with opened(context) as log:
+        known = await log.partitions(topic)
+    await prepare_topic(context, topic, partitions if partitions is not None or known is not None else tasks)

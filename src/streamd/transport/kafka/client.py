@@ -13,7 +13,12 @@ from typing import Any, Final
 import aiokafka.errors as kafka_errors
 from aiokafka import __version__ as aiokafka_version
 from aiokafka.client import CoordinationType
-from aiokafka.protocol.admin import CreatePartitionsRequest, CreateTopicsRequest, DescribeConfigsRequest
+from aiokafka.protocol.admin import (
+    CreatePartitionsRequest,
+    CreateTopicsRequest,
+    DeleteRecordsRequest,
+    DescribeConfigsRequest,
+)
 from aiokafka.protocol.coordination import FindCoordinatorRequest
 from aiokafka.protocol.offset import OffsetRequest
 from aiokafka.structs import TopicPartition
@@ -21,7 +26,7 @@ from aiokafka.structs import TopicPartition
 from streamd.errors import AccessDeniedError, FatalError, NotFoundError, StreamdError, TransientError, UnavailableError
 from streamd.transport.kafka.buffers import keep_freed_buffers
 from streamd.transport.kafka.cluster import METADATA, Connections
-from streamd.transport.kafka.error_codes import error_of, meaning
+from streamd.transport.kafka.error_codes import OFFSET_OUT_OF_RANGE, error_of, meaning
 from streamd.transport.kafka.failures import explain
 from streamd.transport.kafka.settings import KafkaSettings
 
@@ -268,6 +273,18 @@ class KafkaClient:
         _, code, detail = answer.topic_errors[0]
         if code not in (0, _INVALID_PARTITIONS):
             raise error_of(code, f"give the topic {topic} {count} partitions", detail)
+
+    async def delete_records(self, topic: str, partition: int, before: int, deadline: float = 10.0) -> None:
+        """Delete what lies before an offset. Raises AccessDeniedError, NotFoundError, UnavailableError, FatalError."""
+        doing = f"delete records of {topic}[{partition}]"
+        node = self.leader(topic, partition)
+        if node is None:
+            raise NotSentError(f"{topic}[{partition}] has no leader")
+        request = DeleteRecordsRequest([(topic, [(partition, before)])], int(deadline * 1000))
+        answer = await self.send(node, request, METADATA, deadline)
+        code = answer.topics[0][1][0][2]
+        if code not in (0, OFFSET_OUT_OF_RANGE):
+            raise error_of(code, doing)
 
     async def _controller(self, deadline: float) -> int:
         controller = self._connections.cluster.controller

@@ -37,8 +37,8 @@ def transaction(
     ConfigError when no cluster is named, NotFoundError and FatalError when its TLS files cannot be used.
     """
     settings = cluster_of(context, f"task {task}")
-    topics = {(one.id, task.partition): one.settings.topic for one in sources if one.name == "kafka"}
-    named = (one.settings.group for one in sources if one.name == "kafka" and one.settings.group)
+    topics = {(one.id, task.partition): one.settings.topic for one in sources if one.spec.transport == "kafka"}
+    named = (one.settings.group for one in sources if one.spec.transport == "kafka" and one.settings.group)
     group = next(named, group_name(task.app, task.pipeline))
     kind = KafkaBatchCommit if delivery == "at_least_once" else KafkaTransaction
     lease = ClientLease(settings, "producer")

@@ -9,7 +9,7 @@ from pydantic import AfterValidator, Field
 
 from streamd.component.context import PipelineContext
 from streamd.component.model import Model
-from streamd.errors import ConfigError
+from streamd.errors import ConfigError, FatalError, NotFoundError
 from streamd.transport.kafka.admin import open_admin
 from streamd.transport.kafka.settings import KafkaSettings
 
@@ -69,3 +69,44 @@ async def prepare_topic(settings: KafkaSettings, topic: str, create: bool, how: 
             await admin.ensure_topic(topic, create)
         else:
             await admin.ensure_topic(topic, create, how.partitions, how.replication_factor, how.texts())
+
+
+# What is read and committed is deleted by streamd itself, and nothing before that: the times of records are those of
+# events, which may be long ago, or ahead.
+_EXCHANGE = {
+    "cleanup.policy": "delete",
+    "retention.ms": "-1",
+    "retention.bytes": "-1",
+    "segment.bytes": "52428800",
+}
+_ANY_TIME = {"message.timestamp.type": "CreateTime", "message.timestamp.after.max.ms": str(2**63 - 1)}
+
+
+async def prepare_exchange(
+    settings: KafkaSettings, topic: str, create: bool, partitions: int | None, tasks: int
+) -> None:
+    """Check that the topic of an exchange is there, or make it: with `partitions`, or as many as `tasks` write to it.
+
+    Raises NotFoundError when it is missing and may not be made, FatalError when it has not `partitions`.
+    """
+    async with open_admin(settings) as admin:
+        found = (await admin.topics([topic])).get(topic)
+        wanted = partitions or tasks
+        if found is None and not create:
+            raise NotFoundError(
+                f"The exchange {topic} does not exist, and streamd may not make it (`create_topics: false`): make it "
+                f"with {wanted} partition{'' if wanted == 1 else 's'}, cleanup.policy=delete and retention.ms=-1."
+            )
+        if found is None:
+            try:
+                await admin.create_topic(topic, wanted, None, {**_EXCHANGE, **_ANY_TIME})
+            except FatalError:
+                # Brokers before 3.6 do not know the setting, and take any time.
+                await admin.create_topic(topic, wanted, None, _EXCHANGE)
+            found = await admin.ensure_topic(topic, create)
+        if partitions not in (None, found.partitions):
+            raise FatalError(
+                f"The exchange {topic} has {found.partitions} partitions, the settings say {partitions}. The number "
+                "cannot change, since keys would change their partition: set it back, or give the stage another id, "
+                "which begins anew behind it."
+            )
