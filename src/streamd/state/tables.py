@@ -66,10 +66,19 @@ class DictTable(dict[Hashable, Any]):
             dirty = dirty.difference(gone)
             if not self.born:
                 changes = [(prefix + name_of(key), None) for key in gone if key not in self.fresh]
-        if pack is None:
-            changes += [(prefix + (key if key.__class__ is bytes else dumps(key)), dumps(self[key])) for key in dirty]
+        # In the table's own order values lie side by side in memory: where many are dirty, that is several times faster.
+        items: Iterable[tuple[Hashable, Any]]
+        if len(dirty) * 4 >= len(self):
+            items = ((key, value) for key, value in self.items() if key in dirty)
         else:
-            changes += [(prefix + name_of(key), dumps(pack(self[key]))) for key in dirty]
+            items = ((key, self[key]) for key in dirty)
+        # What orjson gives is copied: it is made with room for a long text, and keeping that costs ten times the copy.
+        if pack is None:
+            changes += [
+                (prefix + (key if key.__class__ is bytes else dumps(key)), b"%b" % dumps(value)) for key, value in items
+            ]
+        else:
+            changes += [(prefix + name_of(key), b"%b" % dumps(pack(value))) for key, value in items]
         return changes
 
     def committed(self) -> None:

@@ -1,0 +1,175 @@
+"""What state costs: a checkpoint, a restore, a record at a growing number of keys, and beyond memory.
+
+    bench/state.py [--keys 10_000 100_000 1_000_000] [changes] [restore] [records]
+
+CPU time of one process, as others may share the machine; no broker: what Kafka's part of a restore costs is measured over record batches in memory.
+"""
+
+from __future__ import annotations
+
+import argparse
+import asyncio
+import gc
+import random
+import tempfile
+import time
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import orjson
+
+from streamd.component.state import Table
+from streamd.component.transaction import Changelog
+from streamd.record import TaskId
+from streamd.state.store import TableStore
+from streamd.state.task_stores import TaskStores
+from streamd.transport.embedded.log import log_path
+from streamd.transport.embedded.transaction import EmbeddedTransaction
+from streamd.transport.kafka.batches import encode, new_builder
+from streamd.transport.kafka.records import FetchedRecords
+
+TASK = TaskId("bench", "state", 0, 0)
+LOG = Changelog("s", 1)
+PER_CHECKPOINT = 100_000
+
+
+def users(count: int) -> list[str]:
+    """Keys as a stage has them."""
+    return [f"user-{n:08}" for n in range(count)]
+
+
+def count(table: Table, keys: list[str]) -> None:
+    """What a kernel does with each record: count() and sum(), in place."""
+    dirty = table.dirty
+    for key in keys:
+        row = table[key]
+        if row is None:
+            row = table[key] = [0, 0.0]
+        row[0] += 1
+        row[1] += 1.25
+        dirty.add(key)
+
+
+def measure_changes(keys: int) -> None:
+    """A checkpoint of so many dirty keys, beside orjson alone."""
+    store = TableStore()
+    table, names = store.table("values"), users(keys)
+    count(table, names)
+    store.committed()
+    best, alone = 9e9, 9e9
+    for _ in range(5):
+        count(table, names)
+        began = time.process_time()
+        for key, value in table.items():
+            orjson.dumps(key), orjson.dumps(value)
+        alone = min(alone, time.process_time() - began)
+        began = time.process_time()
+        changes = store.changes()
+        store.committed()
+        best = min(best, time.process_time() - began)
+        assert len(changes) == keys
+    print(f"checkpoint, {keys:,} dirty keys: {best / keys * 1e6:.2f} µs each; orjson alone {alone / keys * 1e6:.2f} µs")
+
+
+def written(keys: int) -> list[tuple[bytes, bytes | None]]:
+    """A changelog of so many keys."""
+    store = TableStore()
+    count(store.table("values"), users(keys))
+    return store.changes()
+
+
+async def measure_embedded(folder: Path, keys: int) -> None:
+    """A restore from the embedded log."""
+    transaction = EmbeddedTransaction(log_path(folder, "bench"), TASK)
+    await transaction.open()
+    stores = TaskStores(TASK, {"s": {}}, 1, exact=True)
+    count(stores.stores["s"].table("values"), users(keys))
+    await transaction.put_positions({}, stores.write(transaction, {}))
+    await transaction.commit()
+    await transaction.close()
+    transaction = EmbeddedTransaction(log_path(folder, "bench"), TASK)
+    committed = await transaction.open()
+    stores = TaskStores(TASK, {"s": {}}, 1, exact=True)
+    stores.stores["s"].table("values")
+    began = time.process_time()
+    await stores.restore(transaction, committed, lambda _: None)
+    took = time.process_time() - began
+    assert len(stores.stores["s"]) == keys
+    await transaction.close()
+    print(f"restore, {keys:,} keys, embedded: {keys / took:,.0f} records/s")
+
+
+def frames(changes: list[tuple[bytes, bytes | None]]) -> Iterator[tuple[int, bytes]]:
+    """Record batches as a broker gives them, with the offset of each one's first record."""
+    base = 0
+    while base < len(changes):
+        builder, number = new_builder(1_000_000), 0
+        for key, value in changes[base:]:
+            if builder.append(number, 0, key, value, []) is None:
+                break
+            number += 1
+        frame = bytearray(b"".join(encode(builder, 0, 1, 0, 0, transactional=True)))
+        frame[:8] = base.to_bytes(8, "big")
+        yield base, bytes(frame)
+        base += number
+
+
+def measure_kafka(keys: int) -> None:
+    """What a restore from Kafka costs here, beside the network."""
+    batches = list(frames(written(keys)))
+    store = TableStore()
+    store.table("values")
+    began = time.process_time()
+    for base, frame in batches:
+        records = FetchedRecords(frame, 0, len(frame), base, [], check_crcs=True, name="bench")
+        while some := records.take(10_000):
+            store.load([(record.key or b"", record.value) for record in some])
+    took = time.process_time() - began
+    assert len(store) == keys
+    print(f"restore, {keys:,} keys, Kafka's batches: {keys / took:,.0f} records/s")
+
+
+def measure_records(keys: int, table: Table, store: Any, label: str = "") -> float:
+    """µs for each record, over random keys, with all that a checkpoint costs here."""
+    chance, names = random.Random(3), users(keys)
+    for at in range(0, keys, PER_CHECKPOINT):
+        count(table, names[at : at + PER_CHECKPOINT])
+        store.changes()
+        store.committed()
+    rounds = [chance.choices(names, k=PER_CHECKPOINT) for _ in range(5)]
+    plain = changes = 0.0
+    for drawn in rounds:
+        began = time.process_time()
+        count(table, drawn)
+        between = time.process_time()
+        store.changes()
+        store.committed()
+        plain += between - began
+        changes += time.process_time() - between
+    each = 1e6 / (5 * PER_CHECKPOINT)
+    print(f"record{label}, {keys:,} keys: {plain * each:.2f} µs + {changes * each:.2f} µs for checkpoints")
+    return (plain + changes) * each
+
+
+def main() -> None:
+    """See above."""
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("what", nargs="*", default=["changes", "restore", "records"])
+    parser.add_argument("--keys", nargs="*", type=int, default=[10_000, 100_000, 1_000_000])
+    given = parser.parse_args()
+    gc.disable()  # as workers do
+    if "changes" in given.what:
+        measure_changes(100_000)
+    if "restore" in given.what:
+        with tempfile.TemporaryDirectory() as folder:
+            asyncio.run(measure_embedded(Path(folder), 500_000))
+        measure_kafka(500_000)
+    if "records" in given.what:
+        for keys in given.keys:
+            store = TableStore()
+            measure_records(keys, store.table("values"), store)
+
+
+if __name__ == "__main__":
+    main()
