@@ -144,7 +144,7 @@ class _Reader:
             self.refuse(given, "** is not allowed before an argument")
         names = [*(parameter.name for parameter in function.parameters if parameter.kind != "values"), "where"]
         if given.arg not in names:
-            known = closest(given.arg, names)
+            known = "where" if given.arg in ("when", "if_", "filter", "condition") else closest(given.arg, names)
             right = f"did you mean {known}=?" if known else f"it is {function.signature}, and where="
             self.refuse(given, f"{function.name} has no argument {given.arg!r}", right)
         if given.arg in bound:
