@@ -83,9 +83,11 @@ class Task:
         # {reader's place: position after the last record processed}, what a checkpoint commits. A read that is done and
         # not taken yet has moved its reader on already.
         self._processed: dict[tuple[str, int], Position] = {}
+        # {source: what its reader wants kept beside that position}
+        self._beside: dict[str, Any] = {}
         # {reader's place: its read under way}. A read is never cancelled but at the end: it would lose its turn.
         self._reads: dict[tuple[str, int], asyncio.Task[Sequence[RawRecord]]] = {}
-        self._timed = any(stage.spec.keyed for stage in self._part.stages)
+        self._timed = self._part.timed
         self._watermark: Watermark
         self._stop = asyncio.Event()
         self._stop_seen: asyncio.Task[bool] | None = None
@@ -387,6 +389,9 @@ class Task:
     async def _commit(self) -> None:
         await self._checkpoint.commit()
         self._process.committed()
+        for place, reader in self._readers.items():
+            if (committed := getattr(reader, "committed", None)) is not None:
+                committed(self._processed[place])
         self._uncommitted = 0
         self._last_commit = self._progress = self._clock.monotonic()
 
