@@ -28,11 +28,11 @@ class _Binding:
         self._document: Document = file.document
         self._folder: Path = file.path.parent
         self._case = case
-        parts = build_plan(config).parts
+        known = [sink for part in build_plan(config).parts for sink in part.all_sinks if sink.name != "exchange"]
         self._sources: dict[str, ComponentConfig] = {source.id: source for source in config.sources}
         self._stages = [stage.id for stage in config.stages]
         dead_letters = {sink.id for sink in config.dead_letters}
-        self._sinks = [sink.id for part in parts for sink in part.all_sinks if sink.id not in dead_letters]
+        self._sinks = [sink.id for sink in known if sink.id not in dead_letters]
         self._own_sinks = [sink.id for sink in config.sinks]
         self._partitions = dict.fromkeys(self._sources, 1)
 

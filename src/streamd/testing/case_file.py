@@ -100,6 +100,12 @@ class CaseSettings(Model):
         default_factory=dict, description="Variables, over those of the file.", examples=[{"LIMIT": 10}]
     )
     clock: Time | None = Field(None, description="Where the wall clock stands at its start, in place of the file's.")
+    with_crash: bool = Field(
+        True,
+        description="Whether `--crash` may kill its tasks; false where memory matters that a crash takes away, such as "
+        "the window of error_threshold.",
+        examples=[False],
+    )
 
 
 class AdvanceSettings(Model):
@@ -258,6 +264,7 @@ class Case:
     clock_ms: int
     steps: tuple[Step, ...]
     description: str = ""
+    with_crash: bool = True
 
 
 @dataclass(slots=True)

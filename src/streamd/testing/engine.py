@@ -43,7 +43,7 @@ class Engine:
     """
 
     def __init__(self, config: PipelineConfig, world: World, clock: HandClock, state_dir: Path) -> None:
-        self.plan: PipelinePlan = build_plan(config)
+        self.plan: PipelinePlan = build_plan(config, APP)
         self.world, self.clock = world, clock
         self.metrics = MetricSet()
         self.failure: Fault | None = None
@@ -54,8 +54,11 @@ class Engine:
         self._incarnation = 0
         components = [c for part in self.plan.parts for c in (*part.sources, *part.all_sinks)]
         world.ids |= {id(component.settings): component.id for component in components}
-        self.sinks: dict[str, ComponentConfig] = {c.id: c for part in self.plan.parts for c in part.all_sinks}
-        self.sources: dict[str, ComponentConfig] = {c.id: c for part in self.plan.parts for c in part.sources}
+        # Those that people know of, without the ends of exchanges.
+        self.sources: dict[str, ComponentConfig] = {source.id: source for source in config.sources}
+        self.sinks: dict[str, ComponentConfig] = {
+            sink.id: sink for part in self.plan.parts for sink in part.all_sinks if sink.name != "exchange"
+        }
         self._owner = TaskOwner(
             self._make, self._ended, policy=RestartPolicy(unexpected_limit=1), clock=clock, chance=lambda: 0.0,
             on_unexpected=self._on_unexpected,
@@ -76,8 +79,6 @@ class Engine:
             for part in self.plan.parts:
                 refuse_loops(part, self.plan.name, self._context.base_dir)
             await assembly.open()
-            for name, source in assembly.sources.items():
-                assembly.partitions[name] = await source.partitions()
         except Exception as error:
             self._fail(fault_of(error), error)
             return
@@ -116,6 +117,8 @@ class Engine:
     async def move_time(self, to_ms: int) -> None:
         """Nothing before this time is to come any more, from any source."""
         for stream in self.world.streams.values():
+            if stream.internal:
+                continue
             stream.moved_to = max(to_ms, stream.moved_to or BEGINNING)
             stream.wake()
         await self.settle()
@@ -208,9 +211,33 @@ class _MemoryAssembly(Assembly):
         super().__init__(plan, context)
         self._world = world
 
+    async def open(self) -> None:
+        """As `Assembly.open`, with exchanges in memory as well."""
+        await super().open()
+        for part in self.plan.parts:
+            for source in part.sources:
+                await self._open_source(source)
+
     def transaction(self, task: TaskId, membership: Any) -> MemoryTransaction:
         """As `Assembly.transaction`."""
         return MemoryTransaction(self._world, task)
+
+    async def _open_source(self, source: ComponentConfig) -> None:
+        if source.id in self.partitions:
+            return
+        writer = self.plan.writer_of(source)
+        if writer is not None:
+            # Here, since most pipelines have none.
+            from streamd.testing.exchange import MemoryExchangeSink, MemoryExchangeSource
+
+            for before in writer.sources:
+                await self._open_source(before)
+            settings: Any = source.settings
+            partitions = settings.partitions or max(self.partitions[before.id] for before in writer.sources)
+            self.sources[source.id] = MemoryExchangeSource(source.id, partitions, self._world, self.context)
+            [sink] = (s for s in writer.sinks if s.name == "exchange" and s.settings.topic == settings.topic)  # type: ignore[attr-defined]
+            self.sinks[sink.id] = MemoryExchangeSink(settings, source.id, partitions, self._world)
+        self.partitions[source.id] = await self.sources[source.id].partitions()
 
 
 def _restless(after: str, *, real: bool) -> RestlessError:

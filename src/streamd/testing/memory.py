@@ -17,11 +17,12 @@ Place = tuple[str, int]
 
 
 class Stream:
-    """One partition of a source: what has come so far."""
+    """One partition of a source: what has come so far. `internal`: of an exchange. `read`: how far it was read."""
 
     def __init__(self) -> None:
         self.records: list[SourceRecord] = []
-        self.ended = False
+        self.ended = self.internal = False
+        self.read = 0
         # The test's word that nothing before this time is to come any more.
         self.moved_to: int | None = None
         self._changed = asyncio.Event()
@@ -68,6 +69,8 @@ class World:
         self.open: set[MemoryTransaction] = set()
         self.strike = False
         self.struck = asyncio.Event()
+        # {topic of an exchange: the source that reads it}
+        self.topics: dict[str, str] = {}
         # {id() of a component's settings: the component's id}; factories are not told it.
         self.ids: dict[int, str] = {}
 
@@ -77,12 +80,16 @@ class World:
 
     @property
     def all_committed(self) -> bool:
-        """Whether everything that came is processed and committed, and nothing else waits for a commit."""
+        """Whether everything that came is processed and committed, and nothing else waits for a commit.
+
+        What exchanges tell of the time is read, and committed with the next records.
+        """
         positions: dict[Place, Position] = {}
         for task in self.tasks.values():
             positions |= task.positions
         return not self.open and all(
-            positions.get(place, 0) == len(stream.records) for place, stream in self.streams.items()
+            (stream.read if stream.internal else positions.get(place, 0)) == len(stream.records)
+            for place, stream in self.streams.items()
         )
 
 
@@ -130,7 +137,7 @@ class MemoryReader:
 
     def __init__(self, stream: Stream, position: int) -> None:
         self._stream = stream
-        self._next = position
+        self._next = stream.read = position
         # What the test said of the time before this attempt is to be taken before any record.
         self._fresh = True
 
@@ -143,6 +150,7 @@ class MemoryReader:
             await self._stream.changed(timeout)
         records = self._stream.records[self._next : self._next + max_records]
         self._next += len(records)
+        self._stream.read = self._next
         return list(records)
 
     @property
@@ -219,6 +227,7 @@ class MemoryTransaction:
     def __init__(self, world: World, task: TaskId) -> None:
         self._world, self._task = world, task
         self.rows: list[tuple[str, Row]] = []
+        self._appended: list[tuple[str, int, SourceRecord]] = []
         self._changes: list[tuple[str, Sequence[Change]]] = []
         self._positions: Mapping[Place, Position] = {}
         self._cursors: Mapping[str, Any] = {}
@@ -238,8 +247,8 @@ class MemoryTransaction:
     def append(
         self, topic: str, partition: int, key: bytes | None, value: bytes | None, timestamp: int, headers: Headers
     ) -> None:
-        """Add one record to the output of that name."""
-        self.rows.append((topic, Row(key, value, timestamp, headers)))
+        """Add one record to an exchange."""
+        self._appended.append((topic, partition, SourceRecord(key, value, timestamp, 0, headers)))
 
     async def drain(self) -> None:
         """Nothing waits."""
@@ -268,6 +277,8 @@ class MemoryTransaction:
         memory = self._memory
         for sink, row in self.rows:
             self._world.outputs.setdefault(sink, []).append(row)
+        for topic, partition, record in self._appended:
+            self._world.stream(self._world.topics[topic], partition).append(record)
         for stage, changes in self._changes:
             kept = memory.changelogs.setdefault(stage, {})
             for key, value in changes:
@@ -292,5 +303,5 @@ class MemoryTransaction:
         self._clear()
 
     def _clear(self) -> None:
-        self.rows, self._changes, self._positions, self._cursors = [], [], {}, {}
+        self.rows, self._appended, self._changes, self._positions, self._cursors = [], [], [], {}, {}
         self._world.open.discard(self)

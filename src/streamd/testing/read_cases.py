@@ -122,7 +122,7 @@ class _CaseReader:
             return None
         clock = file.clock if settings.clock is None else settings.clock
         env = {**file.env, **settings.env}
-        return Case(name, key, env, clock, tuple(steps), settings.description)
+        return Case(name, key, env, clock, tuple(steps), settings.description, settings.with_crash)
 
     # Steps.
 

@@ -300,6 +300,8 @@ class _Run:
         if failure is not None and not self._failure_expected:
             self._result.unexpected = self._engine.unexpected
             self._problem(self._case.at, f"the pipeline stopped: {failure.message}")
+        if failure is not None:
+            return
         for output, at in self._mentioned.items():
             if output == "dead_letters":
                 continue

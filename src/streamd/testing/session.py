@@ -114,7 +114,9 @@ class Session:
             else:
                 state_dir = folder / str(number)
                 state_dir.mkdir(parents=True)
-                result.results.append(run_case(case, config_or_error, partitions, state_dir, crash=self.crash))
+                result.results.append(
+                    run_case(case, config_or_error, partitions, state_dir, crash=self.crash and case.with_crash)
+                )
             if self.fail_fast and not result.results[-1].ok:
                 break
         return result

@@ -3,15 +3,17 @@
 from __future__ import annotations
 
 from collections.abc import Iterable, Mapping
+from datetime import UTC, datetime
 from typing import Any
 
+from streamd.config.model_check import plain_value
 from streamd.config.yaml_nodes import Node, Sequence
 from streamd.testing.case_file import CaseFile, Counted, ExpectStep, Wanted
 from streamd.testing.compare import Pair
 from streamd.testing.read_expect import ENVELOPE
 from streamd.testing.records import only
 from streamd.testing.run_case import Look, Problem, Result
-from streamd.testing.yaml_values import item, items
+from streamd.testing.yaml_values import WIDTH, item, items
 
 # What is written of a dead letter that nobody expected.
 _DEAD_LETTER = ("component", "error", "message", "value")
@@ -89,9 +91,14 @@ class _Update:
         in_flow = any(bracket in self._old[self._line_start(key.start) : key.start] for bracket in "{[")
         one_line = self._old[node.start : node.end].startswith("[") and "\n" not in self._old[node.start : node.end]
         text = item(values, 0)
-        column = self._column(node.start)
-        if in_flow or (one_line and isinstance(node, Sequence) and node.items and column + len(text) <= 120):
+        fits = self._column(node.start) + len(text) <= WIDTH
+        if (in_flow and fits) or (one_line and isinstance(node, Sequence) and node.items and fits):
             self._edit(node.start, node.end, text)
+            return
+        if in_flow:
+            indent = " " * (len(self._indent_of(node.start)) + 4)
+            lines = "".join(f"\n{indent}{item(value, 0)}," for value in values)
+            self._edit(node.start, node.end, f"[{lines}\n{indent[2:]}]")
             return
         start = key.end + 1 if self._old[key.end : key.end + 1] == ":" else node.start
         self._edit(start, max(node.end, start), items(values, self._column(key.start) + 2))
@@ -154,6 +161,11 @@ class _Update:
     def _column(self, index: int) -> int:
         return index - self._line_start(index)
 
+    def _indent_of(self, index: int) -> str:
+        """The blanks and dashes that the line begins with."""
+        line = self._old[self._line_start(index) : index]
+        return line[: len(line) - len(line.lstrip(" -"))]
+
     def _line_start(self, index: int) -> int:
         return self._old.rfind("\n", 0, index) + 1
 
@@ -186,7 +198,11 @@ def _record(look: Look, got: Mapping[str, Any], like: Wanted | None) -> Any:
     if expected.fields:
         parts["value"] = only(parts["value"], expected.fields)
     if like is not None and not like.whole:
-        return {name: parts.get(name) for name in like.parts}
+        written = {name: parts.get(name) for name in like.parts}
+        if isinstance(plain_value(like.node).get("timestamp"), str):
+            moment = datetime.fromtimestamp(parts["timestamp"] / 1000, UTC)
+            written["timestamp"] = moment.isoformat().replace("+00:00", "Z")
+        return written
     if expected.kind == "dead_letters":
         return {name: parts[name] for name in _DEAD_LETTER}
     value = parts["value"]

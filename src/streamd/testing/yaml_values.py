@@ -59,4 +59,6 @@ def scalar(value: Any) -> str:
     """A leaf, quoted where it would mean something else without."""
     if isinstance(value, str) and _PLAIN.fullmatch(value) and resolve_plain(value) == value:
         return value
+    if isinstance(value, str) and '"' in value and "'" not in value and "\\" not in value and value.isprintable():
+        return f"'{value}'"
     return json.dumps(value, ensure_ascii=False, default=str)
