@@ -1,1 +1,1 @@
-"""Joins: which rows of two inputs belong together, as kernels over a store's tables. Pure: `stages/join.py` runs them."""
+"""Joins: which rows of two inputs belong together, as kernels over tables of a store. Pure; see the stage `join`."""
