@@ -223,6 +223,23 @@ async def test_a_transaction_that_nobody_runs_is_listed_and_aborted(strict, topi
     assert found["transactions"] == []
 
 
+async def test_without_its_pipelines_file_nobody_can_tell_that_a_transaction_is_left(strict, topics, tmp_path):
+    """Its source may have a group of its own, whose members are at work."""
+    sink = await topics.make(1)
+    transactional_id = f"streamd.{APP}.own-group.0.0"
+    left = await left_open(strict.bootstrap, transactional_id, sink)
+    kafka = f"{{bootstrap: '{strict.bootstrap}', options: {{transaction.timeout.ms: 4000}}}}"
+    try:
+        _, found = await doctor(tmp_path, "--abort", kafka=kafka)
+        seen = of(found, "warning")["abort", transactional_id]
+        assert seen == "left alone: whether its pipeline runs cannot be told, and it is within its timeout"
+        assert await unstable(strict.bootstrap, sink) == {(sink, 0): 1}
+        _, found = await doctor(tmp_path, "--abort", "--yes", kafka=kafka)
+        assert of(found, "ok")["abort", transactional_id].startswith("aborted, after ")
+    finally:
+        await stop(left)
+
+
 async def stop(producer):
     try:
         async with asyncio.timeout(5):
@@ -356,6 +373,8 @@ async def test_what_runs_is_aborted_only_when_told_twice(kafka, make_topic, tmp_
         assert code == 0, of(found, "problem")
         left = of(found, "warning")["abort", f"streamd.{app}.p.0.0"]
         assert left.startswith("left alone: its pipeline is run by streamd at 127.0.0.1")
+        without_file = await doctor(tmp_path / "other", "--abort", app=app, kafka=f"{{bootstrap: '{kafka.bootstrap}'}}")
+        assert of(without_file[1], "warning")["abort", f"streamd.{app}.p.0.0"] == left
         code, found = await doctor(tmp_path / "other", path, "--abort", "--yes", app=app)
         assert of(found, "ok")["abort", f"streamd.{app}.p.0.0"].startswith("aborted")
     finally:
