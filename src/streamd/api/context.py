@@ -14,6 +14,7 @@ from streamd.observability.merge import MergedMetrics
 from streamd.observability.metrics import MetricSet
 from streamd.observability.rates import Rates
 from streamd.observability.status import NodeStatus
+from streamd.supervisor.views import Asked, Looked
 
 RATED = (
     catalog.SOURCE_RECORDS,
@@ -39,18 +40,30 @@ class StatusSource(Protocol):
         """The metrics of all processes of the node; the HTTP server adds its own under the source `api`."""
 
 
+class ViewSource(Protocol):
+    """Who knows what views hold: the supervisor has one."""
+
+    def of(self, name: str) -> list[str] | None:
+        """The stages of a pipeline that keep a view; None when it does not run here."""
+
+    async def look(self, name: str, stage: str, asked: Asked) -> Looked:
+        """What the view of a stage, one of `of`, holds on this node."""
+
+
 @dataclass(frozen=True, slots=True)
 class ApiContext:
-    """Handed to every route."""
+    """Handed to every route. `views`: None where nobody keeps any."""
 
     source: StatusSource
     clock: Clock
     rates: Rates
     own: MetricSet
+    views: ViewSource | None = None
 
     @classmethod
     def of(cls, source: StatusSource, clock: Clock) -> ApiContext:
-        return cls(source, clock, Rates(source.metrics, RATED, clock), MetricSet())
+        views: ViewSource | None = getattr(source, "views", None)
+        return cls(source, clock, Rates(source.metrics, RATED, clock), MetricSet(), views)
 
     def sample(self) -> None:
         """Note what rates are made of. Called once a second."""

@@ -13,7 +13,7 @@ from aiohttp import web
 from streamd.api.access import access
 from streamd.api.context import CONTEXT, ApiContext, StatusSource
 from streamd.api.options import ApiOptions, listen_error
-from streamd.api.routes import dashboard, health, metrics, pipelines, version, workers
+from streamd.api.routes import dashboard, health, metrics, pipelines, version, views, workers
 from streamd.clock import SYSTEM_CLOCK, Clock
 from streamd.errors import FatalError
 
@@ -117,7 +117,7 @@ def application(context: ApiContext, options: ApiOptions) -> web.Application:
     """The routes with their access rules, without a socket."""
     app = web.Application(middlewares=[access(options)], client_max_size=MAX_BODY)
     app[CONTEXT] = context
-    for area in (health, metrics, pipelines, workers, version, dashboard):
+    for area in (health, metrics, pipelines, views, workers, version, dashboard):
         app.add_routes(area.ROUTES)
     return app
 

@@ -4,11 +4,12 @@ keeps state by key and time.
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Hashable, Mapping, Sequence
 from contextlib import AbstractContextManager
 from typing import Any, Protocol
 
 from streamd.component.context import TaskContext
+from streamd.component.state import Table
 from streamd.expr import Expression
 from streamd.record import BEGINNING as BEGINNING
 from streamd.record import END as END
@@ -104,6 +105,17 @@ class BatchStage(Protocol):
     async def process(self, batch: list[Record]) -> list[Record]: ...
 
     async def close(self) -> None: ...
+
+
+class Viewed(Protocol):
+    """What a stage has besides that keeps a view: a table whose keys others may read, as `shown` makes them."""
+
+    @property
+    def view(self) -> Table:
+        """The table, once the stage is open."""
+
+    def shown(self, key: Hashable, value: Any) -> Any:
+        """What readers of the view get for a key and its value in the table: a JSON value. Changes nothing."""
 
 
 class KeyedStage(Protocol):

@@ -102,13 +102,28 @@ class Generation(msgspec.Struct, frozen=True, tag="generation"):
     member: Member
 
 
+class Look(msgspec.Struct, frozen=True, tag="look"):
+    """Tell what a stage's view holds in one task: of a key, or of the keys that begin with `prefix`, behind `after`.
+
+    Keys are meant as `state.entries.keys_meant` says, and are in the order of `key_text`. Answered with `Seen`.
+    """
+
+    number: int
+    task: TaskId
+    stage: str
+    key: str | None = None
+    prefix: str = ""
+    after: str | None = None
+    limit: int = 1
+
+
 class Stop(msgspec.Struct, frozen=True, tag="stop"):
     """Drain all tasks within `deadline` seconds, then exit."""
 
     deadline: float
 
 
-Order: TypeAlias = Start | Seat | Load | Unload | Assign | Revoke | Generation | Stop
+Order: TypeAlias = Start | Seat | Load | Unload | Assign | Revoke | Generation | Look | Stop
 
 
 # --- worker → supervisor ------------------------------------------------------------------------------------------
@@ -177,7 +192,24 @@ class TaskEnded(msgspec.Struct, frozen=True, tag="ended"):
     fault: Fault | None = None
 
 
-News: TypeAlias = Hello | Loaded | Progress | TaskEnded
+class Seen(msgspec.Struct, frozen=True, tag="seen"):
+    """The answer to a `Look`.
+
+    `entries`: (key, value) as JSON, committed with that `checkpoint`; `more`: there are more than were asked for, or
+    fit. `not_ready`: the task does not run, or has not restored its state yet; `no_view`: the stage has none;
+    `too_large`: it has so many `keys` that it is not searched; `failed`: `message` says why.
+    """
+
+    number: int
+    outcome: Literal["ok", "not_ready", "no_view", "too_large", "failed"]
+    entries: list[tuple[bytes, bytes]] = []
+    more: bool = False
+    checkpoint: int = 0
+    keys: int = 0
+    message: str = ""
+
+
+News: TypeAlias = Hello | Loaded | Progress | TaskEnded | Seen
 
 M = TypeVar("M")
 

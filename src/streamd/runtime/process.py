@@ -84,6 +84,10 @@ class Process:
         for stage in self._keyed.stages.values():
             stage.restored()
 
+    def stage(self, name: str) -> Any:
+        """One of the task's own stages; None when it has no such."""
+        return self._stages.get(name) or self._keyed.stages.get(name)
+
     async def close(self) -> None:
         for stage in self._stages.values():
             await stage.close()

@@ -28,9 +28,11 @@ from streamd.observability.metrics import MetricSet
 from streamd.record import Position, RawRecord, TaskId
 from streamd.runtime.assembly import Assembly
 from streamd.runtime.checkpoint import Checkpoint
+from streamd.runtime.control import Look, Seen
 from streamd.runtime.failure import RecordFailedError
 from streamd.runtime.faults import fault_point
 from streamd.runtime.process import Process
+from streamd.runtime.views import Answer, Views
 from streamd.runtime.watermark import Watermark
 from streamd.state.task_stores import TaskStores
 
@@ -89,6 +91,7 @@ class Task:
         self._reads: dict[tuple[str, int], asyncio.Task[Sequence[RawRecord]]] = {}
         self._timed = self._part.timed
         self._watermark: Watermark
+        self._views = Views(lambda name: self._process.stage(name), lambda: self._state.checkpoint)
         self._stop = asyncio.Event()
         self._stop_seen: asyncio.Task[bool] | None = None
         self._uncommitted = 0
@@ -146,6 +149,13 @@ class Task:
         """Drain: read no more, commit, and return from `run`."""
         self._stop.set()
 
+    def look(self, order: Look, answer: Answer) -> None:
+        """Tell what a view holds, as of the last checkpoint."""
+        if self.state == "running":
+            self._views.look(order, answer, committed=not self._uncommitted)
+        else:
+            answer(Seen(order.number, "not_ready"))
+
     def update_membership(self, membership: Any) -> None:
         """Commit under a new generation of the group from now on."""
         update = getattr(self._transaction, "update_membership", None)
@@ -177,6 +187,7 @@ class Task:
             healthy = not isinstance(errors.exceptions[0], FencedError)
             raise errors.exceptions[0] from None
         finally:
+            self._views.close()
             Task.running -= 1
             forget()
             self._metrics.remove(**self._place)
@@ -394,6 +405,7 @@ class Task:
                 committed(self._processed[place])
         self._uncommitted = 0
         self._last_commit = self._progress = self._clock.monotonic()
+        self._views.committed()
 
     def _gauges(self) -> None:
         age = self._clock.monotonic() - self._began if self._uncommitted else 0.0

@@ -18,7 +18,7 @@ from streamd.errors import NotMemberError, TransientError
 from streamd.observability.identity import Rival, identity
 from streamd.record import TaskId
 from streamd.runtime.backoff import Failures, RestartPolicy, fault_of, give_up, gives_way, next_delay, was_calm
-from streamd.runtime.control import Assign, Fault, Member, TaskEnded, TaskReport
+from streamd.runtime.control import Assign, Fault, Look, Member, Seen, TaskEnded, TaskReport
 from streamd.runtime.retries import RetryLaterError
 
 log = structlog.get_logger(__name__)
@@ -204,6 +204,15 @@ class TaskOwner:
                 slot.member = member
                 if slot.task is not None:
                     slot.task.update_membership(self._membership(member))
+
+    def look(self, order: Look, answer: Callable[[Seen], None]) -> None:
+        """Have a task tell what a view holds."""
+        slot = self._slots.get(order.task)
+        look = None if slot is None else getattr(slot.task, "look", None)
+        if look is None:
+            answer(Seen(order.number, "not_ready"))
+        else:
+            look(order, answer)
 
     def reports(self) -> list[TaskReport]:
         """How each task does, now."""

@@ -32,6 +32,7 @@ from streamd.runtime.control import (
     Hello,
     Load,
     Loaded,
+    Look,
     Member,
     Order,
     Progress,
@@ -137,6 +138,8 @@ class Worker:
                     owner.revoke(order.task, order.deadline, order.incarnation)
                 case Generation():
                     owner.generation(order.pipeline, order.member)
+                case Look():
+                    owner.look(order, self._channel.send)
                 case Stop():
                     owner.stop(order.deadline)
                     await self._drained(owner)

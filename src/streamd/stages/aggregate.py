@@ -21,6 +21,7 @@ from collections.abc import Callable, Hashable, Mapping, Sequence
 from copy import deepcopy
 from typing import Annotated, Any
 
+import orjson
 from pydantic import BeforeValidator, Field, WithJsonSchema, model_validator
 
 from streamd.component.context import PipelineContext, TaskContext
@@ -150,6 +151,18 @@ class Aggregate:
 
     async def close(self) -> None:
         """Nothing is held."""
+
+    @property
+    def view(self) -> Table:
+        """See `Viewed`: the keys and what is kept for them."""
+        return self._table
+
+    def shown(self, key: Hashable, value: Any) -> dict[str, Any]:
+        """See `Viewed`: the key's fields and its aggregates, as the last record of the key gave them."""
+        found: Any = orjson.loads(key) if isinstance(key, bytes) else key
+        document = dict(zip(self._keys, found if len(self._keys) > 1 else [found], strict=True))
+        results = self._aggregates.results(value)
+        return document | {name: results[index] for name, index in self._results}
 
     def _row(self, record: Record) -> tuple[Hashable, dict[str, Any], Sequence[Any]]:
         """(key, the key's fields, the aggregates' arguments) of a record."""

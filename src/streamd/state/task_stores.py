@@ -43,6 +43,11 @@ class TaskStores:
         # {stage: when it changed last, in ms since the epoch}
         self._changed: dict[str, int | None] = {}
 
+    @property
+    def checkpoint(self) -> int:
+        """The number of the last one."""
+        return self._number
+
     def __bool__(self) -> bool:
         return bool(self.stores)
 

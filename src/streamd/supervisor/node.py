@@ -20,7 +20,18 @@ from streamd.observability.merge import MergedMetrics
 from streamd.observability.metrics import MetricSet, Snapshot
 from streamd.observability.status import NodeStatus
 from streamd.record import TaskId
-from streamd.runtime.control import Assign, Fault, Generation, Loaded, Member, Revoke, Start, TaskEnded, TaskReport
+from streamd.runtime.control import (
+    Assign,
+    Fault,
+    Generation,
+    Loaded,
+    Member,
+    Revoke,
+    Seen,
+    Start,
+    TaskEnded,
+    TaskReport,
+)  # fmt: skip
 from streamd.supervisor.assignment import wanted_workers
 from streamd.supervisor.children import WORKER_COMMAND
 from streamd.supervisor.gauges import NodeGauges
@@ -29,6 +40,7 @@ from streamd.supervisor.options import Options
 from streamd.supervisor.pipelines import ManagedPipeline
 from streamd.supervisor.reconcile import Placement, reconcile
 from streamd.supervisor.report import node_status
+from streamd.supervisor.views import Views
 from streamd.supervisor.workers import WorkerPool
 
 log = structlog.get_logger(__name__)
@@ -66,6 +78,7 @@ class Supervisor:
         self.incomplete = False
         self._own_metrics = metrics or MetricSet()
         self.pool = WorkerPool(start, options, self, self._own_metrics, clock, command)
+        self.views = Views(self.pipelines, self.placed, self.pool.send)
         self._gauges = NodeGauges(self._own_metrics)
         self._idle = IdleWatch(options.idle_confirmation)
         self._on_progress = on_progress
@@ -367,6 +380,9 @@ class Supervisor:
         for task, placement in tuple(self.placed.items()):
             if placement.worker == worker:
                 del self.placed[task]
+
+    def seen(self, answer: Seen) -> None:
+        self.views.seen(answer)
 
     def metrics_came(self, source: str, snapshot: Snapshot | None) -> None:
         if snapshot is None:

@@ -27,6 +27,7 @@ from streamd.runtime.control import (
     Order,
     Progress,
     Seat,
+    Seen,
     Start,
     Stop,
     TaskEnded,
@@ -55,6 +56,7 @@ class Listener(Protocol):
         self, reports: Mapping[TaskId, TaskReport], before: Mapping[TaskId, TaskReport], seconds: float
     ) -> None: ...
     def metrics_came(self, source: str, snapshot: Snapshot | None) -> None: ...
+    def seen(self, answer: Seen) -> None: ...
     def wake(self) -> None: ...
 
 
@@ -113,11 +115,6 @@ class WorkerPool:
         self._closing = False
         self._settled_at: float | None = None
         self._stepped_at = clock.monotonic()
-
-    @property
-    def size(self) -> int:
-        """Places that have a process, or should."""
-        return len(self._places)
 
     @property
     def empty(self) -> bool:
@@ -343,6 +340,8 @@ class WorkerPool:
                 self._loaded(process, news)
             case Progress():
                 self._progress(process, news)
+            case Seen():
+                self._listener.seen(news)
             case TaskEnded():
                 process.reports.pop(news.task, None)
                 process.records_in += news.report.records_in

@@ -1,0 +1,134 @@
+"""`GET /api/v1/pipelines/{name}/views`, `…/views/{stage}` and `…/views/{stage}/{key}`: what stages keep a view of.
+
+Values are committed ones, as of a checkpoint of the key's task. A node answers for the partitions whose tasks it runs:
+what it cannot know is said with the partitions that others have, under `partitions`.
+
+A key is text as it is, or JSON: 7 means the text first, then the number, "7" in quotes the text alone. `?prefix=` takes
+the keys whose text (JSON, of those that are none) begins so, in order; `limit` (100, at most 1000) of them, and `next`
+is what to give as `after` for those behind.
+"""
+
+from __future__ import annotations
+
+from typing import Any, Final
+
+import orjson
+from aiohttp import web
+
+from streamd.api.answers import Answer, error_answer, json_answer
+from streamd.api.context import CONTEXT, ViewSource
+from streamd.state.entries import key_text
+from streamd.supervisor.views import Asked, Looked
+
+LIMIT, LARGEST_LIMIT = 100, 1000
+MAX_KEY: Final = 4096
+RETRY_AFTER: Final = "1"
+
+
+async def views(request: web.Request) -> Answer:
+    """The stages that keep a view."""
+    found = _stages(request)
+    return found if isinstance(found, Answer) else json_answer({"views": found})
+
+
+async def view(request: web.Request) -> Answer:
+    """Keys in order, with their values."""
+    query = request.query
+    unknown = sorted(query.keys() - {"prefix", "after", "limit"})
+    limit = query.get("limit", str(LIMIT))
+    if unknown:
+        return error_answer(400, "bad_request", f"expected prefix, after or limit, got {unknown[0][:100]!r}")
+    if not (limit.isascii() and limit.isdigit() and 1 <= int(limit[:9]) <= LARGEST_LIMIT):
+        return error_answer(400, "bad_request", f"limit is a number from 1 to {LARGEST_LIMIT}")
+    asked = Asked(None, query.get("prefix", ""), query.get("after"), int(limit))
+    looked = await _look(request, asked)
+    if isinstance(looked, Answer):
+        return looked
+    if looked.waiting:
+        return _not_ready(looked)
+    entries = sorted((key_text(orjson.loads(key)), key, value) for _, key, value in looked.entries)
+    shown = entries[: asked.limit]
+    more = looked.more or len(entries) > len(shown)
+    return json_answer(
+        {
+            "entries": [{"key": orjson.Fragment(key), "value": orjson.Fragment(value)} for _, key, value in shown],
+            "next": shown[-1][0] if more and shown else None,
+            "partitions": _partitions(looked),
+        }
+    )
+
+
+async def key(request: web.Request) -> Answer:
+    """One key and its value."""
+    text = request.match_info["key"]
+    if len(text) > MAX_KEY:
+        return error_answer(400, "bad_request", f"a key of {len(text)} characters, at most {MAX_KEY} can be asked for")
+    looked = await _look(request, Asked(text))
+    if isinstance(looked, Answer):
+        return looked
+    for partition, name, value in sorted(looked.entries, key=lambda entry: entry[1][:1] != b'"'):
+        return json_answer(
+            {
+                "key": orjson.Fragment(name),
+                "value": orjson.Fragment(value),
+                "partition": partition,
+                "checkpoint": looked.checkpoints[partition],
+            }
+        )
+    if looked.waiting:
+        return _not_ready(looked)
+    if looked.elsewhere:
+        numbers = ", ".join(map(str, looked.elsewhere))
+        message = f"there is no such key in the partitions of this node; others run partition {numbers}: ask them"
+        return _error(404, "not_here", message, partitions=_partitions(looked))
+    return _error(404, "no_such_key", "the view has no such key", partitions=_partitions(looked))
+
+
+def _stages(request: web.Request) -> list[str] | Answer:
+    """The stages of the pipeline that keep a view, or why there are none."""
+    name, source = request.match_info["name"], request.app[CONTEXT].views
+    found = source.of(name) if source is not None else None
+    if found is None:
+        return error_answer(404, "no_such_pipeline", f"there is no pipeline {name[:200]!r} on this node")
+    return found
+
+
+async def _look(request: web.Request, asked: Asked) -> Looked | Answer:
+    """What the view holds here, or why that cannot be said."""
+    known, stage = _stages(request), request.match_info["stage"]
+    if isinstance(known, Answer):
+        return known
+    if stage not in known:
+        has = ", ".join(known) or "none"
+        return error_answer(
+            404, "no_such_view", f"there is no stage {stage[:200]!r} that keeps a view; there is: {has}"
+        )
+    source: ViewSource | None = request.app[CONTEXT].views
+    assert source is not None
+    looked = await source.look(request.match_info["name"], stage, asked)
+    if looked.too_large:
+        message = f"the view has {looked.too_large:,} keys in one partition, too many to be searched: ask for keys"
+        return error_answer(422, "too_large", message)
+    if looked.failed:
+        return error_answer(500, "view_failed", looked.failed)
+    return looked
+
+
+def _not_ready(looked: Looked) -> Answer:
+    numbers = ", ".join(map(str, looked.waiting))
+    message = f"partition {numbers} does not answer now: its task is about to start, or to move, or it has ended"
+    answer = _error(503, "not_ready", message, partitions=_partitions(looked))
+    answer.headers["Retry-After"] = RETRY_AFTER
+    return answer
+
+
+def _partitions(looked: Looked) -> dict[str, list[int]]:
+    return {"here": sorted(looked.checkpoints), "elsewhere": looked.elsewhere, "not_ready": looked.waiting}
+
+
+def _error(status: int, code: str, message: str, **more: Any) -> Answer:
+    return json_answer({"error": {"code": code, "message": message, **more}}, status)
+
+
+_VIEWS = "/api/v1/pipelines/{name}/views"
+ROUTES = (web.get(_VIEWS, views), web.get(f"{_VIEWS}/{{stage}}", view), web.get(f"{_VIEWS}/{{stage}}/{{key:.+}}", key))
