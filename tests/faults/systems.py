@@ -50,6 +50,11 @@ class Witness:
 """
 
 
+def key_in(changed: bytes) -> Any:
+    """The key of a store's table that a record of its changelog is about."""
+    return orjson.loads(changed.partition(b":")[2])
+
+
 class System(ABC):
     """Input, output and pipeline of one run. `newest` is by input partition: the last record of it that came out.
 
@@ -293,7 +298,7 @@ class KafkaSystem(System):
         home: dict[Any, int] = {}
         for record in sorted(await read_topic(self.bootstrap, self.changelog), key=lambda r: (r.partition, r.offset)):
             if record.key != META:
-                key = orjson.loads(record.key)
+                key = key_in(record.key)
                 assert home.setdefault(key, record.partition) == record.partition, f"key {key} is in two changelogs"
                 kept[key] = orjson.loads(record.value) if record.value else None
         return kept
@@ -389,7 +394,7 @@ class EmbeddedSystem(System):
 
     async def _state(self) -> dict[Any, Any]:
         rows = await asyncio.to_thread(self._ask, "SELECT key, value FROM changelog WHERE store='totals'")
-        kept = {orjson.loads(key): orjson.loads(value) for key, value in rows if key != META}
+        kept = {key_in(key): orjson.loads(value) for key, value in rows if key != META}
         assert len(kept) == sum(key != META for key, _ in rows), "a key is in two changelogs"
         return kept
 
