@@ -21,7 +21,8 @@ def parse(text: str) -> Expression:
 
     Raises ExpressionError with the place in the text and, where it can be told, what would be right.
     """
-    return Expression(text, Checker(Place(text).of).check(syntax(text)))
+    tree = syntax(text)
+    return Expression(text, Checker(Place(text).of).check(tree))
 
 
 def syntax(text: str) -> ast.expr:

@@ -68,6 +68,7 @@ def test_examples(text, documents, result):
         ("collect(a, 2)", values(None, 1, [2], 3), [1, [2]]),
         ("count_distinct(a)", values(1, 1.0, True, "1", None, [1], [1.0], {"b": 1}), 6),
         ("approx_count_distinct(a)", values(1, 1.0, True, "1", None, [1], {"b": 1}, 2**64 - 1), 6),
+        ("approx_count_distinct(a)", values("", "\0", "\0\0", '\0""', 1.5, "\0001.5"), 6),
         ("approx_count_distinct(a)", [], 0),
         ("quantile(a, [0.5, 0.9])", [], [None, None]),
         ("quantile(a, 0.5)", values(0, -3, 3), 0.0),
@@ -171,6 +172,18 @@ def test_nobody_else_can_change_what_is_kept(text):
     (result[0] if isinstance(result, list) else result)["b"].append(3)
     assert many.results(kept) == before
     assert "2" not in repr(before)
+
+
+@pytest.mark.parametrize("text", [one.examples[0][0] for one in AGGREGATES.values() if one.examples])
+def test_an_accumulator_can_be_copied(text):
+    many = compiled([parse_aggregate(text)])
+    kept = many.start()
+    document = {"a": 1, "bidder": "x", "price": 1, "at": 1}
+    many.step(kept, arguments_of(many, document))
+    before = many.results(kept)
+    copied = copy.deepcopy(kept)
+    many.step(kept, arguments_of(many, {name: "z" if name == "bidder" else 9 for name in document}))
+    assert many.results(copied) == before
 
 
 def test_one_value_may_be_taken_in_several_ways():

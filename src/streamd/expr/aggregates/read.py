@@ -58,7 +58,8 @@ _WRONG_TYPES: Final = {"text": "a text", "list": "a list", "object": "an object"
 
 def parse_aggregate(text: str) -> Aggregate:
     """The aggregate of a text. Raises ExpressionError with its place in the text."""
-    return _Reader(text).aggregate(syntax(text), ())
+    tree = syntax(text)
+    return _Reader(text).aggregate(tree, ())
 
 
 class _Reader:
@@ -192,9 +193,7 @@ class _Reader:
         elif parameter.kind == "rank":
             ranks = value if isinstance(value, tuple) else (value,)
             if not ranks or not all(_is_number(rank) and 0 <= rank <= 1 for rank in ranks):
-                what = (
-                    f"{parameter.name!r} is a part of the whole, a number from 0 to 1, or a list of such, written out"
-                )
+                what = f"{parameter.name!r} is a number from 0 to 1, or a list of such, written out"
                 self.refuse(node, what, hint)
         elif parameter.kind == "bounds":
             if not isinstance(value, tuple) or not _ascends(value):

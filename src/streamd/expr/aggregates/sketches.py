@@ -12,6 +12,7 @@ import base64
 import importlib.util
 import math
 from collections.abc import Hashable, Mapping, Sequence
+from functools import cache
 from typing import Any, Final
 
 from streamd.errors import FatalError
@@ -123,43 +124,61 @@ def has_library() -> bool:
     return importlib.util.find_spec("datasketches") is not None
 
 
-class _Hll:
-    """The library's HyperLogLog, which takes what `values.distinct` gives."""
+class Registers:
+    """A HyperLogLog of what `values.distinct` gives. It can be copied, which those of the library cannot."""
 
-    def __init__(self) -> None:
-        try:
-            import datasketches
-        except ImportError:
-            raise FatalError(f"approx_count_distinct needs the package `datasketches`: {NEEDED}") from None
-        self.library = datasketches
+    __slots__ = ("_sketch",)
 
-    def update(self, sketch: Any, value: Hashable) -> Any:
-        """The sketch, made where there is none, with one value more."""
-        if sketch is None:
-            sketch = self.library.hll_sketch(_LOG_REGISTERS, self.library.HLL_8)
-        # Texts are hashed as such, and so all else is text that no JSON text begins as, or an integer of 64 bits.
-        if type(value) is bytes:
+    def __init__(self, sketch: Any = None) -> None:
+        library = _library()
+        self._sketch = library.hll_sketch(_LOG_REGISTERS, library.HLL_8) if sketch is None else sketch
+
+    def add(self, value: Hashable) -> None:
+        """Take one value."""
+        # A text stands for itself, but the library leaves out an empty one; all else is a text that begins with a zero.
+        if type(value) is str:
+            if not value or value[0] == "\0":
+                value = "\0" + value
+        elif type(value) is bytes:
             value = "\0" + value.decode()
         elif type(value) is int and value >= 2**63:
             value = f"\0{value}"
-        sketch.update(value)
-        return sketch
+        self._sketch.update(value)
 
-    def merge(self, sketch: Any, other: Any) -> Any:
-        """Both sketches as one."""
-        if sketch is None or other is None:
-            return other if sketch is None else sketch
-        union = self.library.hll_union(_LOG_REGISTERS)
-        union.update(sketch)
-        union.update(other)
-        return union.get_result(self.library.HLL_8)
+    def merge(self, other: Registers) -> None:
+        """Take the values of another one."""
+        library = _library()
+        union = library.hll_union(_LOG_REGISTERS)
+        union.update(self._sketch)
+        union.update(other._sketch)
+        self._sketch = union.get_result(library.HLL_8)
 
-    def load(self, data: bytes) -> Any:
-        return self.library.hll_sketch.deserialize(data)
+    def estimate(self) -> int:
+        """About how many different values it has seen."""
+        estimate: float = self._sketch.get_estimate()
+        return round(estimate)
+
+    def pack(self) -> str:
+        """All of it, as a text."""
+        return base64.b85encode(self._sketch.serialize_updatable()).decode()
+
+    @classmethod
+    def unpack(cls, text: str) -> Registers:
+        """What `pack` gave."""
+        return cls(_library().hll_sketch.deserialize(base64.b85decode(text)))
+
+    def __deepcopy__(self, memo: object) -> Registers:
+        return self.unpack(self.pack())
 
 
-def _estimate(sketch: Any) -> int:
-    return 0 if sketch is None else round(sketch.get_estimate())
+@cache
+def _library() -> Any:
+    """The library, imported when it is used for the first time: that takes 0.2 s."""
+    try:
+        import datasketches
+    except ImportError:
+        raise FatalError(f"approx_count_distinct needs the package `datasketches`: {NEEDED}") from None
+    return datasketches
 
 
 class ApproxCountDistinct(Aggregate):
@@ -172,32 +191,30 @@ class ApproxCountDistinct(Aggregate):
 
     def __init__(self, text: str, value: Expression) -> None:
         super().__init__(text, [Argument(self.name, value, "kept")])
-        self._library: _Hll | None = None
-
-    @property
-    def library(self) -> _Hll:
-        """The library, imported when it is used for the first time."""
-        if self._library is None:
-            self._library = _Hll()
-        return self._library
 
     def start_source(self) -> str:
         return "None"
 
     def step_lines(self, slots: Sequence[str], names: Sequence[str], constant: Constant) -> list[str]:
         (slot,), (x,) = slots, names
-        update = constant("hll_update", self.library.update)
-        return [f"if {x} is not None: {slot} = {update}({slot}, {distinct_source(x, constant)})"]
+        return [
+            f"if {x} is not None:",
+            f"    if {slot} is None: {slot} = {constant('Registers', Registers)}()",
+            f"    {slot}.add({distinct_source(x, constant)})",
+        ]
 
     def merge_lines(self, slots: Sequence[str], others: Sequence[str], constant: Constant) -> list[str]:
-        return [f"{slots[0]} = {constant('hll_merge', self.library.merge)}({slots[0]}, {others[0]})"]
+        (slot,), (other,) = slots, others
+        return [
+            f"if {slot} is None: {slot} = {other}",
+            f"elif {other} is not None: {slot}.merge({other})",
+        ]
 
     def result_source(self, slots: Sequence[str], constant: Constant) -> str:
-        return f"{constant('hll_estimate', _estimate)}({slots[0]})"
+        return f"(0 if {slots[0]} is None else {slots[0]}.estimate())"
 
     def pack(self, values: list[Any]) -> list[Any]:
-        (sketch,) = values
-        return [sketch and base64.b85encode(sketch.serialize_updatable()).decode()]
+        return [None if values[0] is None else values[0].pack()]
 
     def unpack(self, values: list[Any]) -> list[Any]:
-        return [values[0] and self.library.load(base64.b85decode(values[0]))]
+        return [None if values[0] is None else Registers.unpack(values[0])]
