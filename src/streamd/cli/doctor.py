@@ -62,7 +62,7 @@ def command(
     if app is not None:
         service = with_app(service, app)
     configs = load_pipelines(paths, Registry.default(), env, service) if paths else []
-    plans = [build_plan(one) for one in configs]
+    plans = [build_plan(one, service.app) for one in configs]
     uses = kafka_uses(plans, service, service_file(config))
     found = asyncio.run(_examine(plans, service, uses, abort, yes))
     _show_json(found, service) if as_json else _show(found)
@@ -117,7 +117,7 @@ def _add(use: Any, plan: PipelinePlan) -> None:
         if plan.config.delivery != "at_least_once":
             use.timeouts[plan.name] = options.timeout
     for part in plan.parts:
-        inputs = [source for source in part.sources if source.name == "kafka"]
+        inputs = [source for source in part.sources if source.spec.transport == "kafka"]
         for source in inputs:
             named: Any = source.settings
             use.groups[plan.name] = named.group or group_name(use.app, plan.name)
@@ -135,18 +135,21 @@ def _topics(app: str, plan: PipelinePlan, part: PartPlan) -> Iterator[tuple[str,
         if sink.name == "kafka":
             written: Any = sink.settings
             yield written.topic, "output", None
+        elif sink.name == "exchange" and sink.spec.transport == "kafka":
+            moved: Any = sink.settings
+            yield moved.topic, "exchange", None
     if part.transport == "kafka":
         for stage in part.stages:
             if stage.spec.stateful:
                 yield f"streamd.{app}.{plan.name}.{stage.id}.changelog", "changelog", None
-        if not any(source.name == "kafka" for source in part.sources):
+        if not any(source.spec.transport == "kafka" for source in part.sources):
             yield f"streamd.{app}.{plan.name}.positions", "positions", None
 
 
 def _use_topic(use: Any, topic: str, role: str, pipeline: str, part: PartPlan, start_ms: int | None) -> None:
     from streamd.transport.kafka.doctor import TopicUse
 
-    inputs = sorted({str(getattr(source.settings, "topic", "")) for source in part.sources if source.name == "kafka"})
+    inputs = sorted({str(getattr(source.settings, "topic", "")) for source in part.sources if source.spec.transport == "kafka"})
     together = tuple(inputs) if role in ("input", "changelog") else ()
     known = use.topics.get(topic)
     if known is None:

@@ -197,5 +197,5 @@ class _Inline:
         if ended.outcome == "failed" and ended.fault is not None:
             self.pipeline.fail(ended.fault)
         elif ended.outcome == "drained":
-            self.pipeline.over.add(ended.task)
+            self.pipeline.ended(ended.task)
         self._changed.set()

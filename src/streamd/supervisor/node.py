@@ -336,7 +336,7 @@ class Supervisor:
         if ended.outcome == "failed" and ended.fault is not None:
             pipeline.fail(ended.fault)
         elif ended.outcome == "drained":
-            pipeline.over.add(ended.task)
+            pipeline.ended(ended.task)
         elif ended.outcome == "killed" and self.stopping:
             self.incomplete = True
 

@@ -111,6 +111,16 @@ class ManagedPipeline:
         """How many tasks a part has, over all nodes; 0 while that is not known."""
         return 0 if self.partitions is None else self._tasks(part)
 
+    def ended(self, task: TaskId) -> None:
+        """A task has read its input to the end. Who reads what it gave through an exchange has to look once more."""
+        self.over.add(task)
+        behind = {part.index for part in self.plan.parts if task.part in self._writers_of(part)}
+        self.over = {done for done in self.over if done.part not in behind}
+
+    def _writers_of(self, part: PartPlan) -> set[int]:
+        """The parts that write to the exchanges that a part reads."""
+        return {writer.index for source in part.sources if (writer := self.plan.writer_of(source)) is not None}
+
     def load(self) -> Load:
         """The order that makes the pipeline known to a worker."""
         config = self.plan.config
@@ -238,6 +248,9 @@ class ManagedPipeline:
                 self.partitions[source.id] = max(self.partitions[source.id], count)
         self.member = ownership.member
         self.rebalances += 1
+        if any(self._writers_of(part) for part in self.plan.parts):
+            # Who reads an exchange on a node that has just come has to hear from its writers that they are over.
+            self.over.clear()
         self._own(
             {
                 self._task(part, partition)

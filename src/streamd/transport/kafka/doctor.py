@@ -203,9 +203,9 @@ async def judge_rights(inspection: Inspection, use: Use, cluster: frozenset[str]
 def judge_topic_rights(name: str, use: TopicUse, topic: Replicas) -> list[Finding]:
     """What we may do with a topic that is there."""
     wanted = set()
-    if use.roles & {"input", "changelog", "positions"}:
+    if use.roles & {"input", "changelog", "positions", "exchange"}:
         wanted.add("Read")
-    if use.roles & {"output", "changelog", "positions"}:
+    if use.roles & {"output", "changelog", "positions", "exchange"}:
         wanted.add("Write")
     lacking = frozenset(wanted - topic.operations) | {"Describe"}
     return [

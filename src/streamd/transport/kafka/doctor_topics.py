@@ -62,6 +62,8 @@ def _missing(name: str, how: TopicUse, use: Use, there: Mapping[str, Replicas]) 
         made = f"Create it with {count}{', one for each task,' if tasks else ''} and cleanup.policy=compact"
     elif "positions" in how.roles:
         made = "Create it with 1 partition and cleanup.policy=compact"
+    elif "exchange" in how.roles:
+        made = "Create it with as many partitions as its pipeline has tasks, cleanup.policy=delete and retention.ms=-1"
     remedy = f"{made}, or set `create_topics: true` in streamd.yaml."
     return Finding("topic", "problem", f"topic {name}", "does not exist", f"exists, as {roles}", remedy)
 

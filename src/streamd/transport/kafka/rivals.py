@@ -45,7 +45,7 @@ async def rival_of(task: TaskId, sources: Sequence[Any], context: PipelineContex
     `sources`: the `ComponentConfig`s of the task's part. Never raises: what may not be seen is not found.
     """
     settings = cluster_of(context, f"task {task}")
-    kafka = [source for source in sources if source.name == "kafka"]
+    kafka = [source for source in sources if source.spec.transport == "kafka"]
     named = (source.settings.group for source in kafka if source.settings.group)
     group = next(named, group_name(task.app, task.pipeline))
     lease = ClientLease(settings, "producer")
