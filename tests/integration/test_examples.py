@@ -13,6 +13,7 @@ from typing import Any
 
 import pytest
 
+from demo.window_examples import WINDOWS
 from services.command import Ended, service_file, streamd
 from services.kafka import read_topic
 from services.process import REPOSITORY
@@ -227,6 +228,7 @@ WANTED: dict[str, Callable[[list[Document]], list[Document]]] = {
     "stdin-to-stdout": lambda orders: [
         {key: value for key, value in order.items() if key != "lines"} for order in orders if order["amount"] > 900
     ],
+    **WINDOWS,
     # They write elsewhere.
     "generate": lambda orders: [],
     "log-to-log": lambda orders: [],

@@ -1,0 +1,1 @@
+"""Windows: which ones a record belongs to, and the generated loops that keep and give their aggregates. Pure."""
