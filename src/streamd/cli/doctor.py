@@ -149,7 +149,9 @@ def _topics(app: str, plan: PipelinePlan, part: PartPlan) -> Iterator[tuple[str,
 def _use_topic(use: Any, topic: str, role: str, pipeline: str, part: PartPlan, start_ms: int | None) -> None:
     from streamd.transport.kafka.doctor import TopicUse
 
-    inputs = sorted({str(getattr(source.settings, "topic", "")) for source in part.sources if source.spec.transport == "kafka"})
+    inputs = sorted(
+        {str(getattr(source.settings, "topic", "")) for source in part.sources if source.spec.transport == "kafka"}
+    )
     together = tuple(inputs) if role in ("input", "changelog") else ()
     known = use.topics.get(topic)
     if known is None:
