@@ -29,7 +29,7 @@ from streamd.transport.kafka.settings import KafkaSettings
 
 REPOSITORY = Path(__file__).resolve().parents[1]
 PROGRAM = Path(sys.executable).with_name("streamd")
-COMMANDS = ("run", "validate", "explain", "verify", "components", "schema", "version")
+COMMANDS = ("run", "validate", "explain", "verify", "test", "components", "schema", "version")
 GENERATED = "<!-- Written by `make docs` from the code: change it there. -->\n\n"
 
 ON_ERROR = """\
@@ -220,7 +220,11 @@ def everything() -> dict[Path, str]:
         **{f"{kind}s": components(cast("Kind", kind)) for kind in INTROS},
     }
     made = {Path("docs/reference") / f"{name}.md": GENERATED + text for name, text in pages.items()}
-    schemas = {"pipeline": output("schema"), "streamd": output("schema", "--service")}
+    schemas = {
+        "pipeline": output("schema"),
+        "streamd": output("schema", "--service"),
+        "test": output("schema", "--test"),
+    }
     return made | {Path("config/schemas") / f"{name}.schema.json": text + "\n" for name, text in schemas.items()}
 
 

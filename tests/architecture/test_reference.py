@@ -13,7 +13,9 @@ import pytest
 import yaml
 
 REPOSITORY = Path(__file__).resolve().parents[2]
-EXAMPLES = sorted((REPOSITORY / "config" / "pipelines").rglob("*.yaml"))
+FILES = sorted((REPOSITORY / "config" / "pipelines").rglob("*.yaml"))
+TESTS = [path for path in FILES if path.name.endswith(".test.yaml")]
+EXAMPLES = [path for path in FILES if path not in TESTS]
 
 
 def reference() -> ModuleType:
@@ -42,7 +44,7 @@ def test_the_reference_folder_holds_nothing_else():
     assert {path for folder in folders for path in folder.iterdir()} == made
 
 
-@pytest.mark.parametrize("name", ["pipeline", "streamd"])
+@pytest.mark.parametrize("name", ["pipeline", "streamd", "test"])
 def test_schema_is_a_schema(name):
     jsonschema.Draft7Validator.check_schema(schema(name))
 
@@ -50,6 +52,13 @@ def test_schema_is_a_schema(name):
 @pytest.mark.parametrize("path", EXAMPLES, ids=lambda path: path.stem)
 def test_example_fits_the_schema(path):
     jsonschema.Draft7Validator(schema("pipeline")).validate(yaml.safe_load(path.read_text()))
+
+
+@pytest.mark.parametrize("path", TESTS, ids=lambda path: path.stem)
+def test_test_of_an_example_fits_the_schema(path):
+    # Times without quotes are text to streamd and to JSON.
+    document = json.loads(json.dumps(yaml.safe_load(path.read_text()), default=str))
+    jsonschema.Draft7Validator(schema("test")).validate(document)
 
 
 def test_service_file_fits_the_schema():

@@ -9,15 +9,17 @@ import typer
 
 from streamd.component.registry import Registry
 from streamd.config.json_schema import pipeline_schema, service_schema
+from streamd.testing.schema import case_file_schema
 
 
 def command(
     service: Annotated[bool, typer.Option("--service", help="The schema of streamd.yaml instead.")] = False,
+    test: Annotated[bool, typer.Option("--test", help="The schema of test files (*.test.yaml) instead.")] = False,
 ) -> None:
     """Print the JSON Schema of a pipeline file, for editors.
 
     Save it, and say at the top of a pipeline file where it is:
     # yaml-language-server: $schema=pipeline.schema.json
     """
-    schema = service_schema() if service else pipeline_schema(Registry.default())
+    schema = case_file_schema() if test else service_schema() if service else pipeline_schema(Registry.default())
     typer.echo(json.dumps(schema, indent=2, ensure_ascii=False))

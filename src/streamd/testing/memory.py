@@ -79,6 +79,11 @@ class World:
         return self.streams.setdefault((source, partition), Stream())
 
     @property
+    def over(self) -> bool:
+        """Whether the test has ended all input."""
+        return all(stream.ended for stream in self.streams.values() if not stream.internal)
+
+    @property
     def all_committed(self) -> bool:
         """Whether everything that came is processed and committed, and nothing else waits for a commit.
 

@@ -153,7 +153,8 @@ class _Run:
         await self._engine.settle()
         if self._crash:
             self._world.strike = False
-            await self._engine.crash()
+            if not self._world.over:
+                await self._engine.crash()
 
     # What comes in.
 
