@@ -41,7 +41,13 @@ def key_bytes(value: Any) -> bytes:
 
 def composite_bytes(values: list[Any]) -> bytes:
     """As `key_bytes`, for the key that several values are together: a JSON list of them."""
-    return key_bytes([key_of(value) if value.__class__ is float else value for value in values])
+    return key_bytes([_same(value) if value.__class__ is float else value for value in values])
+
+
+def _same(value: float) -> Any:
+    """1.0 as 1: see `key_of`."""
+    key = key_of(value)
+    return key if key.__class__ is int else value
 
 
 # A text of so many characters is no key that is too large.

@@ -116,3 +116,4 @@ class Told:
         self._reached = BEGINNING if reached is None else reached
         self._times = [None if time is None else BEGINNING if time == -1 else base + time for time in times]
         self._idle, self._over = (set(idle), set(over)) if of == run else (set(), set())
+        self._reached = max(self._reached, self._least())

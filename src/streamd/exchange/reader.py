@@ -10,7 +10,7 @@ import msgspec
 from streamd.clock import Clock
 from streamd.component.source import Reader
 from streamd.errors import FatalError
-from streamd.exchange.control import Told, control_in
+from streamd.exchange.control import Control, Told, control_in
 from streamd.record import BEGINNING, END, Position, RawRecord
 
 # So many control records since the last commit are worth one: who starts anew reads them again.
@@ -33,57 +33,44 @@ class ExchangeReader:
         self._idle_since: float | None = None
         self._ahead: Sequence[RawRecord] = ()
         self._at = 0
-        # Where control records are in `_ahead`, the next one last.
-        self._marks: list[int] = []
+        # Where control records are in `_ahead`, and what they say, the next one last.
+        self._marks: list[tuple[int, Control]] = []
         self._controls = 0
         self._purged = clock.monotonic()
 
     async def read(self, max_records: int, timeout: float) -> Sequence[RawRecord]:
         """As `Reader.read`; empty as well when there was news of the senders, and nothing else."""
         if self._at >= len(self._ahead):
-            self._ahead = await self._reader.read(max_records, timeout)
-            self._at = 0
-            # Value first: of all things a user's record has one.
-            self._marks = [n for n, r in enumerate(self._ahead) if r.value is None and control_in(r) is not None]
-            self._marks.reverse()
+            ahead = await self._reader.read(max_records, timeout)
+            self._marks = _controls_in(ahead)
             if not self._marks:
-                records, self._ahead = self._ahead, ()
-                return records
+                return ahead
+            self._ahead, self._at = ahead, 0
         return self._next(max_records)
 
     def _next(self, most: int) -> list[RawRecord]:
         ahead, records = self._ahead, list[RawRecord]()
         while self._at < len(ahead) and len(records) < most:
-            mark = self._marks[-1] if self._marks else len(ahead)
-            if self._at < mark:
+            mark, control = self._marks[-1] if self._marks else (len(ahead), None)
+            if control is None or self._at < mark:
                 end = min(mark, self._at + most - len(records))
                 records += ahead[self._at : end]
                 self._at = end
                 continue
-            if not self._hear(ahead[mark], wait=bool(records)):
+            if records and self._told.moves(control):
                 break
+            self._hear(control)
             self._marks.pop()
             self._at += 1
-            self._controls += 1
         return records
 
-    def _hear(self, record: RawRecord, *, wait: bool) -> bool:
-        """Take a control record. False with `wait`, when records are to be handled before it."""
-        try:
-            control = control_in(record)
-        except msgspec.DecodeError as error:
-            raise FatalError(
-                f"the exchange holds a control record at offset {record.offset} that is none: {error}"
-            ) from None
-        assert control is not None
-        if wait and self._told.moves(control):
-            return False
+    def _hear(self, control: Control) -> None:
         self._told.hear(control)
+        self._controls += 1
         if not self._told.idle:
             self._idle_since = None
         elif self._idle_since is None:
             self._idle_since = self._clock.monotonic()
-        return True
 
     @property
     def watermark(self) -> int:
@@ -152,3 +139,19 @@ class ExchangeReader:
     async def close(self) -> None:
         """Release everything."""
         await self._reader.close()
+
+
+def _controls_in(records: Sequence[RawRecord]) -> list[tuple[int, Control]]:
+    """(where, what) of the control records, from the last to the first."""
+    found: list[tuple[int, Control]] = []
+    # Value first: of all things a user's record has one.
+    for at in [at for at, record in enumerate(records) if record.value is None]:
+        try:
+            control = control_in(records[at])
+        except msgspec.DecodeError as error:
+            place = f"at offset {records[at].offset}"
+            raise FatalError(f"An exchange has a control record {place} that nobody has written: {error}.") from None
+        if control is not None:
+            found.append((at, control))
+    found.reverse()
+    return found
