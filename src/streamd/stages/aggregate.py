@@ -1,195 +1,291 @@
-"""Keeps running aggregates per key, for ever, and gives their new values with each record.
+"""Keeps running aggregates per key, for ever, and gives their new values: a table that changes.
 
     - aggregate: {by: user, values: {orders: count(), total: sum(amount)}}
     - aggregate: {by: [region, product], values: {last_price: last(price)}}
-    - aggregate: {by: {country: user.country}, values: {customers: count()}}
+    - aggregate: {by: {country: user.country}, values: {customers: count_distinct(user.id)}}
+    - aggregate: {by: channel, values: {cheap: count(where=price < 100), p95: quantile(price, 0.95)}}
+    - aggregate: {by: auction, values: {best: "first(_value, order_by=[desc(price), time])"}, emit: {every: 1s}}
+    - aggregate: {by: {sets: [[region], [region, product], []]}, values: {sold: sum(amount)}}
 
-Each record gives one: the key's fields and the values as they are after it. `by` is a field, several, or names with
-their expressions; 1 and 1.0 are the same key, "1" and true are others. A key that is null is an error of the record. A
-value that is null counts for nothing but in `count()`. A tombstone is passed on.
+Each record gives the key's fields and the values as they are after it. With `emit: {every: 1s}` each key that has
+changed is given once, at most that long after the change by the wall clock, and at the end of the input: fewer rows,
+and the last one of each key is the same. What is given has the key as its key, a text as it is, all else as JSON. Its
+time is that of the record, or the watermark where that is later.
+
+`by` is a field, several, or names with their expressions; 1 and 1.0 are the same key, "1" and true are others. A key
+that is null is an error of the record. With `sets` a record counts once for each set of fields, with null for the
+fields that the set leaves out. A value that is null counts for nothing but in `count()`. A tombstone is passed on.
 
 What is kept is committed together with positions and outputs; it grows with the number of keys. Once something is kept,
 `by` and `values` stay as they are: with other settings the pipeline refuses to start, since it would go on from what
 means something else.
 
-All records of a key must be in one partition of the source, as they are when they were written with it as their key.
+All records of a key must be in one partition of the source, as they are when they were written with it as their key; a
+stage `key_by` before this one brings them there.
 """
 
 from __future__ import annotations
 
-from collections.abc import Callable, Hashable, Mapping, Sequence
-from copy import deepcopy
-from typing import Annotated, Any
+import linecache
+from collections.abc import Callable, Hashable, Sequence
+from typing import Any, Literal
 
-import orjson
-from pydantic import BeforeValidator, Field, WithJsonSchema, model_validator
+from pydantic import Field, model_validator
 
 from streamd.component.context import PipelineContext, TaskContext
-from streamd.component.fields import AggregateField, ExpressionField
+from streamd.component.fields import AggregateField, Duration
+from streamd.component.grouping import GroupingField, lift_keys, named_key
 from streamd.component.model import Model
 from streamd.component.spec import stage
-from streamd.component.state import Table, key_of
-from streamd.errors import TransformError
-from streamd.expr import Expression, Scope, compile_expression
-from streamd.expr.aggregates import compiled
-from streamd.record import Record
+from streamd.component.stage import BEGINNING, END, Body
+from streamd.component.state import Table
+from streamd.expr.aggregates import Accumulator, Aggregate, compiled, slots_of, write_columns
+from streamd.record import RawRecord, Result
 
 
-def _named(value: object) -> object:
-    """{name: expression} of a field's name, of several, or of such a mapping."""
-    names = [value] if isinstance(value, str) else value
-    if isinstance(names, list):
-        for name in names:
-            if not (isinstance(name, str) and name.isidentifier()):
-                raise ValueError(
-                    "expected a field's name, several, or names with their expressions, like {country: user.country}"
-                )
-        if len(set(names)) < len(names):
-            raise ValueError("expected a list with each field once")
-        return {name: name for name in names}
-    return value
+class EmitSettings(Model):
+    """Changes from time to time."""
 
-
-_BY_SCHEMA = {
-    "anyOf": [
-        {"type": "string"},
-        {"type": "array", "items": {"type": "string"}, "minItems": 1},
-        {"type": "object", "minProperties": 1},
-    ]
-}
+    every: Duration = Field(
+        ge=0.001, description="Time between two results of a key that changes, by the wall clock.", examples=["1s"]
+    )
 
 
 class AggregateConfig(Model):
     """Settings of `aggregate`."""
 
-    by: Annotated[dict[str, ExpressionField], BeforeValidator(_named), WithJsonSchema(_BY_SCHEMA)] = Field(
-        description="The key: a field, a list of fields, or names with the expressions of their values.",
-        examples=["user", ["region", "product"], {"country": "user.country"}],
-        min_length=1,
+    by: GroupingField = Field(
+        description="The key: a field, a list, names with the expressions of their values, or `sets` of fields.",
+        examples=["user", ["region", "product"], {"country": "user.country"}, {"sets": [["region"], []]}],
     )
     values: dict[str, AggregateField] = Field(
         description="Fields of the new document, each with its aggregate.",
         examples=[{"orders": "count()", "total": "sum(amount)"}],
         min_length=1,
     )
+    emit: Literal["on_update"] | EmitSettings = Field(
+        "on_update", description="Whether each record gives a result, or each changed key from time to time.",
+        examples=["on_update", {"every": "1s"}],
+    )  # fmt: skip
 
     @model_validator(mode="after")
     def _names_once(self) -> AggregateConfig:
-        both = sorted(self.by.keys() & self.values.keys())
+        both = sorted(self.by.fields.keys() & self.values.keys())
         if both:
             raise ValueError(f"{both[0]!r} is in `by` and in `values`: expected a name of its own for each")
+        if not self.by.fields and self.by.sets is None:
+            raise ValueError("expected at least one field in `by`; `by: {sets: [[]]}` is one group of all records")
         return self
 
 
 def _settings(config: AggregateConfig) -> dict[str, str]:
-    by = {f"by.{name}": str(expression) for name, expression in config.by.items()}
-    return by | {f"values.{name}": str(aggregate) for name, aggregate in config.values.items()}
+    return config.by.settings() | {f"values.{name}": str(aggregate) for name, aggregate in config.values.items()}
 
 
-@stage("aggregate", config=AggregateConfig, fused=False, state=_settings)
-class Aggregate:
-    """The stage `aggregate`."""
+@stage("aggregate", config=AggregateConfig, fused=False, keyed=True, state=_settings)
+class AggregateStage:
+    """The stage `aggregate`. It keeps {key: accumulator}, and {key: time} of what has changed and was not given yet."""
 
     spec: Any
 
     def __init__(self, config: AggregateConfig, context: PipelineContext) -> None:
+        self.config, self.context = config, context
         # What is kept is in the order of names, whatever the order is that they are written in.
-        names = sorted(config.values)
-        self._aggregates = compiled([config.values[name] for name in names])
-        self._folder = str(context.base_dir.resolve())
-        self._by = _evaluators(config.by)
-        self._keys = sorted(config.by)
-        self._results = [(name, names.index(name)) for name in config.values]
-        arguments = {one.text: one for name in names for one in config.values[name].arguments}
-        self._arguments = [compile_expression(argument) for argument in arguments.values()]
-        used = [*config.by.values(), *arguments.values()]
-        self._metadata = frozenset().union(*(expression.metadata for expression in used))
-        self._table: Table
+        self._names = sorted(config.values)
+        self._aggregates: list[Aggregate] = [config.values[name] for name in self._names]
+        self._by = config.by.model_copy(update={"fields": dict(sorted(config.by.fields.items()))})
+        self._keys = len(config.by.sets) if config.by.sets is not None else 1
+        self._kernel: Kernel | None = None
+        self._changed: dict[Hashable, int] = {}
+        self._watermark = BEGINNING
+        self._marks: Table
+        self.view: Table
+        self.due: int | None = None
+
+    @property
+    def kernel(self) -> Kernel:
+        """The generated functions."""
+        if self._kernel is None:
+            self._kernel = Kernel(self.config, self._names, compiled(self._aggregates), self._keys)
+        return self._kernel
+
+    @property
+    def source(self) -> str:
+        """The generated code."""
+        return self.kernel.source
 
     async def prepare(self) -> None:
-        """Import what aggregates need."""
-        for aggregate in self._aggregates.aggregates:
-            aggregate.prepare(self._folder)
+        """Import the user's own aggregates."""
+        for aggregate in self._aggregates:
+            aggregate.prepare(str(self.context.base_dir.resolve()))
+
+    def lift(self, body: Body, port: int) -> str:
+        """(the record, its time, the watermark, its keys …, the aggregates' arguments …)."""
+        keys = lift_keys(body, self._by)
+        columns = write_columns(self._aggregates, body)
+        return f"({', '.join(['r', body.metadata('_timestamp'), body.watermark(), *keys, *columns])})"
+
+    def lift_tombstone(self, body: Body, port: int) -> str:
+        """A row with no keys."""
+        nothing = ["None"] * (self._keys + len(self.kernel.columns))
+        return f"({', '.join(['r', body.metadata('_timestamp'), body.watermark(), *nothing])})"
 
     async def open(self, task: TaskContext) -> None:
-        """Take the table from the task's store."""
+        """Take the tables from the task's store."""
         assert task.store is not None
-        self._table = task.store.table("values", self._aggregates.pack, self._aggregates.unpack)
+        many = self.kernel.accumulator
+        coders = (many.pack, many.unpack) if many.packs else ()
+        self.view = task.store.table("values", *coders)
+        self._marks = task.store.table("changed")
 
-    async def process(self, batch: list[Record]) -> list[Record]:
-        """Each record's aggregates after it. What a record fails with leaves the store as it was."""
-        # Everything of the records is looked at before the store changes; after that only own code may fail.
-        rows = [None if record.value is None else self._row(record) for record in batch]
-        table, aggregates = self._table, self._aggregates
-        before: dict[Hashable, list[Any] | None] = {}
-        out: list[Record] = []
-        try:
-            for record, row in zip(batch, rows, strict=True):
-                if row is None:
-                    out.append(record)
-                    continue
-                key, document, arguments = row
-                kept = table[key]
-                if key not in before:
-                    before[key] = deepcopy(aggregates.pack(kept)) if kept and aggregates.fallible else None
-                if kept is None:
-                    kept = table[key] = aggregates.start()
-                aggregates.step(kept, arguments)
-                results = aggregates.results(kept)
-                for name, index in self._results:
-                    document[name] = results[index]
-                out.append(_with_value(record, document))
-        except Exception:
-            for key, old in before.items():
-                if old is None:
-                    table.remove(key)
-                else:
-                    table[key] = aggregates.unpack(old)
-            raise
-        table.dirty.update(before)
-        return out
+    def restored(self) -> None:
+        """Whatever was to be given before the crash is still to be given."""
+        self._changed = dict(self._marks.scan())
+        self.due = self.context.clock.now_ms() if self._changed else None
+
+    def process(
+        self, rows: list[tuple[Any, ...]], out: list[Result], failed: list[tuple[RawRecord, Exception]]
+    ) -> None:
+        """See `KeyedStage`. Only the user's own aggregates can fail here."""
+        if not rows:
+            return
+        self.kernel.process(rows, out, failed, self.view, self._changed, self._marks)
+        self._watermark = max(self._watermark, rows[-1][2])
+        if self._changed and self.due is None and isinstance(self.config.emit, EmitSettings):
+            self.due = self.context.clock.now_ms() + round(1000 * self.config.emit.every)
+
+    def advance(self, watermark: int, out: list[Result]) -> int:
+        """See `KeyedStage`. At the end of all input nothing is held back."""
+        if watermark >= END:
+            self._give(out)
+        else:
+            self._watermark = max(self._watermark, watermark)
+        return watermark
+
+    def tick(self, now_ms: int, out: list[Result]) -> None:
+        """Give what has changed."""
+        self._give(out)
+
+    def shown(self, key: Hashable, value: list[Any]) -> dict[str, Any]:
+        """What readers of the view see: a result's document."""
+        out: list[Result] = []
+        self.kernel.give(key, value, 0, out)
+        document: dict[str, Any] = out[0].value
+        return document
 
     async def close(self) -> None:
         """Nothing is held."""
 
-    @property
-    def view(self) -> Table:
-        """See `Viewed`: the keys and what is kept for them."""
-        return self._table
-
-    def shown(self, key: Hashable, value: Any) -> dict[str, Any]:
-        """See `Viewed`: the key's fields and its aggregates, as the last record of the key gave them."""
-        found: Any = orjson.loads(key) if isinstance(key, bytes) else key
-        document = dict(zip(self._keys, found if len(self._keys) > 1 else [found], strict=True))
-        results = self._aggregates.results(value)
-        return document | {name: results[index] for name, index in self._results}
-
-    def _row(self, record: Record) -> tuple[Hashable, dict[str, Any], Sequence[Any]]:
-        """(key, the key's fields, the aggregates' arguments) of a record."""
-        scope = self._scope(record)
-        fields = {name: value(scope) for name, value in self._by.items()}
-        parts = tuple(fields[name] for name in self._keys)
-        if None in parts:
-            key_of(None)
-        key = key_of(parts[0] if len(parts) == 1 else parts)
-        return key, fields, self._aggregates.check([argument(scope) for argument in self._arguments])
-
-    def _scope(self, record: Record) -> Scope:
-        key: str | None = None
-        headers: dict[str, Any] = {}
-        if "_key" in self._metadata and record.key is not None:
-            try:
-                key = record.key.decode()
-            except UnicodeDecodeError:
-                raise TransformError("the record's key is not UTF-8 text") from None
-        if "_headers" in self._metadata:
-            headers = {name: value and value.decode(errors="replace") for name, value in record.headers}
-        return Scope(record.value, key, record.timestamp, record.topic, record.partition, record.offset, headers)
+    def _give(self, out: list[Result]) -> None:
+        table, marks, give = self.view, self._marks, self.kernel.give
+        for key, time in self._changed.items():
+            give(key, table[key], max(time, self._watermark), out)
+            marks.remove(key)
+        self._changed.clear()
+        self.due = None
 
 
-def _evaluators(expressions: Mapping[str, Expression]) -> dict[str, Callable[[Scope], Any]]:
-    return {name: compile_expression(expression) for name, expression in expressions.items()}
+class Kernel:
+    """`process(rows, out, failed, table, changed, marks)` and `give(key, accumulator, time, out)`, generated."""
 
+    process: Callable[..., None]
+    give: Callable[[Hashable, list[Any], int, list[Result]], None]
 
-def _with_value(record: Record, value: dict[str, Any]) -> Record:
-    return Record(value, record.key, record.timestamp, record.headers, record.topic, record.partition, record.offset)
+    def __init__(self, config: AggregateConfig, names: Sequence[str], many: Accumulator, keys: int) -> None:
+        self.config, self.names, self.accumulator = config, names, many
+        self.columns = many.columns.names
+        self._namespace: dict[str, Any] = {"Result": Result, "named_key": named_key}
+        self._keys = [f"key_{number}" for number in range(keys)] if keys > 1 else ["key"]
+        self._periodic = isinstance(config.emit, EmitSettings)
+        self.source = "\n".join([*self._process(), "", "", *self._give()]) + "\n"
+        filename = f"<streamd aggregate {', '.join(names)}>"
+        exec(compile(self.source, filename, "exec"), self._namespace)
+        linecache.cache[filename] = (len(self.source), None, self.source.splitlines(keepends=True), filename)
+        self.process, self.give = self._namespace["process"], self._namespace["give"]
+
+    def _constant(self, hint: str, value: Any) -> str:
+        name, number = hint, 2
+        while self._namespace.setdefault(name, value) is not value:
+            name, number = f"{hint}_{number}", number + 1
+        return name
+
+    def _process(self) -> list[str]:
+        row = ", ".join(["r", "time", "watermark", *self._keys, *self.columns])
+        lines = [
+            "def process(rows, out, failed, table, changed, marks):",
+            "    dirty, append = table.dirty.add, out.append",
+            f"    for {row} in rows:",
+            "        if time < watermark: time = watermark",
+            f"        if {self._keys[0]} is None:",
+            "            append(Result(None, r.key, time, r.headers))",
+            "            continue",
+        ]
+        lines += [f"        {line}" for line in self._tries()]
+        for number, key in enumerate(self._keys):
+            lines += [f"        {line}" for line in self._step(number, key)]
+        return lines
+
+    def _fetch(self, number: int, key: str) -> list[str]:
+        start = ", ".join(aggregate.start_source() for aggregate in self.accumulator.aggregates)
+        return [f"a = table[{key}]", f"if a is None: a = table[{key}] = [{start}]"]
+
+    def _tries(self) -> list[str]:
+        """The steps that may raise, on copies of their slots, for all keys before any of them changes."""
+        if not self.accumulator.fallible:
+            return []
+        lines = ["try:"]
+        for number, key in enumerate(self._keys):
+            lines += [f"    {line}" for line in (f"a = table[{key}] or empty", *self._fallible(number)[0])]
+        starts = ", ".join(aggregate.start_source() for aggregate in self.accumulator.aggregates)
+        self._namespace["empty"] = eval(f"[{starts}]")
+        return [*lines, "except Exception as error:", "    failed.append((r, error))", "    continue"]
+
+    def _fallible(self, number: int) -> tuple[list[str], list[str]]:
+        """(lines that compute the slots of what may raise, as copies; lines that take them)."""
+        many = self.accumulator
+        compute, take = [], []
+        for which, (aggregate, slots) in enumerate(zip(many.aggregates, slots_of(many.aggregates, "a"), strict=True)):
+            if aggregate.fallible:
+                copies = [f"agg_{number}_{which}_{slot}" for slot in range(aggregate.slots)]
+                compute += [f"{copy} = {slot}" for copy, slot in zip(copies, slots, strict=True)]
+                compute += aggregate.step_lines(copies, many.columns.arguments(which), self._constant)
+                take += [f"{slot} = {copy}" for copy, slot in zip(copies, slots, strict=True)]
+        return compute, take
+
+    def _step(self, number: int, key: str) -> list[str]:
+        many = self.accumulator
+        lines = self._fetch(number, key)
+        lines += self._fallible(number)[1]
+        for which, (aggregate, slots) in enumerate(zip(many.aggregates, slots_of(many.aggregates, "a"), strict=True)):
+            if not aggregate.fallible:
+                lines += aggregate.step_lines(slots, many.columns.arguments(which), self._constant)
+        lines.append(f"dirty({key})")
+        if self._periodic:
+            return [
+                *lines,
+                f"if {key} not in changed:",
+                f"    marks[{key}] = time",
+                f"    marks.dirty.add({key})",
+                f"changed[{key}] = time",
+            ]
+        return [*lines, *self._result(key, "append")]
+
+    def _result(self, key: str, append: str) -> list[str]:
+        many, by = self.accumulator, self.config.by
+        slots = dict(zip(self.names, slots_of(many.aggregates, "a"), strict=True))
+        if by.sets is None and len(by.fields) == 1:
+            lines = [
+                f"if {key}.__class__ is str: value, name = {key}, {key}.encode()",
+                f"else: value, name = named_key({key})",
+            ]
+            fields = [f"{name!r}: value" for name in by.fields]
+        else:
+            lines = [f"value, name = named_key({key})"]
+            fields = [f"{name!r}: value[{sorted(by.fields).index(name)}]" for name in by.fields]
+        for name, aggregate in self.config.values.items():
+            fields.append(f"{name!r}: {aggregate.result_source(slots[name], self._constant)}")
+        return [*lines, f"{append}(Result({{{', '.join(fields)}}}, name, time))"]
+
+    def _give(self) -> list[str]:
+        lines = self._result("key", "out.append")
+        return ["def give(key, a, time, out):", *(f"    {line}" for line in lines)]

@@ -2,9 +2,17 @@
 
 from __future__ import annotations
 
+import json
+import sys
+from types import SimpleNamespace
+
 import pytest
 
+from streamd.component.grouping import composite_key
+from streamd.component.stage import END
 from streamd.errors import FatalError
+from streamd.stages.aggregate import AggregateConfig, AggregateStage
+from streamd.state.store import TableStore
 
 AGGREGATE = "stages: [{aggregate: {by: user, values: {orders: count(), total: sum(amount)}}}]\n"
 
@@ -88,6 +96,158 @@ async def test_what_comes_out_goes_through_further_stages(through):
     assert await through(stages, order("a", 1), order("a", 1)) == [{"user": "a", "total": 4}]
 
 
+async def test_a_result_has_its_key_as_its_key_and_the_time_of_its_record(app):
+    await app.seed([{"k": 7}, {"k": "ä"}, {"k": 7.0}])
+    await app.run("stages: [{aggregate: {by: k, values: {n: count()}}}]\n")
+    found = [(record.key, record.timestamp - 1_700_000_000_000) for record in await app.records("out")]
+    assert found == [(b"7", 0), ("ä".encode(), 1), (b"7", 2)]
+    await app.run(
+        "name: q\nsource: {log: {topic: in}}\nsink: {log: {topic: two}}\n"
+        "stages: [{aggregate: {by: {k: k, at: _offset}, values: {n: count()}}}]\n"
+    )
+    assert [record.key for record in await app.records("two")] == [b"[0,7]", '[1,"ä"]'.encode(), b"[2,7]"]
+
+
+async def test_a_tombstone_is_passed_on_in_its_place(app):
+    await app.seed([order("a", 1), None, order("a", 2)])
+    await app.run("name: p\nsource: {log: {topic: in, tombstones: forward}}\nsink: {log: {topic: out}}\n" + AGGREGATE)
+    found = [(record.key, record.value) for record in await app.records("out")]
+    assert found[1] == (b"k1", None)
+    assert [key for key, _ in found] == [b"a", b"k1", b"a"]
+
+
+async def test_grouping_sets_count_each_record_once_for_each(through):
+    stages = "stages: [{aggregate: {by: {sets: [[region], [region, product], []]}, values: {n: sum(amount)}}}]\n"
+    found = await through(
+        stages, {"region": "eu", "product": 1, "amount": 5}, {"region": "eu", "product": 2, "amount": 2}
+    )
+    assert found == [
+        {"region": "eu", "product": None, "n": 5},
+        {"region": "eu", "product": 1, "n": 5},
+        {"region": None, "product": None, "n": 5},
+        {"region": "eu", "product": None, "n": 7},
+        {"region": "eu", "product": 2, "n": 2},
+        {"region": None, "product": None, "n": 7},
+    ]
+
+
+async def test_one_group_of_everything(through):
+    assert await through("stages: [{aggregate: {by: {sets: [[]]}, values: {n: count()}}}]\n", {"a": 1}, {"b": 2}) == [
+        {"n": 1}, {"n": 2},
+    ]  # fmt: skip
+
+
+async def test_what_is_not_json_is_kept_as_such(app):
+    stages = (
+        "stages: [{aggregate: {by: user, values: {n: count_distinct(amount), p: median(amount), "
+        "about: approx_count_distinct(amount), top: 'collect(amount, 2, order_by=desc(amount))'}}}]\n"
+    )
+    await app.seed([order("a", 1), order("a", 3)])
+    await app.run(stages)
+    await app.seed([order("a", 3), order("a", 5)])
+    await app.run(stages)
+    median = pytest.approx(3, rel=0.01)
+    assert (await app.values())[-1] == {"user": "a", "n": 3, "p": median, "about": 3, "top": [5, 3]}
+
+
+EVERY = "stages: [{aggregate: {by: user, values: {total: sum(amount)}, emit: {every: 1h}}}]\n"
+
+
+async def test_each_changed_key_is_given_once_at_the_end_of_the_input(app, tmp_path):
+    lines = [order("a", 1), order("b", 1), order("a", 2)]
+    (tmp_path / "in.ndjson").write_text("".join(json.dumps(line) + "\n" for line in lines))
+    await app.run("name: p\nsource: {file: {path: in.ndjson}}\nsink: {log: {topic: out}}\n" + EVERY)
+    assert await app.values() == [{"user": "a", "total": 3}, {"user": "b", "total": 1}]
+
+
+async def test_what_was_still_to_be_given_is_given_after_a_restart(app):
+    await app.seed([order("a", 1), order("a", 2)])
+    await app.run(EVERY)
+    assert await app.values() == []
+    await app.run(EVERY)
+    assert await app.values() == [{"user": "a", "total": 3}]
+    await app.run(EVERY)
+    assert len(await app.values()) == 1
+
+
+OWN = """
+class Words:
+    def start(self): return []
+    def add(self, state, word): state.append(word.upper()); return state
+    def merge(self, state, later): return state + later
+    def result(self, state): return " ".join(state)
+"""
+
+
+async def test_own_code_that_fails_leaves_every_group_as_it_was(app, tmp_path, monkeypatch):
+    monkeypatch.setattr(sys, "path", [*sys.path])
+    (tmp_path / "own_words.py").write_text(OWN)
+    await app.seed([{"k": 1, "w": "a"}, {"k": 1, "w": 5}, {"k": 1, "w": "b"}])
+    values = "{n: count(), s: 'custom(\"own_words:Words\", w)'}"
+    await app.run(f"on_error: skip\nstages: [{{aggregate: {{by: {{sets: [[k], []]}}, values: {values}}}}}]\n")
+    assert await app.values() == [
+        {"k": 1, "n": 1, "s": "A"}, {"k": None, "n": 1, "s": "A"},
+        {"k": 1, "n": 2, "s": "A B"}, {"k": None, "n": 2, "s": "A B"},
+    ]  # fmt: skip
+    sys.modules.pop("own_words")
+
+
+def small(settings):
+    """The stage by itself, over a store in memory, at a clock that the test sets."""
+    config = AggregateConfig.model_validate(settings)
+    clock = SimpleNamespace(now_ms=lambda: 1000)
+    stage = AggregateStage(config, SimpleNamespace(clock=clock, base_dir=None))
+    return stage, clock
+
+
+async def opened(stage, store):
+    await stage.open(SimpleNamespace(store=store))
+    store.loaded()
+    stage.restored()
+
+
+async def test_changes_are_given_when_the_clock_says_so():
+    stage, clock = small({"by": "k", "values": {"n": "count()"}, "emit": {"every": "2s"}})
+    await opened(stage, TableStore())
+    out = []
+    assert stage.due is None
+    stage.process([(None, 5, 0, "a"), (None, 6, 0, "b"), (None, 7, 2, "a")], out, [])
+    assert (out, stage.due) == ([], 3000)
+    clock.now_ms = lambda: 2000
+    stage.process([(None, 3, 4, "a")], out, [])
+    assert stage.due == 3000
+    assert stage.advance(9, out) == 9
+    stage.tick(3000, out)
+    # At the watermark where the change was before it: what follows has been promised that nothing earlier comes.
+    assert [(r.value, r.key, r.timestamp) for r in out] == [
+        ({"k": "a", "n": 3}, b"a", 9),
+        ({"k": "b", "n": 1}, b"b", 9),
+    ]
+    assert stage.due is None
+    stage.advance(END, out)
+    assert len(out) == 2
+
+
+async def test_a_view_shows_what_the_last_result_said():
+    stage, _ = small({"by": ["k", "j"], "values": {"n": "count()", "last": "last(x)"}})
+    await opened(stage, TableStore())
+    out = []
+    key = composite_key([1, "x"])
+    stage.process([(None, 5, 0, key, {"deep": [1]})], out, [])
+    assert stage.shown(key, stage.view[key]) == out[0].value == {"k": "x", "j": 1, "n": 1, "last": {"deep": [1]}}
+
+
+def test_the_generated_code_is_what_one_would_write():
+    stage, _ = small({"by": "user", "values": {"orders": "count()", "largest": "max(amount)"}})
+    assert stage.source.splitlines()[:3] == [
+        "def process(rows, out, failed, table, changed, marks):",
+        "    dirty, append = table.dirty.add, out.append",
+        "    for r, time, watermark, key, agg_x0 in rows:",
+    ]
+    assert "            a[1] += 1" not in stage.source
+    assert "        a[1] += 1" in stage.source
+
+
 async def test_a_key_that_is_too_large_stops_the_pipeline_with_its_size(app):
     await app.seed([order("x" * 70_000, 1)])
     with pytest.raises(FatalError, match="a key has 70000 bytes, a store takes at most 65536"):
@@ -104,6 +264,10 @@ async def test_a_key_that_is_too_large_stops_the_pipeline_with_its_size(app):
         ("{by: user, values: {n: cuont()}}", "there is no aggregate 'cuont'"),
         ("{by: user, values: {n: 3}}", "an aggregate such as count()"),
         ("{by: user, values: {}}", "values"),
+        ("{by: [], values: {n: count()}}", "at least one field"),
+        ("{by: user, values: {n: count(amount)}}", "count counts records and takes no value"),
+        ("{by: user, values: {n: count()}, emit: on_close}", "on_update"),
+        ("{by: user, values: {n: count()}, emit: {every: 0s}}", "0.001"),
     ],
 )
 def test_settings_that_cannot_work(refused, settings, says):
