@@ -23,7 +23,8 @@ from streamd.component.spec import ComponentSpec, Kind
 from streamd.config.policy import DeadLetterSettings, ErrorThresholdSettings, RetrySettings
 from streamd.config.read_pipeline import PipelineSettings
 from streamd.config.service import ServiceConfig
-from streamd.expr import FUNCTIONS
+from streamd.expr import AGGREGATES, FUNCTIONS
+from streamd.expr.aggregates.custom import Custom
 from streamd.observability.catalog import CATALOG
 from streamd.transport.kafka.settings import KafkaSettings
 
@@ -43,6 +44,15 @@ on_error:
 ```
 
 A component's `dead_letter` without a sink, `on_error: dead_letter` or `then: dead_letter`, goes to the pipeline's."""
+
+AGGREGATES_INTRO = """\
+What stages such as `window` and `aggregate` compute over many records. Each takes `where=`, a condition: a record for
+which it does not hold does not count, and none of its values is read: `sum(amount, where=type == "refund")`. A value
+that is null does not count either.
+
+`order_by=` is a value or a list of values, each ascending or `desc(…)`: numbers, booleans, and texts, after all numbers.
+Of records that are equal in it, `first` takes the one that came first, `last` the one that came last. Whole documents
+are `_value`, parts of them `{"name": name, "price": price}`."""
 
 INTROS = {
     "source": "Where records come from. A pipeline has one `source`, or several `sources`, each with an id.",
@@ -111,6 +121,19 @@ def functions() -> str:
                 runs = "\n".join(f"{text}  →  {json.dumps(result, default=str)}" for text, result in function.examples)
                 parts += [f"### `{function.signature}`", " ".join(function.doc.split())]
                 parts += [f"```text\n{runs}\n```"] if runs else []
+    return "\n\n".join(parts) + "\n"
+
+
+def aggregates() -> str:
+    parts = ["# Aggregates", AGGREGATES_INTRO, ", ".join(f"`{one.signature}`" for one in AGGREGATES.values())]
+    for function in AGGREGATES.values():
+        parts += [f"## {function.name}", f"`{function.signature}`: {' '.join(function.doc.split())}"]
+        runs = [
+            f"{', '.join(json.dumps(document) for document in documents)}\n{text}  →  {json.dumps(result)}"
+            for text, documents, result in function.examples
+        ]
+        parts += ["```text\n" + "\n".join(runs) + "\n```"] if runs else []
+    parts.append(prose(sys.modules[Custom.__module__].__doc__ or ""))
     return "\n\n".join(parts) + "\n"
 
 
@@ -199,6 +222,7 @@ def index() -> str:
         "stages": "what happens to them",
         "sinks": "where they go",
         "functions": "what expressions can call",
+        "aggregates": "what windows and running aggregates can compute",
         "python": "pipelines, sources, stages and sinks in Python",
         "service": "settings of the service",
         "metrics": "what it tells Prometheus",
@@ -214,6 +238,7 @@ def everything() -> dict[Path, str]:
         "commands": commands(),
         "pipeline": pipeline(),
         "functions": functions(),
+        "aggregates": aggregates(),
         "python": python(),
         "service": service(),
         "metrics": metrics(),
