@@ -111,6 +111,13 @@ class KafkaSourceConfig(Model):
         "are closed. Without it a topic has no end.",
         examples=["latest"],
     )
+    span: dict[int, tuple[int, int]] | None = Field(
+        None,
+        description="Read only these offsets of each partition, the first and the one behind the last, as "
+        "`streamd replay` does; nothing of partitions that are not named. The topic has no end by that: windows stay "
+        "open.",
+        examples=[{0: [120, 4500]}],
+    )
     on_position_lost: Literal["fail", "earliest", "latest"] = Field(
         "fail",
         description="What to do when retention has deleted the records to go on from: stop, or go on at the earliest "
@@ -178,11 +185,16 @@ class KafkaSource:
     async def open(self, partition: int, position: Position | None, task: Any = None) -> Reader:
         """Read on from an offset, or from `start`."""
         client = await self._shared_client()
+        span = None if self._config.span is None else self._config.span.get(partition, (0, 0))
+        if position is None and span is not None:
+            position = span[0]
         if position is None:
             position = await client.find_offset(self._config.topic, partition, self._config.start)
         reader: Any = self._reader(client, partition, position)
         if self._config.on_position_lost != "fail":
             reader = _RecoveringReader(self, client, partition, reader)
+        if span is not None:
+            return _SpanReader(reader, span[1])
         if self._config.end is None:
             return reader  # type: ignore[no-any-return]
         return _EndingReader(reader, await client.find_offset(self._config.topic, partition, LATEST))
@@ -308,6 +320,40 @@ class _EndingReader:
     def lag(self) -> int | None:
         """Records up to the end, as last heard."""
         return self._reader.lag()
+
+    async def close(self) -> None:
+        """Release everything."""
+        await self._reader.close()
+
+
+class _SpanReader:
+    """A partition's reader for which there is nothing at `end` and behind it."""
+
+    def __init__(self, reader: Reader, end: int) -> None:
+        self._reader, self._end = reader, end
+
+    async def read(self, max_records: int, timeout: float) -> Sequence[RawRecord]:
+        """As the reader's own, without what lies behind the end."""
+        if self.lag() == 0:
+            await asyncio.sleep(timeout)
+            return ()
+        records = await self._reader.read(max_records, timeout)
+        if records and records[-1].offset >= self._end:
+            return [record for record in records if record.offset < self._end]
+        return records
+
+    def position(self) -> Position:
+        """Where to go on."""
+        return min(self._reader.position(), self._end)
+
+    def lag(self) -> int | None:
+        """Offsets up to the end."""
+        return max(0, self._end - int(self._reader.position()))
+
+    @property
+    def ended(self) -> bool:
+        """It waits for more as one of a whole topic does."""
+        return False
 
     async def close(self) -> None:
         """Release everything."""
