@@ -66,7 +66,7 @@ def signed(task, who, number):
 async def test_of_another_group_it_is_who_commits_the_same_partition(kafka, bench, context, as_node, make_topic):
     """Only a next commit tells that it is at work: what is there may be of an earlier life of who is a member now."""
     topic = await make_topic(2)
-    source = SimpleNamespace(name="kafka", settings=SimpleNamespace(group=None))
+    source = SimpleNamespace(spec=SimpleNamespace(transport="kafka"), settings=SimpleNamespace(topic=topic, group=None))
     member = AIOKafkaConsumer(topic, bootstrap_servers=kafka.bootstrap, group_id=f"other-{topic}")
     await member.start()
     try:

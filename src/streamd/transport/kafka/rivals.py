@@ -10,7 +10,7 @@ from __future__ import annotations
 
 import asyncio
 import logging
-from collections.abc import Iterator, Sequence
+from collections.abc import Collection, Iterator, Sequence
 from dataclasses import replace
 from typing import Any, Final
 
@@ -48,11 +48,12 @@ async def rival_of(task: TaskId, sources: Sequence[Any], context: PipelineContex
     kafka = [source for source in sources if source.spec.transport == "kafka"]
     named = (source.settings.group for source in kafka if source.settings.group)
     group = next(named, group_name(task.app, task.pipeline))
+    own = {(source.settings.topic, task.partition) for source in kafka}
     lease = ClientLease(settings, "producer")
     try:
         async with asyncio.timeout(_WITHIN):
             await lease.client.start(_REQUEST)
-            found = await (_in_groups(lease.client, task, group) if kafka else _in_topic(lease.client, task))
+            found = await (_in_groups(lease.client, task, group, own) if kafka else _in_topic(lease.client, task))
     except (StreamdError, TimeoutError) as error:
         log.debug("who else runs %s is not known: %r", task, error)
         return None
@@ -87,15 +88,17 @@ async def _in_topic(client: KafkaClient, task: TaskId) -> list[Rival]:
     return found[-1:]
 
 
-async def _in_groups(client: KafkaClient, task: TaskId, own: str) -> list[Rival]:
-    names = sorted(await _groups(client) - {own}, key=lambda name: (not name.startswith("streamd."), name))
+async def _in_groups(client: KafkaClient, task: TaskId, ours: str, own: Collection[tuple[str, int]]) -> list[Rival]:
+    """`ours`: our own group. `own`: the partitions that the task reads."""
+    names = sorted(await _groups(client) - {ours}, key=lambda name: (not name.startswith("streamd."), name))
     slots = asyncio.Semaphore(_AT_ONCE)
 
     async def look(group: str) -> list[Rival]:
         async with slots:
             try:
                 # What is committed may be of an earlier life of who is a member now: only a next commit tells.
-                return list(_foreign(await _signatures(client, group, task), task, f"group {group}", at_work=False))
+                signatures = await _signatures(client, group, own)
+                return list(_foreign(signatures, task, f"group {group}", at_work=False))
             except StreamdError as error:
                 log.debug("what group %s has committed is not known: %r", group, error)
                 return []
@@ -119,8 +122,8 @@ async def _groups(client: KafkaClient) -> set[str]:
     return {name for answer in answers if not answer.error_code for name, kind in answer.groups if kind != "share"}
 
 
-async def _signatures(client: KafkaClient, group: str, task: TaskId) -> list[Signature]:
-    """Who has committed the task's own partition; where nobody says, who has committed the others."""
+async def _signatures(client: KafkaClient, group: str, own: Collection[tuple[str, int]]) -> list[Signature]:
+    """Who has committed the task's own partitions; where nobody says, who has committed the others."""
     answer = await Coordinator(client, GROUP, group, _CONNECTION).ask(
         OffsetFetch(group, None, False, {}),
         lambda answer: {answer.error_code},
@@ -128,8 +131,9 @@ async def _signatures(client: KafkaClient, group: str, task: TaskId) -> list[Sig
         _REQUEST,
         repeatable=True,
     )
-    every = [(part[0], signed) for _, parts, _ in answer.topics for part in parts if (signed := _signed(part[3]))]
-    return [signed for number, signed in every if number == task.partition] or [signed for _, signed in every]
+    every = {(topic, part[0]): _signed(part[3]) for topic, parts, _ in answer.topics for part in parts}
+    found = {place: signed for place, signed in every.items() if signed is not None}
+    return [signed for place, signed in found.items() if place in own] or list(found.values())
 
 
 def _signed(metadata: str | None) -> Signature | None:
