@@ -127,7 +127,7 @@ class _Exchanging:
         if alone:
             why = f"one partition becomes {partitions}"
         elif before is None:
-            why = f"nothing says that records are partitioned by {by}"
+            why = f"nothing says that records are partitioned by {by} (`partitioned_by` of a source would)"
         else:
             why = f"records are partitioned by {', '.join(before)}"
         if before == key:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
+from typing import Any
 
 from streamd.config.pipeline import ComponentConfig, Delivery, ErrorPolicy, PipelineConfig
 from streamd.plan.fuse import Chain
@@ -23,12 +24,28 @@ def explain(plan: PipelinePlan, chains: Mapping[tuple[int, str], Chain], *, code
     if config.error_threshold is not None:
         limit = config.error_threshold
         lines.append(f"  stops      when more than {limit.rate:.2%} of records fail within {_time(limit.window)}")
+    lines += [f"  exchange   {line}" for line in _exchanges(plan)]
     for part in plan.parts:
         lines += ["", *_part(part, config, len(plan.parts))]
     if code:
         for (index, entry), chain in chains.items():
             lines += ["", _title(index, entry, chain, len(plan.parts)), "", chain.source.rstrip()]
     return "\n".join(lines) + "\n"
+
+
+def _exchanges(plan: PipelinePlan) -> list[str]:
+    """Where records move by key, and why; and where they need not."""
+    found: list[Any] = [source.settings for source in plan.config.sources if source.name == "exchange"]
+    ends = {settings.stage: settings for settings in found}
+    lines = []
+    for stage, why in plan.said.items():
+        if stage in ends:
+            settings = ends[stage]
+            size = f"{settings.partitions} partitions" if settings.partitions else "a partition for each task before it"
+            lines.append(f"{stage}: records move by {settings.by} through topic {settings.topic}, {size}; {why}")
+        else:
+            lines.append(f"{stage}: {why}")
+    return lines
 
 
 def _delivery(plan: PipelinePlan) -> str:
@@ -89,7 +106,7 @@ def _label(component: ComponentConfig, part: PartPlan, delivery: Delivery) -> st
         words.append("" if component.spec.fused else "[batches]")
         words.append(_state_text(component, part) if component.spec.stateful else "")
     if component.kind == "sink":
-        key = getattr(settings, "key", None)
+        key = getattr(settings, "by" if component.name == "exchange" else "key", None)
         words.append(f"key {key}" if key is not None else "key as read")
         words.append(f"— {delivery_of(component, part, delivery)}")
     if component.on_error is not None:
@@ -102,6 +119,8 @@ def _stage_text(component: ComponentConfig) -> str:
     if component.spec.shorthand is None:
         return ""
     value = getattr(component.settings, _attribute(component, component.spec.shorthand), None)
+    if component.name == "key_by" and value is not None:
+        return ", ".join(map(str, value.values()))
     if isinstance(value, dict):
         return ", ".join(f"{name} = {expression}" for name, expression in value.items())
     if isinstance(value, list | tuple):

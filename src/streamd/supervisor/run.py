@@ -245,11 +245,18 @@ def _summary(supervisor: Supervisor, seconds: float, exit_code: int) -> RunSumma
     def count(metric: catalog.Metric, pipeline: str) -> int:
         return int(metrics.totals(metric, pipeline=pipeline))
 
+    def read(pipeline: str) -> int:
+        """Records of the pipeline's own sources: what an exchange moves was counted before."""
+        managed = supervisor.pipelines.get(pipeline)
+        inner = [s.id for s in managed.plan.config.sources if s.name == "exchange"] if managed is not None else []
+        moved = sum(int(metrics.totals(catalog.SOURCE_RECORDS, pipeline=pipeline, source=name)) for name in inner)
+        return count(catalog.SOURCE_RECORDS, pipeline) - moved
+
     pipelines = tuple(
         PipelineSummary(
             name=pipeline.name,
             state=pipeline.state,
-            records_processed=count(catalog.SOURCE_RECORDS, pipeline.name),
+            records_processed=read(pipeline.name),
             records_filtered=count(catalog.STAGE_FILTERED, pipeline.name),
             errors=count(catalog.FAILED_RECORDS, pipeline.name),
             error=pipeline.error.message if pipeline.error else None,

@@ -88,3 +88,22 @@ def test_delivery_that_is_less_than_asked_for(cli: Cli, write: Write) -> None:
 
     assert "exactly once where source and sink can (see below)" in out
     assert "path in.ndjson" in out
+
+
+def test_exchanges(cli: Cli, write: Write) -> None:
+    """Where records move by key, through what, and why; and where they need not."""
+    head = "name: p\nsource: {log: {topic: in, partitioned_by: user}}\nstages:\n"
+    write("moves.yaml", f"{head}- key_by: country\nsink: discard\n")
+    write("stays.yaml", f"{head}- key_by: user\nsink: discard\n")
+    write("wide.yaml", f"{head}- key_by: {{by: user, partitions: 8}}\nsink: discard\n")
+
+    moves, stays, wide = (cli("explain", f"{name}.yaml").out for name in ("moves", "stays", "wide"))
+
+    topic = "streamd.streamd.p.key_by.exchange"
+    assert f"key_by: records move by country through topic {topic}, a partition for each task before it" in moves
+    assert "; records are partitioned by user\n" in moves
+    assert f"sink  key_by.write (exchange)  topic {topic}  key country  — exactly once" in moves
+    assert f"source  key_by.read (exchange)  topic {topic}\n" in moves
+    assert "  exchange   key_by: no exchange: records are partitioned by user already\n" in stays
+    assert "part 1" not in stays
+    assert f"through topic {topic}, 8 partitions; partitioned by user already, but 8 partitions are wanted" in wide

@@ -45,7 +45,7 @@ def test_the_graph_is_cut_behind_the_stage() -> None:
     assert (settings.transport, settings.partitions, settings.by) == ("embedded", None, "user")
     assert plan.writer_of(read) is plan.parts[0]
     assert plan.writer_of(plan.parts[0].sources[0]) is None
-    assert plan.said == {"key_by": "nothing says that records are partitioned by user"}
+    assert plan.said == {"key_by": "nothing says that records are partitioned by user (`partitioned_by` of a source would)"}
 
 
 def test_a_pipeline_with_anything_in_kafka_has_its_exchange_there() -> None:
