@@ -50,9 +50,9 @@ What stages such as `window` and `aggregate` compute over many records. Each tak
 which it does not hold does not count, and none of its values is read: `sum(amount, where=type == "refund")`. A value
 that is null does not count either.
 
-`order_by=` is a value or a list of values, each ascending or `desc(…)`: numbers, booleans, and texts, after all numbers.
+`order_by=` is a value or a list of values, each ascending or `desc(…)`: numbers, where true is 1, then texts.
 Of records that are equal in it, `first` takes the one that came first, `last` the one that came last. Whole documents
-are `_value`, parts of them `{"name": name, "price": price}`."""
+are `_value`, parts of them `{"name": name}`."""
 
 INTROS = {
     "source": "Where records come from. A pipeline has one `source`, or several `sources`, each with an id.",

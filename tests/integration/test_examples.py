@@ -13,6 +13,7 @@ from typing import Any
 
 import pytest
 
+from demo.aggregate_examples import AGGREGATES
 from demo.window_examples import WINDOWS
 from services.command import Ended, service_file, streamd
 from services.kafka import read_topic
@@ -154,6 +155,18 @@ def aggregate(orders: list[Document]) -> list[Document]:
     return made
 
 
+def key_by(orders: list[Document]) -> list[Document]:
+    made = []
+    seen: dict[str, list[float]] = {}
+    for order in orders:
+        if order["type"] == "purchase":
+            amounts = seen.setdefault(order["customer"], [])
+            amounts.append(order["amount"])
+            if len(amounts) >= 3:
+                made.append({"customer": order["customer"], "orders": len(amounts), "total": sum(amounts)})
+    return made
+
+
 def join_refunds(orders: list[Document]) -> list[Document]:
     refunds = read("refunds.ndjson")
     made = []
@@ -218,6 +231,7 @@ WANTED: dict[str, Callable[[list[Document]], list[Document]]] = {
     "enrich-csv": enrich_csv,
     "enrich-json": enrich_json,
     "aggregate": aggregate,
+    "key-by": key_by,
     "join-refunds": join_refunds,
     "python-stage": python_stage,
     "rate-limit": above_900,
@@ -229,6 +243,7 @@ WANTED: dict[str, Callable[[list[Document]], list[Document]]] = {
         {key: value for key, value in order.items() if key != "lines"} for order in orders if order["amount"] > 900
     ],
     **WINDOWS,
+    **AGGREGATES,
     # They write elsewhere.
     "generate": lambda orders: [],
     "log-to-log": lambda orders: [],
