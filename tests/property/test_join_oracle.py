@@ -26,7 +26,7 @@ WHERE = parse("left.n % 3 != right.n % 3")
 def small_chunks():
     """Chunks that fill up."""
     with pytest.MonkeyPatch.context() as patch:
-        patch.setattr("streamd.joins.streams.CHUNK", 2)
+        patch.setattr("streamd.joins.stream_source.CHUNK", 2)
         assert kept.CHUNK == 64
         yield
 
@@ -155,7 +155,7 @@ def test_within(kind, found, cuts, out_of_order, before, after, grace, condition
     assert run.found == expected
     assert [r for r, _ in run.failed] == [row[0] for row in rows if row[1] < row[2] - grace]
     assert all(isinstance(error, LateRecordError) for _, error in run.failed)
-    assert not any(len(times) for times in (*run.join._rows, *run.join._more))
+    assert not any(slots.rows or len(slots.added.log) for slots in run.join._slots)
 
 
 @pytest.mark.parametrize("kind", TYPES)

@@ -7,15 +7,12 @@ never negative.
 
 from __future__ import annotations
 
-from collections.abc import Hashable, Iterator, Sequence
-from typing import Any, TypeAlias
+from collections.abc import Hashable, Sequence
 
 from streamd.component.state import Table, key_of
+from streamd.joins.slots import Kept
 
 CHUNK = 64
-
-# [time, …]: what is kept of a record.
-Kept: TypeAlias = list[Any]
 
 
 def spill(table: Table, more: Table, key: Hashable, rows: list[Kept]) -> list[Kept]:
@@ -37,30 +34,6 @@ def all_rows(more: Table, key: Hashable, rows: Sequence[Kept]) -> list[Kept]:
     return found + list(rows[1:])
 
 
-def touched(table: Table, more: Table, key: Hashable, changed: Sequence[Kept]) -> None:
-    """Rows of a key were changed in place: what holds them is dirty."""
-    rows = table[key]
-    if rows[0][0] >= 0:
-        table.dirty.add(key)
-        return
-    those = {id(row) for row in changed}
-    if any(id(row) in those for row in rows):
-        table.dirty.add(key)
-    for number in range(-rows[0][0]):
-        name = chunk_key(key, number)
-        if any(id(row) in those for row in more[name]):
-            more.dirty.add(name)
-
-
 def chunk_key(key: Hashable, number: int) -> Hashable:
     """The key of a full chunk in the second table."""
     return key_of([number, key.decode() if isinstance(key, bytes) else key])
-
-
-def scan_rows(table: Table, more: Table | None) -> Iterator[tuple[Hashable, Kept]]:
-    """All rows of all keys."""
-    for key, rows in table.scan():
-        if rows[0][0] < 0 and more is not None:
-            rows = all_rows(more, key, rows)
-        for row in rows:
-            yield key, row

@@ -14,10 +14,11 @@ from typing import Any
 from streamd.component.stage import BEGINNING, END
 from streamd.component.state import Store
 from streamd.expr import failure
-from streamd.joins.kept import Kept
 from streamd.joins.results import Results, key_bytes, keys_of_tombstone, late
 from streamd.joins.sides import LEFT
-from streamd.joins.streams import NAMES, Failed
+from streamd.joins.slots import Kept
+from streamd.joins.stream_source import NAMES
+from streamd.joins.streams import Failed
 from streamd.record import RawRecord, Result, SourceRecord
 
 
