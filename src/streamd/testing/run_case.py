@@ -3,12 +3,15 @@
 from __future__ import annotations
 
 import asyncio
+import re
 import time
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
+from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
 
+from streamd.config.file_text import FileText
 from streamd.config.pipeline import PipelineConfig
 from streamd.config.yaml_nodes import Node
 from streamd.errors import StreamdError
@@ -30,6 +33,11 @@ from streamd.testing.engine import Engine
 from streamd.testing.memory import World
 from streamd.testing.records import compared, dead_letter_shown, shown, source_record
 from streamd.testing.virtual_time import HandClock, VirtualLoop, under_hand
+
+# A task looks whether its inputs are quiet about twice a second.
+IDLE_MARGIN_MS = 1000
+# How messages say where a record was read.
+_WHERE = re.compile(r"at offset (\d+) of (\S+), partition (\d+)")
 
 COUNTERS = {"skipped": catalog.SKIPPED_RECORDS, "late": catalog.LATE_RECORDS}
 
@@ -80,9 +88,9 @@ class Result:
 
 
 def run_case(
-    case: Case, config: PipelineConfig, partitions: Mapping[str, int], state_dir: Path, *, crash: bool
+    case: Case, source: FileText, config: PipelineConfig, partitions: Mapping[str, int], state_dir: Path, *, crash: bool
 ) -> Result:
-    """Run a case on a pipeline loaded for it. `partitions`: {source id: how many}.
+    """Run a case on a pipeline loaded for it. `source`: the test file's. `partitions`: {source id: how many}.
 
     With `crash` the tasks are killed before the first commit of each step, and after each step.
     """
@@ -92,37 +100,42 @@ def run_case(
     with asyncio.Runner(loop_factory=lambda: loop) as runner:
         clock = HandClock(loop, case.clock_ms)
         with under_hand(clock, case.name):
-            runner.run(_Run(case, config, partitions, state_dir, clock, result, crash=crash).run())
+            runner.run(_Run(case, source, config, partitions, state_dir, clock, result, crash=crash).run())
     result.seconds = time.perf_counter() - began
     return result
 
 
 class _Run:
     def __init__(
-        self, case: Case, config: PipelineConfig, partitions: Mapping[str, int], state_dir: Path, clock: HandClock,
-        result: Result, *, crash: bool,
+        self, case: Case, source: FileText, config: PipelineConfig, partitions: Mapping[str, int], state_dir: Path,
+        clock: HandClock, result: Result, *, crash: bool,
     ) -> None:  # fmt: skip
-        self._case, self._clock, self._result, self._crash = case, clock, result, crash
+        self._case, self._source, self._clock, self._result, self._crash = case, source, clock, result, crash
         self._world = World()
-        for source, count in partitions.items():
+        for name, count in partitions.items():
             for partition in range(count):
-                self._world.stream(source, partition)
+                self._world.stream(name, partition)
         self._engine = Engine(config, self._world, clock, state_dir)
         self._dead_letters = [sink.id for sink in config.dead_letters]
         # {sink: how many of its rows were looked at}; the same of counters, by (what, component).
         self._seen: dict[str, int] = {}
         self._counted: dict[tuple[str, str], int] = {}
         self._mentioned: dict[str, Node] = {}
+        # {(source, partition, offset): the record in the test file}
+        self._given: dict[tuple[str, int, int], Node] = {}
         self._failure_expected = False
 
     async def run(self) -> None:
         async with self._engine:
             try:
                 await self._engine.start()
-                for step in self._case.steps:
-                    if self._engine.failure is not None and not isinstance(step, ExpectStep):
-                        continue
-                    await self._step(step)
+                for number, step in enumerate(self._case.steps):
+                    if self._engine.failure is None:
+                        await self._step(step)
+                    elif not _expects_error(self._case.steps[number:]):
+                        break
+                    elif isinstance(step, ExpectStep):
+                        self._expect(step)
             except StreamdError as error:
                 self._problem(self._case.at, str(error))
                 return
@@ -153,7 +166,9 @@ class _Run:
         await self._engine.settle()
         if self._crash:
             self._world.strike = False
-            if not self._world.over:
+            # Who starts anew has not been quiet yet, and an input that is over would be over once more.
+            passed = isinstance(step, IdleStep) or (isinstance(step, AdvanceStep) and step.clock is not None)
+            if not passed and not self._world.over:
                 await self._engine.crash()
 
     # What comes in.
@@ -162,6 +177,7 @@ class _Run:
         for source, _, given in step.records:
             record = source_record(given, self._engine.sources[source], self._clock.now_ms())
             self._world.stream(source, given.partition).append(record)
+            self._given[source, given.partition, record.offset] = given.node
 
     def _end(self, step: EndStep) -> None:
         named = {name for name, _ in step.sources} or set(self._engine.sources)
@@ -203,7 +219,7 @@ class _Run:
                 help_ = "set `event_time: {idle: …}` there, or say how long: `idle: 1m`"
                 self._problem(step.at, "no source of the pipeline has an `idle`", help_=help_)
                 return
-            ms = round(max(waits) * 1000)
+            ms = round(max(waits) * 1000) + IDLE_MARGIN_MS
         await self._pass_time(ms)
 
     async def _pass_time(self, ms: int) -> None:
@@ -300,7 +316,9 @@ class _Run:
         failure = self._engine.failure
         if failure is not None and not self._failure_expected:
             self._result.unexpected = self._engine.unexpected
-            self._problem(self._case.at, f"the pipeline stopped: {failure.message}")
+            self._result.problems.insert(
+                0, Problem(self._case.at, f"the pipeline stopped: {failure.message}", help=self._hint(failure.message))
+            )
         if failure is not None:
             return
         for output, at in self._mentioned.items():
@@ -323,8 +341,26 @@ class _Run:
                 message = f"{_records(number)} {were} at `{component}`, and no `expect` says so"
                 self._problem(self._case.at, message, help_=f"`{what}: {number}` under `expect` says so")
 
+    def _hint(self, message: str) -> str:
+        """Which record of the test a pipeline has stopped at, and what may help."""
+        hints = []
+        if (found := _WHERE.search(message)) is not None:
+            offset, name, partition = int(found[1]), found[2], int(found[3])
+            for source in self._engine.sources.values():
+                node = self._given.get((source.id, partition, offset))
+                if node is not None and name in (source.id, getattr(source.settings, "topic", "")):
+                    hints.append(f"that is the record at {self._source.place(node.start)}")
+        if "max_future" in message:
+            now = datetime.fromtimestamp(self._clock.now_ms() / 1000, UTC).isoformat().replace("+00:00", "Z")
+            hints.append(f"the wall clock of this case stands at {now}; `clock:` sets another time")
+        return "; ".join(hints)
+
     def _problem(self, at: Node, message: str, *, look: Look | None = None, help_: str = "") -> None:
         self._result.problems.append(Problem(at, message, look, help_))
+
+
+def _expects_error(steps: Sequence[Any]) -> bool:
+    return any(isinstance(step, ExpectStep) and step.error is not None for step in steps)
 
 
 def _records(number: int) -> str:

@@ -114,12 +114,16 @@ class Session:
             else:
                 state_dir = folder / str(number)
                 state_dir.mkdir(parents=True)
-                result.results.append(
-                    run_case(case, config_or_error, partitions, state_dir, crash=self.crash and case.with_crash)
-                )
+                result.results.append(self._run(file, case, config_or_error, partitions, state_dir))
             if self.fail_fast and not result.results[-1].ok:
                 break
         return result
+
+    def _run(
+        self, file: CaseFile, case: Case, config: PipelineConfig, partitions: Mapping[str, int], state_dir: Path
+    ) -> Result:
+        crash = self.crash and case.with_crash
+        return run_case(case, file.document.source, config, partitions, state_dir, crash=crash)
 
     def _wanted(self, path: Path, case: Case) -> bool:
         return self.only.lower() in f"{path.name} {case.name}".lower()

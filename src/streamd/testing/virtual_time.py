@@ -19,8 +19,10 @@ from streamd.clock import instead_of_system
 
 # How long to wait for a thread or a socket before looking again, in real seconds.
 _LOOK = 0.05
-# A long time is passed in so many jumps at most: what waits again and again must not make it expensive.
-_MOST_JUMPS = 2000
+# After a minute (in seconds) a jump is at least this share of the time that has passed since: what waits again and
+# again must not make it expensive.
+_EXACT = 60.0
+_STRIDE = 0.05
 
 T = TypeVar("T")
 A = TypeVarTuple("A")
@@ -36,7 +38,8 @@ class VirtualLoop(asyncio.SelectorEventLoop):
     def __init__(self) -> None:
         self._now = 0.0
         self._in_threads = 0
-        self._stride = 0.0
+        # While time is passed: since when, and until when.
+        self._passing: tuple[float, float] | None = None
         self.before_wait: Callable[[bool], bool] | None = None
         # Seconds waited for threads and sockets.
         self.really_waited = 0.0
@@ -58,13 +61,14 @@ class VirtualLoop(asyncio.SelectorEventLoop):
         self._in_threads -= 1
 
     async def pass_time(self, seconds: float) -> None:
-        """Return that much later; whatever is due in between happens in its order."""
-        self._stride = seconds / _MOST_JUMPS
-        self._waits.until = self._now + seconds
+        """Return that much later, at once for a time that is over; whatever is due in between happens in its order."""
+        if seconds <= 0:
+            return
+        self._passing = self._now, self._now + seconds
         try:
             await asyncio.sleep(seconds)
         finally:
-            self._stride = 0.0
+            self._passing = None
 
     @property
     def waits_for_something_real(self) -> bool:
@@ -73,9 +77,10 @@ class VirtualLoop(asyncio.SelectorEventLoop):
 
     def jump(self, seconds: float) -> None:
         """Pass the time to the next timer, which is so far away."""
-        target = self._now + max(seconds, self._stride)
-        if self._stride:
-            target = max(self._now + seconds, min(target, self._waits.until))
+        target = self._now + seconds
+        if self._passing is not None:
+            began, until = self._passing
+            target = max(target, min(until, self._now + _STRIDE * max(0.0, self._now - began - _EXACT)))
         self._now = target
 
     def real_time(self, seconds: float) -> None:
@@ -90,7 +95,6 @@ class _Jumping(selectors.DefaultSelector):
     def __init__(self, loop: VirtualLoop) -> None:
         super().__init__()
         self._loop = loop
-        self.until = 0.0
 
     def select(self, timeout: float | None = None) -> list[tuple[selectors.SelectorKey, int]]:
         found = super().select(0)
@@ -111,17 +115,22 @@ class _Jumping(selectors.DefaultSelector):
 
 
 class HandClock:
-    """A `Clock` whose wall clock moves only in `go_on`, and whose monotonic time is the loop's."""
+    """A `Clock` whose wall clock moves only in `go_on`, and whose monotonic time is the loop's.
+
+    While the wall clock stands still the loop's time may run a little ahead, for what waits for a moment; when the wall
+    clock goes on it is level with it again.
+    """
 
     def __init__(self, loop: VirtualLoop, start_ms: int) -> None:
         self._loop = loop
-        self._base_ms = start_ms
-        self._since: float | None = None
+        self._start_ms = self._now_ms = start_ms
+        self._runs = False
 
     def now_ms(self) -> int:
         """The wall clock, in ms since the epoch."""
-        passed = 0.0 if self._since is None else self._loop.time() - self._since
-        return self._base_ms + round(passed * 1000)
+        if self._runs:
+            return max(self._now_ms, self._start_ms + round(self._loop.time() * 1000))
+        return self._now_ms
 
     def monotonic(self) -> float:
         """The loop's time."""
@@ -129,12 +138,12 @@ class HandClock:
 
     async def go_on(self, ms: int) -> None:
         """Let the wall clock run for so long."""
-        end = self._base_ms + ms
-        self._since = self._loop.time()
+        end = self._now_ms + ms
+        self._runs = True
         try:
-            await self._loop.pass_time(ms / 1000)
+            await self._loop.pass_time((end - self._start_ms) / 1000 - self._loop.time())
         finally:
-            self._base_ms, self._since = end, None
+            self._now_ms, self._runs = end, False
 
 
 @contextmanager
