@@ -12,6 +12,8 @@ from hypothesis import strategies as st
 
 from streamd.component.state import key_of
 from streamd.record import TaskId
+from streamd.state.cold import ColdTier
+from streamd.state.spill import Spill
 from streamd.state.task_stores import META_KEY, TaskStores
 from streamd.transport.embedded.log import log_path
 from streamd.transport.embedded.transaction import EmbeddedTransaction
@@ -36,19 +38,32 @@ STEPS = st.lists(
 class Run:
     """Tables beside plain dicts that say what must be in them."""
 
-    def __init__(self, path):
-        self.path = path
+    def __init__(self, path, budget):
+        """`budget`: bytes that the tables may have; None for as many as they need."""
+        self.path, self.budget = path, budget
         # {None or a time: {key: value}}
         self.committed, self.now = {}, {}
 
     async def open(self):
         self.transaction = EmbeddedTransaction(self.path, TASK)
-        self.stores = TaskStores(TASK, {"s": {}}, 1, exact=True)
+        spill = None if self.budget is None else Spill(ColdTier(self.path.parent / "cold", "t"), lambda: self.budget)
+        self.stores = TaskStores(TASK, {"s": {}}, 1, exact=True, spill=spill)
         store = self.stores.stores["s"]
         self.plain, self.times = store.table("plain"), store.times("times")
         await self.stores.restore(self.transaction, await self.transaction.open(), lambda _: None)
         self.now = copy.deepcopy(self.committed)
-        assert {time: table for time, table in ({None: self.plain} | self.times).items() if table} == self.now
+        assert self.seen() == self.now
+
+    def seen(self):
+        tables = {None: self.plain} | self.times
+        found = {time: dict(table.scan()) for time, table in tables.items()}
+        return {time: values for time, values in found.items() if values}
+
+    async def crash(self):
+        assert self.seen() == {place: values for place, values in self.now.items() if values}
+        self.transaction.abandon()
+        self.stores.close()
+        await self.open()
 
     def put(self, place, key, value, *, blind=False):
         table, key = self.plain if place is None else self.times[place], key_of(key)
@@ -74,14 +89,15 @@ class Run:
         await self.transaction.put_positions({("a", 0): 1}, self.stores.write(self.transaction, {("a", 0): 1}))
         await self.transaction.commit()
         self.stores.committed()
+        assert self.budget != 0 or not self.plain, "everything is out"
         self.committed = {place: dict(values) for place, values in self.now.items() if values}
         log = self.transaction._opened()
         held = await log.changes(str(TASK), "s", b"", 1000)
         assert len([key for key, _ in held if key != META_KEY]) == sum(map(len, self.committed.values()))
 
 
-async def run(path, steps):
-    state = Run(path)
+async def run(path, budget, steps):
+    state = Run(path, budget)
     await state.open()
     for step, place, key, value in steps:
         if step in ("put", "blind put"):
@@ -95,13 +111,14 @@ async def run(path, steps):
         else:
             if step == "write":
                 state.stores.write(state.transaction, {})
-            state.transaction.abandon()
-            await state.open()
+            await state.crash()
     await state.transaction.close()
+    state.stores.close()
+    assert not list(path.parent.glob("cold/*")), "nothing is left"
 
 
-@settings(max_examples=80, deadline=None)
-@given(STEPS)
-def test_tables_are_as_at_the_last_commit(steps):
+@settings(max_examples=60, deadline=None)
+@given(st.sampled_from([None, 0, 500, 1500]), STEPS)
+def test_tables_are_as_at_the_last_commit(budget, steps):
     with tempfile.TemporaryDirectory() as folder:
-        asyncio.run(run(log_path(Path(folder), "app"), [*steps, ("crash", None, None, None)]))
+        asyncio.run(run(log_path(Path(folder), "app"), budget, [*steps, ("crash", None, None, None)]))

@@ -19,7 +19,8 @@ class Table(Protocol):
     """{key: value}: a dict, so that a stage reads its own writes at the price of a dict.
 
     `table[key]` is None for a key that is not there; a value is never None. Whoever sets a value, or changes one in
-    place, adds the key to `dirty`. `get`, `in` and iteration see only what is in memory: use `[]` and `scan`.
+    place, adds the key to `dirty`. `get`, `in` and iteration see only what is in memory: use `[]` and `scan`. A value
+    that was read is not kept until the next batch: by then it may have left memory, and what is changed there is lost.
     """
 
     dirty: set[Hashable]

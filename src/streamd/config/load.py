@@ -92,7 +92,7 @@ def _load(document: Document, file: Path, registry: Registry, service: ServiceCo
             help_text = "a pipeline has a name, a source and a sink"
             document.report("empty-file", "the file is empty", (0, 1), help=help_text)
         raise config_error(document.problems)
-    pipeline = PipelineReader(document, registry, _kafka_settings).read(file, service.kafka)
+    pipeline = PipelineReader(document, registry, _kafka_settings).read(file, service.kafka, service.state)
     if pipeline is None or document.problems:
         raise config_error(document.problems)
     return pipeline

@@ -77,7 +77,8 @@ class PipelineConfig:
     """A pipeline, checked: ids are unique, inputs exist, there is no cycle, everything leads to a sink.
 
     `text` is the file's text, from which a worker loads the same configuration again. `kafka` is the checked `kafka:`
-    section of the pipeline, or else of the service, or None. `commit_interval` in seconds.
+    section of the pipeline, or else of the service, or None. `commit_interval` in seconds. `state_memory`: bytes of
+    state that a worker keeps in memory, None for all of it.
     """
 
     name: str
@@ -93,5 +94,6 @@ class PipelineConfig:
     delivery: Delivery = "exactly_once"
     commit_interval: float = 0.2
     max_batch_records: int = 2000
+    state_memory: int | None = None
     kafka: Any = None
     place: Place = Place("<pipeline>")

@@ -17,6 +17,7 @@ from streamd.config.components import ID, ComponentReader, Shape, component_conf
 from streamd.config.model_check import Check, describe
 from streamd.config.pipeline import ComponentConfig, ErrorPolicy, ErrorThreshold, PipelineConfig
 from streamd.config.policy import ErrorThresholdSettings, PolicyDraft, PolicyReader
+from streamd.config.service import StateConfig
 from streamd.config.wiring import Wiring, assign_ids, free_id
 from streamd.config.yaml_nodes import Document, Mapping, Node, Scalar, Sequence
 
@@ -52,6 +53,11 @@ class PipelineSettings(Model):
     batch: BatchSettings = Field(
         BatchSettings.model_validate({}), description="Batches.", examples=[{"max_records": 500}]
     )
+    state: StateConfig | None = Field(
+        None,
+        description="What stages remember, and where; without it as streamd.yaml says.",
+        examples=[{"memory": "512MB"}],
+    )
     error_threshold: ErrorThresholdSettings | None = Field(
         None, description="Stop the pipeline when too many records fail.", examples=[{"rate": 0.05, "window": "1m"}]
     )
@@ -68,8 +74,8 @@ class PipelineReader:
         # False once a component could not be told apart: then the graph is not worth checking.
         self._complete = True
 
-    def read(self, file: Path, service_kafka: Any) -> PipelineConfig | None:
-        """The pipeline, or None when there are problems; `service_kafka` holds where it has no `kafka:` of its own."""
+    def read(self, file: Path, service_kafka: Any, state: StateConfig) -> PipelineConfig | None:
+        """The pipeline, or None when there are problems. `service_kafka` and `state` hold where it says nothing."""
         document, root = self.document, self.document.root
         if not isinstance(root, Mapping):
             if root is not None:
@@ -123,6 +129,7 @@ class PipelineReader:
             delivery=settings.delivery,
             commit_interval=settings.commit_interval,
             max_batch_records=settings.batch.max_records,
+            state_memory=settings.state.memory if settings.state is not None else state.memory,
             kafka=kafka,
             place=document.source.place(name_node.start if name_node is not None else root.start),
         )

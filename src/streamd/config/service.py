@@ -7,7 +7,7 @@ from typing import Annotated, Any, Literal, Self
 
 from pydantic import Field, model_validator
 
-from streamd.component.fields import Duration, Secret
+from streamd.component.fields import ByteSize, Duration, Secret
 from streamd.component.model import Model
 
 
@@ -67,6 +67,18 @@ class RestartConfig(Model):
         return self
 
 
+class StateConfig(Model):
+    """What stages remember, and where."""
+
+    memory: Annotated[ByteSize, Field(ge=1_000_000)] | None = Field(
+        None,
+        description="Bytes of state that a worker keeps in memory, shared out evenly to its tasks; what was not used "
+        "for long is put on disk, below `state_dir`, and comes back when it is needed. Without it all state is kept in "
+        "memory.",
+        examples=["512MB"],
+    )
+
+
 class ServiceConfig(Model):
     """Settings of one node. `kafka` is the checked `kafka:` section, for pipelines without one of their own."""
 
@@ -87,6 +99,11 @@ class ServiceConfig(Model):
         HttpConfig.model_validate({}), description="The HTTP server.", examples=[{"host": "0.0.0.0", "port": 8470}]
     )
     log: LogConfig = Field(LogConfig.model_validate({}), description="Logging.", examples=[{"level": "debug"}])
+    state: StateConfig = Field(
+        StateConfig.model_validate({}),
+        description="State of stages, for all pipelines that do not say it themselves.",
+        examples=[{"memory": "512MB"}],
+    )
     kafka: Any = Field(
         None,
         description="How to reach Kafka, for all pipelines that do not say it themselves.",

@@ -34,6 +34,8 @@ from streamd.runtime.faults import fault_point
 from streamd.runtime.process import Process
 from streamd.runtime.views import Answer, Views
 from streamd.runtime.watermark import Watermark
+from streamd.state.cold import ColdTier
+from streamd.state.spill import Spill
 from streamd.state.task_stores import TaskStores
 
 log = structlog.get_logger(__name__)
@@ -81,7 +83,7 @@ class Task:
         # Embedded checkpoints are exact whatever is asked for.
         exact = self._config.delivery == "exactly_once" or self._part.transport == "embedded"
         stateful = {stage.id: stage.spec.state(stage.settings) for stage in self._part.stages if stage.spec.state}
-        self._state = TaskStores(task, stateful, tasks, exact=exact)
+        self._state = TaskStores(task, stateful, tasks, exact=exact, spill=self._spill() if stateful else None)
         # {reader's place: position after the last record processed}, what a checkpoint commits. A read that is done and
         # not taken yet has moved its reader on already.
         self._processed: dict[tuple[str, int], Position] = {}
@@ -196,6 +198,14 @@ class Task:
             await asyncio.shield(self._close(healthy))
 
     # How it runs.
+
+    def _spill(self) -> Spill | None:
+        """What keeps state within this task's share of a worker's memory; None when all of it may be there."""
+        memory = self._config.state_memory
+        if memory is None:
+            return None
+        cold = ColdTier(self._assembly.context.state_dir / "cold", str(self.id))
+        return Spill(cold, lambda: memory // max(1, Task.running))
 
     async def _opened(self, group: asyncio.TaskGroup) -> bool:
         """Open; False when it was stopped before that was done."""
@@ -448,4 +458,5 @@ class Task:
             # Own code may fail here. It must not hide why the task ended, nor what else is to be released.
             log.exception("Task could not release everything", task=str(self.id), error=type(error).__name__)
         finally:
+            self._state.close()
             self._transaction.abandon()

@@ -7,7 +7,8 @@ from typing import Any, TypeVar
 
 from streamd.component.state import Table, TimeTable, key_of
 from streamd.component.transaction import Change
-from streamd.state.tables import Coder, NamedTable, NamedTimes
+from streamd.state.spill import Spill, SpillTable
+from streamd.state.tables import Coder, DictTable, NamedTable, NamedTimes
 
 T = TypeVar("T", NamedTable, NamedTimes)
 
@@ -15,7 +16,9 @@ T = TypeVar("T", NamedTable, NamedTimes)
 class TableStore:
     """`Store` (component/state.py). `unknown`: names in the changelog of tables that the stage does not have."""
 
-    def __init__(self) -> None:
+    def __init__(self, stage: str = "", spill: Spill | None = None) -> None:
+        """`spill`: what holds the tables of `stage` within a budget; None holds them whole in memory."""
+        self._stage, self._spill = stage, spill
         self._tables: dict[str, NamedTable | NamedTimes] = {}
         # By the table's name and the colon behind it in the changelog's keys.
         self._by_prefix: dict[bytes, NamedTable | NamedTimes] = {}
@@ -23,11 +26,11 @@ class TableStore:
 
     def table(self, name: str, pack: Coder | None = None, unpack: Coder | None = None) -> Table:
         """See `Store.table`. Raises ValueError for a name that is taken, or is none."""
-        return self._add(name, NamedTable(name, pack, unpack)).table
+        return self._add(name, NamedTable(self._make, name, pack, unpack)).table
 
     def times(self, name: str, pack: Coder | None = None, unpack: Coder | None = None) -> TimeTable:
         """See `Store.times`. Raises ValueError for a name that is taken, or is none."""
-        return self._add(name, NamedTimes(name, pack, unpack)).table
+        return self._add(name, NamedTimes(self._make, name, pack, unpack)).table
 
     def key_of(self, value: Any) -> Hashable:
         """See `key_of` in component/state.py."""
@@ -70,6 +73,11 @@ class TableStore:
         """Everything is there."""
         for table in self._tables.values():
             table.loaded()
+
+    def _make(self, prefix: bytes, pack: Coder | None, unpack: Coder | None, born: bool) -> DictTable:
+        if self._spill is None:
+            return DictTable(born=born)
+        return SpillTable(self._spill, b"%s/%s" % (self._stage.encode(), prefix), pack, unpack, born=born)
 
     def _add(self, name: str, table: T) -> T:
         if not name.isidentifier() or name in self._tables:

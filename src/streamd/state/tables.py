@@ -29,6 +29,9 @@ class DictTable(dict[Hashable, Any]):
 
     __slots__ = ("born", "dirty", "fresh")
 
+    # How many keys there are that are not in memory.
+    cold = 0
+
     def __init__(self, *, born: bool = False) -> None:
         self.dirty: set[Hashable] = set()
         self.fresh: set[Hashable] = set()
@@ -57,16 +60,27 @@ class DictTable(dict[Hashable, Any]):
         gone = (key for key in self.dirty if key not in self and key not in fresh)
         return (key for keys in (self, gone) for key in keys if key not in fresh)
 
+    def gone(self) -> list[Hashable]:
+        """Dirty keys that the table does not have."""
+        return [key for key in self.dirty if key not in self]
+
+    def forget(self, key: Hashable) -> None:
+        """As the changelog says it: the key is gone, if it was there."""
+        self.pop(key, None)
+
+    def dropped(self) -> None:
+        """The table is not used any more."""
+
     def changes(self, prefix: bytes, pack: Coder | None) -> list[Change]:
         """What has changed since `committed`, as the changelog takes it; each key once."""
+        gone = self.gone()
         dumps, dirty = orjson.dumps, self.dirty
-        gone = [key for key in dirty if key not in self]
         changes: list[Change] = []
         if gone:
             dirty = dirty.difference(gone)
             if not self.born:
                 changes = [(prefix + name_of(key), None) for key in gone if key not in self.fresh]
-        # In the table's own order values lie side by side in memory: where many are dirty, that is several times faster.
+        # In the table's own order values lie side by side in memory: where many are dirty, that is much faster.
         items: Iterable[tuple[Hashable, Any]]
         if len(dirty) * 4 >= len(self):
             items = ((key, value) for key, value in self.items() if key in dirty)
@@ -88,15 +102,19 @@ class DictTable(dict[Hashable, Any]):
         self.born = False
 
 
+# (prefix of its keys, pack, unpack, whether it is born) → a table
+Maker: TypeAlias = Callable[[bytes, Coder | None, Coder | None, bool], DictTable]
+
+
 class NamedTable:
     """A table and what the changelog knows it by."""
 
-    def __init__(self, name: str, pack: Coder | None, unpack: Coder | None) -> None:
-        self.table = DictTable()
+    def __init__(self, make: Maker, name: str, pack: Coder | None, unpack: Coder | None) -> None:
+        self.table = make(f"{name}:".encode(), pack, unpack, False)
         self._prefix, self._pack, self._unpack = f"{name}:".encode(), pack, unpack
 
     def __len__(self) -> int:
-        return len(self.table)
+        return len(self.table) + self.table.cold
 
     def changes(self) -> list[Change]:
         """What has changed since `committed`, as the changelog takes it."""
@@ -111,7 +129,7 @@ class NamedTable:
         table, loads, unpack = self.table, orjson.loads, self._unpack
         for name, value in changes:
             if value is None:
-                table.pop(key_from(name), None)
+                table.forget(key_from(name))
             else:
                 found = loads(value)
                 table[key_from(name)] = found if unpack is None else unpack(found)
@@ -121,16 +139,17 @@ class NamedTable:
 
 
 class DictTimeTable(dict[int, DictTable]):
-    """`TimeTable` (component/state.py), held whole in memory."""
+    """`TimeTable` (component/state.py)."""
 
-    __slots__ = ("gone",)
+    __slots__ = ("_make", "gone")
 
-    def __init__(self) -> None:
+    def __init__(self, make: Callable[[int], DictTable]) -> None:
+        self._make = make
         # {time: keys that the changelog may have of a table that was dropped}
         self.gone: dict[int, set[Hashable]] = {}
 
     def __missing__(self, time: int) -> DictTable:
-        table = self[time] = DictTable(born=True)
+        table = self[time] = self._make(time)
         return table
 
     def drop(self, time: int) -> None:
@@ -141,17 +160,18 @@ class DictTimeTable(dict[int, DictTable]):
         written = set(table.written())
         if written:
             self.gone.setdefault(time, set()).update(written)
+        table.dropped()
 
 
 class NamedTimes:
     """A table of times and what the changelog knows it by."""
 
-    def __init__(self, name: str, pack: Coder | None, unpack: Coder | None) -> None:
-        self.table = DictTimeTable()
+    def __init__(self, make: Maker, name: str, pack: Coder | None, unpack: Coder | None) -> None:
+        self.table = DictTimeTable(lambda time: make(self._prefix(time), pack, unpack, True))
         self._name, self._pack, self._unpack = name, pack, unpack
 
     def __len__(self) -> int:
-        return sum(map(len, self.table.values()))
+        return sum(len(table) + table.cold for table in self.table.values())
 
     def changes(self) -> list[Change]:
         """What has changed since `committed`, as the changelog takes it."""
@@ -174,13 +194,13 @@ class NamedTimes:
     def load(self, changes: Iterable[tuple[bytes, bytes | None]]) -> None:
         """Take what a changelog gives, without the table's name. Raises ValueError for what no table has written."""
         times, loads, unpack = self.table, orjson.loads, self._unpack
-        digits, table = b"", DictTable()
+        digits, table = b"", DictTable(born=True)
         for name, value in changes:
             if name[:TIME_DIGITS] != digits:
                 digits = name[:TIME_DIGITS]
                 table = times[time_from(digits)]
             if value is None:
-                table.pop(key_from(name[TIME_DIGITS:]), None)
+                table.forget(key_from(name[TIME_DIGITS:]))
             else:
                 found = loads(value)
                 table[key_from(name[TIME_DIGITS:])] = found if unpack is None else unpack(found)
@@ -188,8 +208,8 @@ class NamedTimes:
     def loaded(self) -> None:
         """Everything is there: a time without keys is none."""
         times = self.table
-        for time in [time for time, table in times.items() if not table]:
-            del times[time]
+        for time in [time for time, table in times.items() if not table and not table.cold]:
+            times.pop(time).dropped()
         for table in times.values():
             table.born = False
 

@@ -18,6 +18,7 @@ import orjson
 from streamd.component.transaction import Change, Changelog, Committed, Transaction
 from streamd.errors import FatalError
 from streamd.record import Position, TaskId
+from streamd.state.spill import Spill
 from streamd.state.store import TableStore
 
 META_KEY = b"__meta__"
@@ -30,14 +31,24 @@ class TaskStores:
 
     `settings`: {stage id: {setting: text} that its store depends on}. `exact`: whether changelog and positions are
     committed together; at least once, the changelog may be ahead. `times`: {source id: its highest event time, in ms},
-    as the last checkpoint before the restore had it.
+    as the last checkpoint before the restore had it. `spill` holds the tables within a budget; None has them whole in
+    memory.
     """
 
-    def __init__(self, task: TaskId, settings: Mapping[str, Mapping[str, str]], tasks: int, *, exact: bool) -> None:
+    def __init__(
+        self,
+        task: TaskId,
+        settings: Mapping[str, Mapping[str, str]],
+        tasks: int,
+        *,
+        exact: bool,
+        spill: Spill | None = None,
+    ) -> None:
         self._task, self._exact = task, exact
         self._changelogs = {stage: Changelog(stage, tasks) for stage in settings}
         self._settings = {stage: _digests(texts) for stage, texts in settings.items()}
-        self.stores = {stage: TableStore() for stage in settings}
+        self.stores = {stage: TableStore(stage, spill) for stage in settings}
+        self._spill = spill
         self.times: dict[str, int] = {}
         self._number = 0
         # {stage: when it changed last, in ms since the epoch}
@@ -58,7 +69,7 @@ class TaskStores:
         committed positions, or has tables that its stage does not have.
         """
         for stage, changelog in self._changelogs.items():
-            found = _Found(self.stores[stage], restored)
+            found = _Found(self.stores[stage], restored, self._spill)
             try:
                 await transaction.restore(changelog, found.load)
             except ValueError as error:
@@ -97,8 +108,16 @@ class TaskStores:
 
     def committed(self) -> None:
         """The last `write` is durable."""
+        if self._spill is not None:
+            self._spill.settle()
+            self._spill.fit()
         for store in self.stores.values():
             store.committed()
+
+    def close(self) -> None:
+        """Release what the stores hold beside memory."""
+        if self._spill is not None:
+            self._spill.close()
 
     def _check(self, stage: str, found: _Found, committed: Committed) -> None:
         expected = committed.cursors.get(stage)
@@ -160,8 +179,8 @@ def _shown(names: Sequence[str]) -> str:
 class _Found:
     """What a changelog gave: its keys go to the store, its record about itself is kept."""
 
-    def __init__(self, store: TableStore, restored: Callable[[int], None]) -> None:
-        self._store, self._restored = store, restored
+    def __init__(self, store: TableStore, restored: Callable[[int], None], spill: Spill | None) -> None:
+        self._store, self._restored, self._spill = store, restored, spill
         self.meta: dict[str, Any] | None = None
         self.count = 0
 
@@ -170,5 +189,7 @@ class _Found:
             if key == META_KEY:
                 self.meta = orjson.loads(value) if value else None
         self._store.load([change for change in changes if change[0] != META_KEY])
+        if self._spill is not None:
+            self._spill.fit()
         self.count += len(changes)
         self._restored(len(changes))

@@ -97,5 +97,6 @@ def test_top_level_keys() -> None:
         "delivery",
         "commit_interval",
         "batch",
+        "state",
         "kafka",
     }
