@@ -16,13 +16,14 @@ Check: TypeAlias = Literal["number", "small", "comparable", "order", "kept", "tr
 
 # Within these bounds a number is neither infinite nor beyond 64 bits.
 _ORDINARY = "-9e18 <= {x} <= 9e18"
+_NUMBER = "({x}.__class__ is int or {x}.__class__ is float)"
 _NO_NUMBER = "{x}.__class__ is not int and {x}.__class__ is not float"
 _CONDITIONS = {
     "number": f"{_NO_NUMBER} or not {_ORDINARY}",
     "small": f"{_NO_NUMBER} or not {_ORDINARY}",
     "comparable": f"{_NO_NUMBER} or not {_ORDINARY}",
     "order": f"{_NO_NUMBER} or not {_ORDINARY}",
-    "kept": f"not ({{x}}.__class__ is str and {{x}}.isascii() or {{x}}.__class__ is int and {_ORDINARY})",
+    "kept": f"not ({{x}}.__class__ is str and {{x}}.isascii() or {_NUMBER} and {_ORDINARY})",
     "truth": "{x}.__class__ is not bool",
 }
 
