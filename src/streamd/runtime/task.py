@@ -433,7 +433,7 @@ class Task:
                 self._metrics.gauge(catalog.SOURCE_UNSTABLE_SECONDS, source=source, **self._place).set(seconds)
         for stage, store in self._state.stores.items():
             self._metrics.gauge(catalog.STATE_KEYS, stage=stage, **self._place).set(len(store))
-        if self._timed and BEGINNING < self._watermark.now < END:
+        if self._timed and hasattr(self, "_watermark") and BEGINNING < self._watermark.now < END:
             self._metrics.gauge(catalog.WATERMARK, **self._place).set(self._watermark.now / 1000)
         for sink, writer in self._writers.items():
             self._metrics.gauge(catalog.SINK_BACKLOG, sink=sink, **self._place).set(writer.backlog)
