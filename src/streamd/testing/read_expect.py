@@ -22,7 +22,7 @@ def expect_step(document: Document, key: Scalar, node: Node) -> ExpectStep | Non
     """The step `expect`; None, and problems in the document, when it is none."""
     if isinstance(node, Scalar) and node.value is None:
         return ExpectStep(key, everything=True)
-    count = isinstance(node, Scalar) and isinstance(node.value, int)
+    count = isinstance(node, Scalar) and type(node.value) is int
     only = count or isinstance(node, Sequence)
     only = only or (isinstance(node, Mapping) and node.entries.keys() <= set(OPTIONS))
     if only and not (isinstance(node, Mapping) and not node.entries):
