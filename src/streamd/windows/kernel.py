@@ -34,7 +34,9 @@ class Kernel(ABC):
 
     def __init__(self, spec: WindowSpec) -> None:
         self.spec = spec
-        self.closed = BEGINNING  # the highest watermark that has closed anything
+        self.closed = (
+            BEGINNING  # the highest watermark that closed windows; of those that were there also after a crash
+        )
         self.watermark = BEGINNING  # the highest one so far, for those that give nothing of an earlier time
         self.arrivals = 0
         self.due = BEGINNING if spec.periodic else END  # the watermark of the next early results
@@ -49,7 +51,7 @@ class Kernel(ABC):
         self.source = code.source
         functions = code.functions(f"{spec.kind} windows")
         self._process: Callable[[Kernel, Rows, list[Result], Failed], None] = functions["process"]
-        self.give: Callable[[Iterable[tuple[Hashable, Accumulator]], int, bool, list[Result]], None] = functions["give"]
+        self.give: Callable[..., None] = functions["give"]
         self.functions = functions
         self._facts: Table
 
@@ -80,6 +82,8 @@ class Kernel(ABC):
         if watermark >= self.due and watermark < END:
             self.early(watermark, out)
         self.close_until(watermark, out)
+        if self.closed < watermark < END:
+            self.closed = watermark
         return END if watermark >= END else max(BEGINNING, self.promise(watermark))
 
     @abstractmethod
@@ -122,7 +126,13 @@ def refusal(time: int, watermark: int) -> Exception:
     return LateRecordError(f"the record's windows are closed: its time is {watermark - time} ms before the watermark")
 
 
-def by_arrival(item: tuple[Hashable, Accumulator]) -> int:
-    """The order of (key, accumulator)."""
+def by_arrival(items: Iterable[tuple[Hashable, Accumulator]]) -> list[tuple[Hashable, Accumulator]]:
+    """(key, accumulator) in the order of arrival, which most of them are in already."""
+    found = list(items)
+    arrivals = [accumulator[0] for _, accumulator in found]
+    return found if arrivals == sorted(arrivals) else sorted(found, key=_arrival)
+
+
+def _arrival(item: tuple[Hashable, Accumulator]) -> int:
     arrival: int = item[1][0]
     return arrival

@@ -76,7 +76,7 @@ class RunningTotals(Kernel):
         if watermark < END:
             self.watermark = watermark
             return
-        self.give(sorted(self.table.scan(), key=by_arrival), self.watermark, True, out)
+        self.give(by_arrival(self.table.scan()), self.watermark, True, out)
 
     def promise(self, watermark: int) -> int:
         """See `Kernel`: a result is never before the watermark at which it was made."""
@@ -90,7 +90,7 @@ class RunningTotals(Kernel):
         """See `Kernel`."""
         found = [(key, self.table[key]) for key in self._changes]
         self._changes.clear()
-        items = sorted((item for item in found if item[1] is not None), key=by_arrival)
+        items = by_arrival(item for item in found if item[1] is not None)
         self.give(items, watermark, False, out)
         for key, accumulator in items:
             accumulator[CHANGED] = 0

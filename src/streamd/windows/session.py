@@ -10,8 +10,7 @@ record that only makes its session longer costs nothing beside its aggregates.
 from __future__ import annotations
 
 from collections.abc import Hashable
-from heapq import heappop, heappush
-from typing import Final
+from typing import Final, TypeAlias
 
 from streamd.component.state import Store, Table
 from streamd.record import Result
@@ -19,10 +18,14 @@ from streamd.windows.accumulators import Accumulators, Coder, for_keys, guarded,
 from streamd.windows.code import indented
 from streamd.windows.kernel import LARGEST_TIME, Accumulator, Kernel
 from streamd.windows.spec import WindowSpec
+from streamd.windows.timers import Timers
 
 # The slots of a session.
 ARRIVAL, FIRST, LAST, TIMER, CHANGED = range(5)
 NEVER: Final = 2**62
+
+# (the watermark that closes it, its arrival, its key, the session): no two have the same arrival.
+Closed: TypeAlias = tuple[int, int, Hashable, Accumulator]
 
 
 class SessionWindows(Kernel):
@@ -31,8 +34,9 @@ class SessionWindows(Kernel):
     def __init__(self, spec: WindowSpec) -> None:
         self.own = ("first", "last", "timer", *(["changed"] if spec.periodic else []))
         self._longest = spec.longest or NEVER
-        self._limits: list[int] = []
-        self._timers: dict[int, dict[Hashable, None]] = {}
+        # How long after its last, and at most after its first record, a session takes records.
+        self._after, self._most = spec.gap + 1 + spec.grace, self._longest + spec.grace
+        self.timers = Timers()
         self._changes: dict[Hashable, None] = {}
         super().__init__(spec)
 
@@ -40,20 +44,24 @@ class SessionWindows(Kernel):
         """See `Kernel`."""
         spec = self.spec
         end = f"a[2] + {spec.gap}"
-        fits = f"a[1] <= time <= {end} and watermark <= a[2] + {spec.gap + spec.grace}"
+        fits = f"(a := s[-1])[1] <= time <= {end} and watermark <= a[2] + {spec.gap + spec.grace}"
         if spec.longest:
             end = f"min({end}, a[1] + {spec.longest})"
             fits += f" and time - a[1] < {spec.longest} and watermark < a[1] + {spec.longest + spec.grace}"
         take = [
             "s = table[key]",
             *(["undo.append((table, key, deepcopy(s)))"] if spec.fallible else []),
-            f"if s is not None and (a := s[-1]) and {fits}:",
+            "if s is None:",
+            *indented(self._begin_lines(a)),
+            f"elif {fits}:",
             "    if time > a[2]: a[2] = time",
             "else:",
+            "    self.arrivals = arrivals",
             "    a = self.place(key, s, time, watermark)",
-            "    if a is None:",
-            *indented(["failed.append((r, refusal(time, watermark)))"] if spec.keys == 1 else ["late += 1"], 2),
-            "        continue",
+            "    arrivals = self.arrivals",
+            "if a is None:",
+            *indented(["failed.append((r, refusal(time, watermark)))"] if spec.keys == 1 else ["late += 1"]),
+            "    continue",
             *a.steps(),
             "dirty(key)",
             *(["if not a[4]:", "    a[4] = 1", "    self.changed(key)"] if spec.periodic else []),
@@ -68,14 +76,16 @@ class SessionWindows(Kernel):
             "def process(self, rows, out, failed):",
             "    table = self.table",
             "    dirty = table.dirty.add",
+            "    arrivals, closed, timers = self.arrivals, self.closed, self.timers.at",
             *(["    due = self.due"] if spec.periodic else []),
             f"    for {row_pattern(spec, a.columns)} in rows:",
             *(["        if watermark >= due: due = self.early(watermark, out)"] if spec.periodic else []),
             *indented(body, 2),
+            "    self.arrivals = arrivals",
             "",
             "",
             "def begin(arrival, time, limit):",
-            f"    return {a.start('arrival', 'time', 'time', 'limit', *(['0'] if spec.periodic else []))}",
+            f"    return {self._start(a, 'arrival')}",
             "",
             "",
             "def merge(a, b):",
@@ -83,9 +93,27 @@ class SessionWindows(Kernel):
             "",
             "",
             "def give(items, at, final, out):",
-            "    for key, a in items:",
+            "    for _, _, key, a in items:",
             f"        end = {end}",
             *indented(a.result("end - 1", start="a[1]", end="end", final="final"), 2),
+        ]
+
+    def _start(self, a: Accumulators, arrival: str) -> str:
+        return a.start(arrival, "time", "time", "limit", *(["0"] if self.spec.periodic else []))
+
+    def _begin_lines(self, a: Accumulators) -> list[str]:
+        """The first session of a key."""
+        return [
+            f"limit = time + {min(self.spec.gap + 1, self._longest) + self.spec.grace}",
+            f"if limit <= watermark or limit <= closed or not {-LARGEST_TIME} < time < {LARGEST_TIME}:",
+            "    a = None",
+            "else:",
+            "    arrivals += 1",
+            f"    a = {self._start(a, 'arrivals')}",
+            "    table[key] = [a]",
+            "    keys = timers.get(limit)",
+            "    if keys is None: keys = self.timers.new(limit)",
+            "    keys.append(key)",
         ]
 
     def open(self, store: Store) -> None:
@@ -105,13 +133,13 @@ class SessionWindows(Kernel):
 
     def limit_of(self, session: Accumulator) -> int:
         """The watermark that closes a session."""
-        end: int = min(session[LAST] + self.spec.gap + 1, session[FIRST] + self._longest)
-        return end + self.spec.grace
+        limit: int = min(session[LAST] + self._after, session[FIRST] + self._most)
+        return limit
 
-    def place(self, key: Hashable, sessions: list[Accumulator] | None, time: int, watermark: int) -> Accumulator | None:
+    def place(self, key: Hashable, sessions: list[Accumulator], time: int, watermark: int) -> Accumulator | None:
         """The session that takes a record: one that there is, made of several, or new. None: it is late."""
         joined = None
-        for session in reversed(sessions or ()):
+        for session in reversed(sessions):
             if self._fits(joined, session, time) and self.limit_of(session) > watermark:
                 if joined is None:
                     joined = session
@@ -119,7 +147,6 @@ class SessionWindows(Kernel):
                 else:
                     # The earlier one goes on: what it has taken comes first.
                     self._join(session, joined)
-                    assert sessions is not None
                     sessions[:] = [one for one in sessions if one is not joined]
                     joined = session
         if joined is None:
@@ -141,62 +168,52 @@ class SessionWindows(Kernel):
         if self.spec.periodic:
             session[CHANGED] = session[CHANGED] or later[CHANGED]
 
-    def _begin(
-        self, key: Hashable, sessions: list[Accumulator] | None, time: int, watermark: int
-    ) -> Accumulator | None:
+    def _begin(self, key: Hashable, sessions: list[Accumulator], time: int, watermark: int) -> Accumulator | None:
         limit = min(time + self.spec.gap + 1, time + self._longest) + self.spec.grace
         if limit <= watermark or limit <= self.closed or not -LARGEST_TIME < time < LARGEST_TIME:
             return None
         self.arrivals += 1
         session: Accumulator = self.functions["begin"](self.arrivals, time, limit)
-        if sessions is None:
-            self.table[key] = [session]
-        else:
-            sessions.append(session)
-            sessions.sort(key=_by_first)
+        sessions.append(session)
+        sessions.sort(key=_by_first)
         self._watch(key, session)
         return session
 
     def _watch(self, key: Hashable, session: Accumulator) -> None:
         """See to it that the session is looked at when it may be closed."""
-        limit = session[TIMER] = self.limit_of(session)
-        keys = self._timers.get(limit)
-        if keys is None:
-            keys = self._timers[limit] = {}
-            heappush(self._limits, limit)
-        keys[key] = None
+        session[TIMER] = self.timers.add(self.limit_of(session), key)
 
     def close_until(self, watermark: int, out: list[Result]) -> None:
         """See `Kernel`."""
-        found: list[tuple[int, int, Hashable, Accumulator]] = []
-        while self._limits and self._limits[0] <= watermark:
-            limit = heappop(self._limits)
-            for key in self._timers.pop(limit):
-                found += self._closed_of(key, limit, watermark)
+        found: list[Closed] = []
+        table = self.table
+        for timer, keys in self.timers.take(watermark):
+            for key in keys:
+                sessions = table[key]
+                if sessions is None:
+                    continue
+                # Few keys have several sessions at a time.
+                over = [one for one in sessions if one[TIMER] == timer and self._is_over(key, one, watermark, found)]
+                if len(over) == len(sessions):
+                    table.remove(key)
+                elif over:
+                    sessions[:] = [session for session in sessions if not any(session is one for one in over)]
+                    table.dirty.add(key)
         if found:
-            found.sort(key=_by_limit)
-            self.give([(key, session) for _, _, key, session in found], 0, True, out)
+            found.sort()
+            self.give(found, 0, True, out)
             self.has_closed(watermark)
 
-    def _closed_of(self, key: Hashable, timer: int, watermark: int) -> list[tuple[int, int, Hashable, Accumulator]]:
-        """The sessions of a key that the timer was for and that are over: (limit, arrival, key, session)."""
-        sessions = self.table[key]
-        over = []
-        for session in sessions or ():
-            if session[TIMER] == timer:
-                limit = self.limit_of(session)
-                if limit <= watermark:
-                    over.append((limit, session[ARRIVAL], key, session))
-                else:
-                    self._watch(key, session)
-        if over:
-            gone = {id(session) for _, _, _, session in over}
-            sessions[:] = [session for session in sessions if id(session) not in gone]
-            if sessions:
-                self.table.dirty.add(key)
-            else:
-                self.table.remove(key)
-        return over
+    def _is_over(self, key: Hashable, session: Accumulator, watermark: int, over: list[Closed]) -> bool:
+        """Whether a session that is looked at is over, and then added; one that has grown is looked at again."""
+        limit = session[LAST] + self._after
+        if session[FIRST] + self._most < limit:
+            limit = session[FIRST] + self._most
+        if limit <= watermark:
+            over.append((limit, session[ARRIVAL], key, session))
+            return True
+        session[TIMER] = self.timers.add(limit, key)
+        return False
 
     def promise(self, watermark: int) -> int:
         """See `Kernel`: a record that is not late has an end behind this."""
@@ -208,7 +225,7 @@ class SessionWindows(Kernel):
 
     def give_early(self, watermark: int, out: list[Result]) -> None:
         """See `Kernel`."""
-        found = []
+        found: list[Closed] = []
         for key in self._changes:
             for session in self.table[key] or ():
                 if session[CHANGED] and self.limit_of(session) > watermark:
@@ -216,8 +233,8 @@ class SessionWindows(Kernel):
                     self.table.dirty.add(key)
                     found.append((self.limit_of(session), session[ARRIVAL], key, session))
         self._changes.clear()
-        found.sort(key=_by_limit)
-        self.give([(key, session) for _, _, key, session in found], 0, False, out)
+        found.sort()
+        self.give(found, 0, False, out)
 
 
 def _each(coder: Coder | None) -> Coder | None:
@@ -227,7 +244,3 @@ def _each(coder: Coder | None) -> Coder | None:
 def _by_first(session: Accumulator) -> int:
     first: int = session[FIRST]
     return first
-
-
-def _by_limit(found: tuple[int, int, Hashable, Accumulator]) -> tuple[int, int]:
-    return found[:2]

@@ -128,7 +128,7 @@ class AlignedWindows(Kernel):
     def _close(self, end: int, out: list[Result]) -> None:
         table = self._times.get(end)
         if table is not None:
-            self.give(sorted(table.scan(), key=by_arrival), end, True, out)
+            self.give(by_arrival(table.scan()), end, True, out)
             self._times.drop(end)
         self._changes.pop(end, None)
 
@@ -151,7 +151,7 @@ class AlignedWindows(Kernel):
 
     def _give_changed(self, table: Table, end: int, keys: list[Any], out: list[Result]) -> None:
         found = [(key, table[key]) for key in keys]
-        items = sorted((item for item in found if item[1] is not None), key=by_arrival)
+        items = by_arrival(item for item in found if item[1] is not None)
         self.give(items, end, False, out)
         for key, accumulator in items:
             accumulator[1] = 0
@@ -177,15 +177,30 @@ class PanedWindows(AlignedWindows):
             "",
             "",
             "def merged(panes):",
-            "    found = {}",
-            "    get = found.get",
+            "    found, own = {}, set()",
             "    for pane in panes:",
+            "        if not found:",
+            "            found.update(pane.scan())",
+            "            continue",
+            "        get = found.get",
             "        for key, b in pane.scan():",
             "            a = get(key)",
             "            if a is None:",
-            f"                a = found[key] = {a.start('b[0]')}",
+            "                found[key] = b",
+            "                continue",
+            "            if key not in own:",
+            "                # What is in a pane is not changed: later windows have it, too.",
+            "                own.add(key)",
+            "                a = joined(a)",
+            "                found[key] = a",
             *indented(a.merges(), 3),
             "    return found",
+            "",
+            "",
+            "def joined(b):",
+            f"    a = {a.start('b[0]')}",
+            *indented(a.merges()),
+            "    return a",
         ]
 
     def restored(self) -> None:
@@ -201,8 +216,10 @@ class PanedWindows(AlignedWindows):
         ends = self.windows_of(end)
         if not -LARGEST_TIME < end < LARGEST_TIME or ends[-1] + grace <= passed:
             return BEGINNING, None
-        if ends[0] + grace <= watermark:
+        if ends[0] + grace <= passed:
+            # The pane has a record that these windows do not have: they stay closed, also after a crash.
             self.close_until(watermark, out)
+            self.note("closed", passed)
         still = [one for one in ends if one + grace > passed]
         for one in still:
             if one not in self._open:
@@ -215,7 +232,7 @@ class PanedWindows(AlignedWindows):
         size, step, times = self.spec.size, self.step, self._times
         panes = [times[pane] for pane in range(end - size + step, end + 1, step) if pane in times]
         found = self.functions["merged"](panes)
-        self.give(sorted(found.items(), key=by_arrival), end, True, out)
+        self.give(by_arrival(found.items()), end, True, out)
         # The first panes are in no later window.
         for pane in range(end - size + step, end - size + self.spec.every + 1, step):
             times.drop(pane)

@@ -67,7 +67,7 @@ class Sum(Aggregate):
         return [f"if {names[0]} is not None:", *indented(sum_lines(slots[0], names[0], constant))]
 
     def merge_lines(self, slots: Sequence[str], others: Sequence[str], constant: Constant) -> list[str]:
-        return [f"{slots[0]} = {constant('add', values.add)}({slots[0]}, {others[0]})"]
+        return sum_lines(slots[0], others[0], constant)
 
     def result_source(self, slots: Sequence[str], constant: Constant) -> str:
         return total_source(slots[0], constant)
@@ -91,8 +91,7 @@ class Mean(Aggregate):
         return [f"if {names[0]} is not None:", *indented(lines)]
 
     def merge_lines(self, slots: Sequence[str], others: Sequence[str], constant: Constant) -> list[str]:
-        add = f"{slots[1]} = {constant('add', values.add)}({slots[1]}, {others[1]})"
-        return [f"{slots[0]} += {others[0]}", add]
+        return [f"{slots[0]} += {others[0]}", *sum_lines(slots[1], others[1], constant)]
 
     def result_source(self, slots: Sequence[str], constant: Constant) -> str:
         return f"({total_source(slots[1], constant)} / {slots[0]} if {slots[0]} else None)"
