@@ -5,7 +5,8 @@ from __future__ import annotations
 import asyncio
 import sys
 from collections.abc import AsyncIterator, Awaitable, Iterator
-from contextlib import asynccontextmanager
+from contextlib import AbstractAsyncContextManager, asynccontextmanager
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Annotated, Any, BinaryIO, TypeAlias, TypeVar
 
@@ -60,13 +61,12 @@ def list_(
 
     Reads what is committed, all of it, and changes nothing; a pipeline may run meanwhile.
     """
-    plans, service = _plans(paths, config, set_, app)
-    found = [(plan, _run(_sizes(plan, service))) for plan in plans]
+    found = [(one, _run(_sizes(one))) for one in _all(paths, config, set_, app)]
     if as_json:
-        _print_json([_as_json(plan, size) for plan, sizes in found for size in sizes])
+        _print_json([_as_json(one.plan, size) for one, sizes in found for size in sizes])
         return
-    for index, (plan, sizes) in enumerate(found):
-        _print(("\n" if index else "") + f"{plan.name}, app {service.app}")
+    for index, (one, sizes) in enumerate(found):
+        _print(("\n" if index else "") + one.name)
         for line in _listed(sizes):
             _print(f"  {line}")
         if not sizes:
@@ -95,19 +95,19 @@ def show(
 
     Values are shown as they are kept, and as they are committed now. Exit code 1 when there is no such key.
     """
-    plan, service = _plan(file, config, set_, app)
+    one = _one(file, config, set_, app)
     wanted = Wanted(None if key is None else names_meant(key), prefix, table)
-    found, more = _run(_first(plan, service, stage, wanted, sys.maxsize if key is not None else limit))
+    found, more = _run(_first(one, stage, wanted, sys.maxsize if key is not None else limit))
     if as_json:
-        _print_json([_entry_as_json(*one) for one in found])
+        _print_json([_entry_as_json(*entry) for entry in found])
     elif found:
-        for line in _columns([("task", "table", "time", "key", "value"), *(_entry_row(*one) for one in found)]):
+        for line in _columns([("task", "table", "time", "key", "value"), *(_entry_row(*entry) for entry in found)]):
             _print(line)
     if more:
         typer.echo(f"… and more; --limit shows more of them, `streamd state export {file} {stage}` all", err=True)
     if not found:
         what = "remembers nothing" if key is None and not prefix and table is None else "remembers nothing of that"
-        typer.echo(f"stage {stage} of {plan.name} {what}", err=True)
+        typer.echo(f"stage {stage} of {one.plan.name} {what}", err=True)
         raise typer.Exit(1)
 
 
@@ -129,14 +129,14 @@ def export(
 
     As it is committed now, task after task. The file appears under its name when it is complete.
     """
-    plan, service = _plan(file, config, set_, app)
+    one = _one(file, config, set_, app)
     if out is None:
-        count = _run(_export(plan, service, stage, Wanted(None, prefix, table), sys.stdout.buffer))
+        count = _run(_export(one, stage, Wanted(None, prefix, table), sys.stdout.buffer))
     else:
         partial = out.with_name(f".{out.name}.partial")
         try:
             with partial.open("wb") as stream:
-                count = _run(_export(plan, service, stage, Wanted(None, prefix, table), stream))
+                count = _run(_export(one, stage, Wanted(None, prefix, table), stream))
             partial.replace(out)
         except OSError as error:
             raise ConfigError(f"--out: cannot write {out}: {error.strerror}") from None
@@ -162,27 +162,38 @@ def reset(
     It says what it deletes, and asks. Outputs stay as they are; what is read again is written again. With STAGE the
     positions stay: the pipeline goes on where it is, and that stage begins with nothing.
     """
-    plan, service = _plan(file, config, set_, app)
-    _run(_reset(plan, service, stage, yes))
+    _run(_reset(_one(file, config, set_, app), stage, yes))
 
 
-def _plans(
-    paths: list[Path], config: Path | None, set_: list[str] | None, app: str | None
-) -> tuple[list[PipelinePlan], ServiceConfig]:
+@dataclass(frozen=True, slots=True)
+class _Target:
+    """A pipeline as it is asked about. `named`: whether it is the settings' own app, and not one of a replay."""
+
+    plan: PipelinePlan
+    service: ServiceConfig
+    named: bool
+
+    @property
+    def name(self) -> str:
+        return f"{self.plan.name}, app {self.service.app}"
+
+    def survey(self) -> AbstractAsyncContextManager[Survey]:
+        return surveyed(self.plan, self.service, named=self.named)
+
+
+def _all(paths: list[Path], config: Path | None, set_: list[str] | None, app: str | None) -> list[_Target]:
     env = variables(set_)
-    service = service_settings(config, env)
-    if app is not None:
-        service = with_app(service, app)
-    return [build_plan(one) for one in load_pipelines(paths, Registry.default(), env, service)], service
+    own = service_settings(config, env)
+    service = with_app(own, app)
+    found = load_pipelines(paths, Registry.default(), env, service)
+    return [_Target(build_plan(one, service.app), service, service.app == own.app) for one in found]
 
 
-def _plan(
-    file: Path, config: Path | None, set_: list[str] | None, app: str | None
-) -> tuple[PipelinePlan, ServiceConfig]:
-    plans, service = _plans([file], config, set_, app)
-    if len(plans) != 1:
-        raise ConfigError(f"expected one pipeline, {file} holds {len(plans)}")
-    return plans[0], service
+def _one(file: Path, config: Path | None, set_: list[str] | None, app: str | None) -> _Target:
+    found = _all([file], config, set_, app)
+    if len(found) != 1:
+        raise ConfigError(f"expected one pipeline, {file} holds {len(found)}")
+    return found[0]
 
 
 def _run(work: Awaitable[T]) -> T:
@@ -192,68 +203,59 @@ def _run(work: Awaitable[T]) -> T:
     return asyncio.run(run())
 
 
-async def _sizes(plan: PipelinePlan, service: ServiceConfig) -> list[StoreSize]:
-    async with surveyed(plan, service) as survey:
+async def _sizes(one: _Target) -> list[StoreSize]:
+    async with one.survey() as survey:
         return [size async for size in survey.sizes()]
 
 
 @asynccontextmanager
-async def _of_stage(plan: PipelinePlan, service: ServiceConfig, stage: str) -> AsyncIterator[Survey]:
+async def _of_stage(one: _Target, stage: str | None) -> AsyncIterator[Survey]:
     """The state of a pipeline that has, or had, such a stage."""
-    async with surveyed(plan, service) as survey:
-        known = await survey.stages()
-        if stage not in known:
+    async with one.survey() as survey:
+        if stage is not None and stage not in (known := await survey.stages()):
             raise ConfigError(
-                f"pipeline {plan.name} has no stage {stage!r} that remembers anything; it has: "
+                f"pipeline {one.plan.name} has no stage {stage!r} that remembers anything; it has: "
                 f"{', '.join(known) or 'none'}"
             )
         yield survey
 
 
-async def _first(
-    plan: PipelinePlan, service: ServiceConfig, stage: str, wanted: Wanted, limit: int
-) -> tuple[list[tuple[StoreId, Entry, Any]], bool]:
+async def _first(one: _Target, stage: str, wanted: Wanted, limit: int) -> tuple[list[tuple[StoreId, Entry, Any]], bool]:
     """The first entries, and whether there are more."""
     found: list[tuple[StoreId, Entry, Any]] = []
-    async with _of_stage(plan, service, stage) as survey:
-        async for one in survey.entries(stage, wanted):
+    async with _of_stage(one, stage) as survey:
+        async for entry in survey.entries(stage, wanted):
             if len(found) == limit:
                 return found, True
-            found.append(one)
+            found.append(entry)
     return found, False
 
 
-async def _export(plan: PipelinePlan, service: ServiceConfig, stage: str, wanted: Wanted, out: BinaryIO) -> int:
+async def _export(one: _Target, stage: str, wanted: Wanted, out: BinaryIO) -> int:
     count = 0
-    async with _of_stage(plan, service, stage) as survey:
-        async for one in survey.entries(stage, wanted):
-            out.write(orjson.dumps(_entry_as_json(*one), option=orjson.OPT_APPEND_NEWLINE))
+    async with _of_stage(one, stage) as survey:
+        async for entry in survey.entries(stage, wanted):
+            out.write(orjson.dumps(_entry_as_json(*entry), option=orjson.OPT_APPEND_NEWLINE))
             count += 1
     out.flush()
     return count
 
 
-async def _reset(plan: PipelinePlan, service: ServiceConfig, stage: str | None, yes: bool) -> None:
-    async with surveyed(plan, service) as survey:
-        if stage is not None and stage not in (known := await survey.stages()):
-            raise ConfigError(
-                f"pipeline {plan.name} has no stage {stage!r} that remembers anything; it has: "
-                f"{', '.join(known) or 'none'}"
-            )
-        async with survey.stopped():
-            found = await survey.forgotten(stage)
-            if not found:
-                _print(f"{plan.name}, app {service.app}: there is nothing to delete")
-                return
-            what = "all that is committed" if stage is None else f"what stage {stage} remembers"
-            _print(f"{plan.name}, app {service.app}: this deletes {what}")
-            for line in _columns([(one.kind, one.name, one.what) for one in found]):
-                _print(f"  {line}")
-            _print(_meaning(stage))
-            if not yes:
-                _confirm()
-            await survey.forget(stage)
-            _print("deleted")
+async def _reset(one: _Target, stage: str | None, yes: bool) -> None:
+    async with _of_stage(one, stage) as survey, survey.stopped():
+        found = await survey.forgotten(stage)
+        if not found:
+            _print(f"{one.name}: there is nothing to delete")
+            return
+        what = "all that is committed" if stage is None else f"what stage {stage} remembers"
+        _print(f"{one.name}: this deletes {what}")
+        for line in _columns([(part.kind, part.name, part.what) for part in found]):
+            _print(f"  {line}")
+        _print(_meaning(stage))
+        if not yes:
+            _confirm()
+        await survey.forget(stage)
+        _print("deleted")
 
 
 def _meaning(stage: str | None) -> str:

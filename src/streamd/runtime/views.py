@@ -24,6 +24,10 @@ TOLD: Final = 1024 * 1024
 Answer: TypeAlias = Callable[[Seen], None]
 
 
+class _TooLargeError(Exception):
+    """A table has more keys than are looked at."""
+
+
 class Views:
     """The questions to one task. `stage`: gives a stage of the task by its id."""
 
@@ -60,10 +64,10 @@ class Views:
                 found = ((key, _value(table, key)) for key in keys_meant(order.key))
                 entries, _ = _told(stage, ((key, value) for key, value in found if value is not None), 1)
                 more = False
-            elif len(table) > SCANNED:
-                return Seen(order.number, "too_large", keys=len(table))
             else:
                 entries, more = _told(stage, _scanned(table, order), order.limit)
+        except _TooLargeError:
+            return Seen(order.number, "too_large", keys=SCANNED)
         except StreamdError as error:
             return Seen(order.number, "failed", message=str(error))
         return Seen(order.number, "ok", entries, more, checkpoint=self._checkpoint())
@@ -82,7 +86,9 @@ def _scanned(table: Any, order: Look) -> Iterator[tuple[Hashable, Any]]:
     prefix, after = order.prefix, order.after
 
     def wanted() -> Iterator[tuple[str, Hashable, Any]]:
-        for key, value in table.scan():
+        for number, (key, value) in enumerate(table.scan()):
+            if number >= SCANNED:
+                raise _TooLargeError
             text = key if key.__class__ is str else key_text(_shown(key))
             if text.startswith(prefix) and (after is None or text > after):
                 yield text, key, value

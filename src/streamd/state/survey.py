@@ -162,8 +162,11 @@ class Survey:
 
 
 @asynccontextmanager
-async def surveyed(plan: PipelinePlan, service: ServiceConfig) -> AsyncIterator[Survey]:
-    """The state of a pipeline, wherever it is. Raises UnavailableError, AccessDeniedError."""
+async def surveyed(plan: PipelinePlan, service: ServiceConfig, *, named: bool = True) -> AsyncIterator[Survey]:
+    """The state of a pipeline, wherever it is. Raises UnavailableError, AccessDeniedError.
+
+    `named`: whether the app's positions are in the group that the pipeline names; a replay's are not.
+    """
     app, folder = service.app, service.state_dir / service.app
     embedded = EmbeddedStored(log_path(folder, app), app, plan.name)
     async with AsyncExitStack() as stack:
@@ -171,7 +174,7 @@ async def surveyed(plan: PipelinePlan, service: ServiceConfig) -> AsyncIterator[
         if any(component.spec.transport == "kafka" for part in plan.parts for component in part.components):
             # By name: without Kafka nobody pays for importing a client of it.
             stored = importlib.import_module("streamd.transport.kafka.stored")
-            opened = stored.opened(plan.config.kafka, app, plan.name, dict(_parts(plan)), *_group(plan, app))
+            opened = stored.opened(plan.config.kafka, app, plan.name, dict(_parts(plan)), *_group(plan, app, named))
             kafka = await stack.enter_async_context(opened)
         yield Survey(plan, kafka, embedded, lock_path(folder, plan.name))
 
@@ -182,11 +185,12 @@ def _parts(plan: PipelinePlan) -> Iterator[tuple[str, int]]:
             yield stage.id, part.index
 
 
-def _group(plan: PipelinePlan, app: str) -> tuple[str | None, list[str]]:
+def _group(plan: PipelinePlan, app: str, named: bool) -> tuple[str | None, list[str]]:
     """(the group that a pipeline is a member of, the topics that it reads by it)."""
-    sources: list[Any] = [source.settings for source in plan.config.sources if source.spec.transport == "kafka"]
+    of_parts = (source for part in plan.parts for source in part.sources)
+    sources: list[Any] = [source.settings for source in of_parts if source.spec.transport == "kafka"]
     if not sources:
         return None, []
     group_name = importlib.import_module("streamd.transport.kafka.membership").group_name
-    named = next((source.group for source in sources if source.group), None)
-    return named or group_name(app, plan.name), [source.topic for source in sources]
+    groups = [group for source in sources if (group := getattr(source, "group", None)) is not None]
+    return groups[0] if groups and named else group_name(app, plan.name), [source.topic for source in sources]

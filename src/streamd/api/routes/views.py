@@ -107,7 +107,7 @@ async def _look(request: web.Request, asked: Asked) -> Looked | Answer:
     assert source is not None
     looked = await source.look(request.match_info["name"], stage, asked)
     if looked.too_large:
-        message = f"the view has {looked.too_large:,} keys in one partition, too many to be searched: ask for keys"
+        message = f"the view has more than {looked.too_large:,} keys in a partition, too many to search: ask for keys"
         return error_answer(422, "too_large", message)
     if looked.failed:
         return error_answer(500, "view_failed", looked.failed)

@@ -11,9 +11,10 @@ from typing import Any, Final
 
 from streamd.component.stored import Forgotten, StoredChange, StoreId
 from streamd.transport.embedded.database import connect, translated, write_transaction
-from streamd.transport.embedded.jobs import drop_staged
+from streamd.transport.embedded.jobs import DeleteTopic, drop_staged
 
 _AT_ONCE: Final = 10_000
+_EXCHANGES: Final = "SELECT topic, sum(next - start) FROM stream WHERE topic >= ? AND topic < ? AND topic LIKE ?"
 
 
 class EmbeddedStored:
@@ -64,10 +65,14 @@ class EmbeddedStored:
             "GROUP BY store, task",
             (*self._span, stage),
         )
-        return [
+        found = [
             Forgotten("changelog", str(self._path), f"of stage {store}, task {task}: {count} record{'s'[: count != 1]}")
             for store, task, count in rows
         ]
+        if stage is None:
+            rows = await self._read(f"{_EXCHANGES} GROUP BY topic", self._exchanges)
+            found += [Forgotten("exchange", str(self._path), f"topic {topic}: {n} records") for topic, n in rows]
+        return found
 
     async def forget(self, stage: str | None) -> None:
         """Delete changelogs, positions and cursors; of one stage what it remembers, while positions stay.
@@ -94,11 +99,19 @@ class EmbeddedStored:
                 else:
                     connection.execute("DELETE FROM changelog WHERE task=? AND store=?", (task, stage))
                     connection.execute("DELETE FROM cursor WHERE task=? AND sink=?", (task, stage))
+            if stage is None:
+                for topic, _ in connection.execute(f"{_EXCHANGES} GROUP BY topic", self._exchanges).fetchall():
+                    DeleteTopic(topic).apply(connection, {})
 
     @property
     def _span(self) -> tuple[str, str]:
         """Between which names the pipeline's tasks are; `/` comes behind the dot."""
         return self._prefix, self._prefix[:-1] + "/"
+
+    @property
+    def _exchanges(self) -> tuple[str, str, str]:
+        """Between which names the topics of its exchanges are, and how they end."""
+        return f"streamd.{self._prefix}", f"streamd.{self._prefix[:-1]}/", "%.exchange"
 
     def _numbers(self, task: str) -> tuple[int, int]:
         part, _, partition = task.removeprefix(self._prefix).partition(".")

@@ -201,9 +201,7 @@ class KafkaStored:
         while left := await self._admin.topics(topics) if topics else {}:
             if time.monotonic() > until:
                 names = ", ".join(sorted(left))
-                raise TransientError(
-                    f"deleted topics are still there ({names}): wait before starting"
-                )
+                raise TransientError(f"deleted topics are still there ({names}): wait before starting")
         self._known = None
 
     async def _offsets(self) -> dict[tuple[str, int], tuple[int, str]]:
@@ -217,14 +215,19 @@ class KafkaStored:
             _WITHIN,
             repeatable=True,
         )
-        # A group that the user named may be others' as well.
-        own = None if self._group == group_name(self._app, self._pipeline) else self._sources
         return {
             (topic, part[0]): (part[1], part[3] or "")
             for topic, parts, _ in answer.topics
             for part in parts
-            if part[1] >= 0 and (own is None or topic in own)
+            if part[1] >= 0 and self._owns(topic, part[3] or "")
         }
+
+    def _owns(self, topic: str, text: str) -> bool:
+        """Whether an offset of the group is the pipeline's: a group that the user named may be others' as well."""
+        if self._group == group_name(self._app, self._pipeline):
+            return True
+        signed = signature_in(text)
+        return topic in self._sources and (signed is None or signed.pipeline == f"{self._app}.{self._pipeline}")
 
     async def _delete_offsets(self) -> None:
         by_topic: dict[str, list[int]] = {}
