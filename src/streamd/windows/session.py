@@ -127,7 +127,8 @@ class SessionWindows(Kernel):
         super().restored()
         for key, sessions in self.table.scan():
             for session in sessions:
-                self._watch(key, session)
+                # As it is written there: what is changed here of a session that is not in memory is lost.
+                self.timers.add(session[TIMER], key)
                 if self.spec.periodic and session[CHANGED]:
                     self.changed(key)
 
