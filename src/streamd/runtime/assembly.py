@@ -53,12 +53,16 @@ class Assembly:
         FatalError.
         """
         for part in self.plan.parts:
-            self.sources |= {c.id: c.spec.factory(c.settings, self.context) for c in part.sources}
-            self.sinks |= {c.id: c.spec.factory(c.settings, self.context) for c in part.all_sinks}
+            self.sources |= {c.id: self.new_end(c) for c in part.sources}
+            self.sinks |= {c.id: self.new_end(c) for c in part.all_sinks}
             stages = {c.id: self.new_stage(c) for c in part.stages if c.spec.fused or c.spec.keyed}
             for stage in stages.values():
                 await stage.prepare()
             self.chains |= compile_chains(part, stages)
+
+    def new_end(self, component: ComponentConfig) -> Any:
+        """An instance of a source or a sink, which all tasks share."""
+        return component.spec.factory(component.settings, self.context)
 
     def new_stage(self, stage: ComponentConfig) -> Any:
         """An instance of a stage; fused stages are shared by all tasks, the others belong to one.

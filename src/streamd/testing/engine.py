@@ -7,6 +7,7 @@ import time
 from pathlib import Path
 from typing import Any, Self
 
+from streamd.component.context import PipelineContext
 from streamd.component.stage import BEGINNING
 from streamd.config.pipeline import ComponentConfig, PipelineConfig
 from streamd.errors import StreamdError
@@ -20,7 +21,7 @@ from streamd.runtime.backoff import RestartPolicy, fault_of
 from streamd.runtime.control import Assign, Fault, Member, TaskEnded
 from streamd.runtime.task import Task
 from streamd.runtime.tasks import TaskOwner
-from streamd.testing.memory import MemoryContext, MemoryTransaction, World
+from streamd.testing.memory import MemorySink, MemorySource, MemoryTransaction, World
 from streamd.testing.virtual_time import HandClock, VirtualLoop
 
 # Virtual seconds, and real ones for what is real, within which everything must have come to rest.
@@ -49,11 +50,9 @@ class Engine:
         self.failure: Fault | None = None
         self.unexpected: BaseException | None = None
         base_dir = config.file.parent if config.file is not None else Path.cwd()
-        self._context = MemoryContext(APP, config.name, state_dir, base_dir, config.kafka, clock=clock, world=world)
+        self._context = PipelineContext(APP, config.name, state_dir, base_dir, config.kafka, clock=clock)
         self._assembly: Assembly | None = None
         self._incarnation = 0
-        components = [c for part in self.plan.parts for c in (*part.sources, *part.all_sinks)]
-        world.ids |= {id(component.settings): component.id for component in components}
         # Those that people know of, without the ends of exchanges.
         self.sources: dict[str, ComponentConfig] = {source.id: source for source in config.sources}
         self.sinks: dict[str, ComponentConfig] = {
@@ -207,7 +206,7 @@ class Engine:
 class _MemoryAssembly(Assembly):
     """An assembly whose tasks commit to memory."""
 
-    def __init__(self, plan: PipelinePlan, context: MemoryContext, world: World) -> None:
+    def __init__(self, plan: PipelinePlan, context: PipelineContext, world: World) -> None:
         super().__init__(plan, context)
         self._world = world
 
@@ -217,6 +216,12 @@ class _MemoryAssembly(Assembly):
         for part in self.plan.parts:
             for source in part.sources:
                 await self._open_source(source)
+
+    def new_end(self, component: ComponentConfig) -> Any:
+        """In memory, whatever it is. Those of exchanges follow when it is known how many partitions there are."""
+        if component.name == "exchange":
+            return None
+        return MemorySource(component.id, self._world) if component.kind == "source" else MemorySink(component.id)
 
     def transaction(self, task: TaskId, membership: Any) -> MemoryTransaction:
         """As `Assembly.transaction`."""

@@ -4,12 +4,10 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, field
 from typing import Any
 
-from streamd.component.context import PipelineContext, TaskContext
-from streamd.component.registry import Registry
-from streamd.component.spec import ComponentSpec, Kind
+from streamd.component.context import TaskContext
 from streamd.component.transaction import Change, Changelog, Committed
 from streamd.record import Headers, Position, Row, SourceRecord, TaskId
 
@@ -71,8 +69,6 @@ class World:
         self.struck = asyncio.Event()
         # {topic of an exchange: the source that reads it}
         self.topics: dict[str, str] = {}
-        # {id() of a component's settings: the component's id}; factories are not told it.
-        self.ids: dict[int, str] = {}
 
     def stream(self, source: str, partition: int) -> Stream:
         """The partition of a source, made when it is first asked for."""
@@ -98,29 +94,11 @@ class World:
         )
 
 
-@dataclass(frozen=True, slots=True)
-class MemoryContext(PipelineContext):
-    """A pipeline's context, and the world around it."""
-
-    world: World = field(default_factory=World)
-
-
-class MemoryRegistry(Registry):
-    """The usual components, but that sources and sinks are in memory, whatever they are."""
-
-    def get(self, kind: Kind, name: str) -> ComponentSpec | None:
-        """As `Registry.get`."""
-        spec = super().get(kind, name)
-        if spec is None or kind == "stage":
-            return spec
-        return replace(spec, factory=MemorySource if kind == "source" else MemorySink)
-
-
 class MemorySource:
     """A source that gives what the test says."""
 
-    def __init__(self, config: Any, context: MemoryContext) -> None:
-        self._id, self._world = context.world.ids[id(config)], context.world
+    def __init__(self, source: str, world: World) -> None:
+        self._id, self._world = source, world
 
     async def prepare(self) -> None:
         """Nothing to check."""
@@ -183,8 +161,8 @@ class MemoryReader:
 class MemorySink:
     """A sink that keeps what is committed."""
 
-    def __init__(self, config: Any, context: MemoryContext) -> None:
-        self._id = context.world.ids[id(config)]
+    def __init__(self, sink: str) -> None:
+        self._id = sink
 
     async def prepare(self) -> None:
         """Nothing to check."""

@@ -7,6 +7,7 @@ from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 
+from streamd.component.registry import Registry
 from streamd.config.diagnostics import Diagnostic
 from streamd.config.load import load_pipelines
 from streamd.config.pipeline import PipelineConfig, Place
@@ -14,7 +15,6 @@ from streamd.config.service import ServiceConfig
 from streamd.errors import ConfigError
 from streamd.testing.bind import bind
 from streamd.testing.case_file import Case, CaseFile, ExpectStep
-from streamd.testing.memory import MemoryRegistry
 from streamd.testing.read_cases import read_case_file
 from streamd.testing.run_case import Problem, Result, run_case
 
@@ -131,7 +131,7 @@ class Session:
     def _pipeline(self, file: CaseFile, case: Case) -> PipelineConfig:
         """The pipeline as this case has it. Raises ConfigError."""
         env = {**case.env, **self.variables}
-        [config] = load_pipelines([file.pipeline], MemoryRegistry.default(), env, self.service)
+        [config] = load_pipelines([file.pipeline], Registry.default(), env, self.service)
         return config
 
 
