@@ -11,6 +11,8 @@ from bisect import bisect_right
 from collections.abc import Callable
 from typing import Any
 
+import orjson
+
 from streamd.component.stage import BEGINNING, END
 from streamd.component.state import Store
 from streamd.expr import failure
@@ -175,7 +177,7 @@ class AsOfJoin:
         try:
             document = self._result(row, found)
         except Exception as error:
-            kept = SourceRecord(key_bytes(key), row[1:], row[0], -1)
+            kept = SourceRecord(key_bytes(key), orjson.dumps(row[1] if len(row) == 2 else row[1:]), row[0], -1)
             self.refused.append((kept, failure(error, self._words)))
             return
         if document is not None:

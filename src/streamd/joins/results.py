@@ -18,6 +18,8 @@ CARRIED_WHOLE = Carried(True)
 class Results:
     """The documents of a join: of `fields`, or without them the flat one of both sides' fields.
 
+    With `into` instead of `fields`, the right one is a field of the left one.
+
     `inputs`: ids of left and right. `where`: what must hold besides the keys being equal. `first`: for left and right,
     where a row's columns begin.
     """
@@ -28,8 +30,9 @@ class Results:
         fields: Mapping[str, Expression] | None,
         where: Expression | None,
         first: tuple[int, int],
+        into: str | None = None,
     ) -> None:
-        self._fields, self._where, self._first = fields, where, first
+        self._fields, self._where, self._first, self._into = fields, where, first, into
         self._names = names_of(inputs)
         expressions = [*(fields or {}).values(), *([] if where is None else [where])]
         self._sides = Sides(self._names, expressions)
@@ -49,13 +52,18 @@ class Results:
         columns = self._columns(rows, namespace)
         if self._fields is None:
             left, right = (f"{row}[{first}]" for row, first in zip(rows, self._first, strict=True))
+            if self._into is not None:
+                return f"{{**{left}, {self._into!r}: {right}}}"
             return f"{columns.constant('merged', merged)}({left}, {right})"
         return self._literal(columns)
 
     def alone(self, side: int, row: str, namespace: dict[str, Any]) -> str:
         """Source of the document of a row whose other side is not there."""
         if self._fields is None:
-            return f"{{**{row}[{self._first[side]}]}}"
+            document = f"{row}[{self._first[side]}]"
+            if self._into is not None:
+                return f"{{{self._into!r}: {document}}}" if side else f"{{**{document}, {self._into!r}: None}}"
+            return f"{{**{document}}}"
         rows = (row, "None") if side == 0 else ("None", row)
         return self._literal(self._columns(rows, namespace, absent=1 - side))
 

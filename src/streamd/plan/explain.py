@@ -131,7 +131,8 @@ def _stage_text(component: ComponentConfig) -> str:
 def _state_text(component: ComponentConfig, part: PartPlan) -> str:
     """What a stage remembers, for how long, and where that is durable."""
     of = {"kafka": f"topic streamd.APP.PIPELINE.{component.id}.changelog", "embedded": "the embedded log's changelog"}
-    return f"[remembers each key for ever; {of[part.transport]}]"
+    what = getattr(component.settings, "remembers", "each key for ever")
+    return f"[remembers {what}; {of[part.transport]}]"
 
 
 def _attribute(component: ComponentConfig, name: str) -> str:

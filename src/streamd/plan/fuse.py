@@ -382,8 +382,8 @@ class _Fuser:
             body.line(f"{name}.append({stage.lift(body, port)})")
             return
         if target.kind == "stage":
-            document = body.document()
-            body.line(f"{name}.append({self._record(self._own(body, document), path)})")
+            document = self._own(body, body.document(), changed=getattr(target.spec.factory, "changes_records", False))
+            body.line(f"{name}.append({self._record(document, path)})")
             return
         settings = target.settings
         key, timestamp = getattr(settings, "key", None), getattr(settings, "timestamp", None)
@@ -432,9 +432,13 @@ class _Fuser:
         )
         return value
 
-    def _own(self, body: FusedBody, document: str) -> str:
-        """The document as a dict that its receiver may change, whoever else gets the same record."""
-        if len(self.chain.targets) == 1:
+    def _own(self, body: FusedBody, document: str, *, changed: bool = False) -> str:
+        """The document as a dict that its receiver may change, whoever else gets the same record.
+
+        What a keyed stage gives may have parts that it keeps: for a receiver that changes them it is copied.
+        """
+        kept = changed and self.from_records and self.chain.entry.spec.keyed
+        if len(self.chain.targets) == 1 and not kept:
             return document
         return f"{self.code.constant('deepcopy', deepcopy)}({document})"
 

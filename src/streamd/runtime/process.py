@@ -31,6 +31,7 @@ from streamd.runtime.failure import (
     Threshold,
     dead_letter,
     failure_of,
+    late_row,
     load_error,
     policy_of,
     stop_message,
@@ -154,6 +155,9 @@ class Process:
             out: list[Any] = []
             began = time.perf_counter()
             given = self._keyed.advance(name, out)
+            if refused := getattr(self._keyed.stages[name], "refused", None):
+                self._refused(name, name, refused)
+                refused.clear()
             if given is not None:
                 gave = await self._give(name, out, began) or gave
                 self._keyed.given(name, given)
@@ -295,11 +299,17 @@ class Process:
         refused: list[tuple[RawRecord, Exception]] = []
         began = time.perf_counter()
         self._keyed.stages[name].process(rows, out, refused)
-        late = 0
+        failed = self._refused(name, chain.entry, refused)
+        self._count.stage(name, len(rows), len(out), len(refused), time.perf_counter() - began)
+        await self._chain(name, out)
+        return failed
+
+    def _refused(self, name: str, entry: str, refused: list[tuple[RawRecord, Exception]]) -> int:
+        """What becomes of rows that a keyed stage refused, or that came too late. Returns how many failed."""
+        component, late = self._components[name], 0
+        policy = self._policy(component)
         for record, error in refused:
-            component = self._components[name]
-            failure = failure_of(record, error, component, None, entry=chain.entry)
-            policy = self._policy(component)
+            failure = failure_of(record, error, component, None, entry=entry)
             if isinstance(error, LateRecordError):
                 late += 1
                 self._late(failure, policy, getattr(component.settings, "late", "drop"))
@@ -307,14 +317,20 @@ class Process:
             # Tried again it would fail again: nothing that it depends on can change.
             self._count.failed(failure)
             self._dispose(failure, policy, policy.then if policy.action == "retry" else None)
-        self._count.stage(name, len(rows), len(out), len(refused), time.perf_counter() - began)
-        await self._chain(name, out)
         return len(refused) - late
 
     def _late(self, failure: Failure, policy: ErrorPolicy, where: Any) -> None:
         self._count.late(failure)
         if where == "dead_letter":
-            self._dispose(failure, policy, "dead_letter")
+            sink = policy.dead_letter or self._config.on_error.dead_letter
+            self._dispose(failure, replace(policy, dead_letter=sink), "dead_letter")
+        elif where != "drop":
+            row = late_row(failure.record, where)
+            self._count.written(where.id, [row])
+            for _, error in self._writers[where.id].write([row]):
+                refused = failure_of(failure.record, load_error(error), self._components[where.id], None, failure.entry)
+                self._count.failed(refused)
+                self._dispose(refused, policy, policy.then if policy.action == "retry" else None)
 
     # Batch stages.
 

@@ -12,7 +12,7 @@
         where: payments.amount >= orders.amount
         fields: {id: orders.id, amount: orders.amount, paid_by: payments.method}
 
-    - join: {left: bids, right: {table: users}, on: {left: bidder, right: id}, as_of: event_time}
+    - join: {left: bids, right: {table: users}, type: left, on: {left: bidder, right: id}, as: user}
 
 `left` and `right` are ids of sources or stages. `on` is a field that both have, several, or the expressions for each
 side. A key that is null or missing is an error of the record; 1 and 1.0 are the same key, "1" is another.
@@ -26,26 +26,28 @@ neither, everything is kept for ever.
 alone, once the watermark says that nobody can come. They need `within` or `keep`.
 
 `where` is a further condition on the two; `fields` are the fields of the result. Their expressions see the two records
-under the ids of the inputs, and as `left` and `right`. Without `fields` the result has all fields of both; a field that
-both have with different values is an error of the record. Of a record alone, what needs the other side is null;
-`has(payments)` and `get(payments.amount, 0)` ask. The result's time is the later one of the two, its key the join's.
+under the ids of the inputs, and as `left` and `right`. With `as: user` instead, the right record is the field `user` of
+the left one. With neither the result has all fields of both; a field that both have with different values is an error
+of the record. Of a record alone, what needs the other side is null; `has(payments)` and `get(payments.amount, 0)` ask.
+The result's time is the later one of the two, with a table the stream's; its key is the join's.
 
 `{table: ID}` takes an input as a table: each record is the newest version of its key, and one without a value (a source
 with `tombstones: forward`) deletes it. A stream's record meets the version at hand when it comes, or with `as_of:
 event_time` the one of its own time, for which it waits until the watermark has passed it. `history` says how late such
 a record may come. Two tables give a table: a record for each change, without a value where a result is gone.
 
-All records of a key must be in one task: both inputs have as many partitions, with the key as the record's key.
+All records of a key must be in one task. Where inputs have several partitions, records go through exchanges first,
+unless their sources say that they are `partitioned_by` the key.
 """
 
 from __future__ import annotations
 
-from typing import Annotated, Any, Literal
+from typing import Any, Literal
 
-from pydantic import BeforeValidator, Field, WithJsonSchema, model_validator
+from pydantic import Field, model_validator
 
 from streamd.component.context import PipelineContext, TaskContext
-from streamd.component.fields import Duration, ExpressionField
+from streamd.component.fields import Duration, ExpressionField, LateField
 from streamd.component.model import Model
 from streamd.component.spec import stage
 from streamd.component.stage import Body
@@ -54,74 +56,10 @@ from streamd.errors import TransformError
 from streamd.expr import Expression, nodes
 from streamd.joins.lookup import AsOfJoin, LatestJoin, TableJoin
 from streamd.joins.results import Results, storable
+from streamd.joins.settings import KeysField, TableInput, WithinField
 from streamd.joins.sides import LEFT, RIGHT, check_names, names_of
 from streamd.joins.streams import Bounds, Failed, StreamJoin
 from streamd.record import Result
-
-
-class TableInput(Model):
-    """An input that is a table."""
-
-    table: str = Field(description="Id of the source or stage that gives the table's records.", examples=["users"])
-
-
-class Keys(Model):
-    """The key of each side, where they differ."""
-
-    left: list[ExpressionField] = Field(min_length=1, description="Of the left side.", examples=[["id"]])
-    right: list[ExpressionField] = Field(min_length=1, description="Of the right side.", examples=[["order_id"]])
-
-    @model_validator(mode="after")
-    def _as_many(self) -> Keys:
-        if len(self.left) != len(self.right):
-            raise ValueError(f"the key has {len(self.left)} parts on the left, and {len(self.right)} on the right")
-        return self
-
-
-class Within(Model):
-    """When right comes, seen from left."""
-
-    before: Duration = Field(0.0, description="How much earlier than left it may be.", examples=["1m"])
-    after: Duration = Field(0.0, description="How much later than left it may be.", examples=["10m"])
-
-
-def _both_keys(value: object) -> object:
-    if isinstance(value, dict):
-        return {side: key if isinstance(key, list) else [key] for side, key in value.items()}
-    both = value if isinstance(value, list) else [value]
-    return {"left": both, "right": both}
-
-
-def _both_ways(value: object) -> object:
-    return value if isinstance(value, dict | Within) or value is None else {"before": value, "after": value}
-
-
-_ON_SCHEMA = {
-    "anyOf": [
-        {"type": "string"},
-        {"type": "array", "items": {"type": "string"}, "minItems": 1},
-        {
-            "type": "object",
-            "properties": {
-                side: {"anyOf": [{"type": "string"}, {"type": "array", "items": {"type": "string"}, "minItems": 1}]}
-                for side in ("left", "right")
-            },
-            "required": ["left", "right"],
-            "additionalProperties": False,
-        },
-    ]
-}
-_DURATION_SCHEMA = {"anyOf": [{"type": "number", "minimum": 0}, {"type": "string"}]}
-_WITHIN_SCHEMA = {
-    "anyOf": [
-        *_DURATION_SCHEMA["anyOf"],
-        {
-            "type": "object",
-            "properties": {"before": _DURATION_SCHEMA, "after": _DURATION_SCHEMA},
-            "additionalProperties": False,
-        },
-    ]
-}
 
 
 class JoinConfig(Model):
@@ -131,14 +69,14 @@ class JoinConfig(Model):
     right: str | TableInput = Field(
         description="The input on the right: its id, or `{table: ID}`.", examples=["payments", {"table": "users"}]
     )
-    on: Annotated[Keys, BeforeValidator(_both_keys), WithJsonSchema(_ON_SCHEMA)] = Field(
+    on: KeysField = Field(
         description="The key: a field that both have, several, or for each side the expressions of its own.",
         examples=["order_id", ["region", "day"], {"left": "id", "right": "order_id"}],
     )
     type: Literal["inner", "left", "right", "full"] = Field(
         "inner", description="Whose records are given alone when they found nobody.", examples=["left"]
     )
-    within: Annotated[Within | None, BeforeValidator(_both_ways), WithJsonSchema(_WITHIN_SCHEMA)] = Field(
+    within: WithinField = Field(
         None,
         description="How far apart two records may be: either way, or right `before` and `after` left.",
         examples=["10m", {"before": "1m", "after": "10m"}],
@@ -149,7 +87,7 @@ class JoinConfig(Model):
     grace: Duration = Field(
         0.0, description="With `within`: how far behind the watermark a record may come.", examples=["5s"]
     )
-    late: Literal["drop", "dead_letter"] = Field(
+    late: LateField = Field(
         "drop", description="What becomes of a record that comes later still.", examples=["dead_letter"]
     )
     where: ExpressionField | None = Field(
@@ -162,6 +100,13 @@ class JoinConfig(Model):
         description="Fields of the result, over both records; without it all fields of both.",
         examples=[{"id": "orders.id", "paid_by": "payments.method"}],
         min_length=1,
+    )
+    into: str | None = Field(
+        None,
+        alias="as",
+        min_length=1,
+        description="Instead of `fields`: the left record, with the right one as this field of it.",
+        examples=["user"],
     )
     as_of: Literal["latest", "event_time"] = Field(
         "latest", description="Which version of a table a stream's record meets.", examples=["event_time"]
@@ -184,6 +129,19 @@ class JoinConfig(Model):
         return isinstance(self.left, TableInput), isinstance(self.right, TableInput)
 
     @property
+    def remembers(self) -> str:
+        """What it keeps and for how long, for people."""
+        if all(self.tables):
+            return "the newest record of each key of both tables"
+        if any(self.tables):
+            return "the newest record of each key" if self.as_of == "latest" else "versions of each key, and who waits"
+        if self.within is not None:
+            return f"records for as long as others may come within {_shown(self.within.before + self.within.after)}"
+        if self.keep is not None:
+            return f"records for {_shown(self.keep)}"
+        return "ALL RECORDS of both inputs FOR EVER: `within` or `keep` would bound that"
+
+    @property
     def outer(self) -> tuple[bool, bool]:
         """Whether records of left and right are given alone."""
         return self.type in ("left", "full"), self.type in ("right", "full")
@@ -194,6 +152,8 @@ class JoinConfig(Model):
         if left != right and (left == "right" or right == "left"):
             raise ValueError("an input on one side has the name of the other side; give it another id")
         names = names_of(self.inputs)
+        if self.into is not None and self.fields is not None:
+            raise ValueError("`as` and `fields` are both given: expected one of them")
         for expression in (*(self.fields or {}).values(), *([] if self.where is None else [self.where])):
             check_names(expression, names)
         return self
@@ -228,18 +188,13 @@ def _settings(config: JoinConfig) -> dict[str, str]:
     """All that the meaning of what is kept depends on."""
     texts = {f"on.{side}": ", ".join(map(str, getattr(config.on, side))) for side in ("left", "right")}
     texts |= {"left": str(config.left), "right": str(config.right), "type": config.type, "as_of": config.as_of}
+    texts |= {"as": str(config.into)} if config.into is not None else {}
     texts |= {"within": str(config.within), "keep": str(config.keep), "where": str(config.where)}
     return texts | {f"fields.{name}": str(expression) for name, expression in (config.fields or {}).items()}
 
 
 def _inputs(config: JoinConfig) -> tuple[str, ...]:
     return config.inputs
-
-
-def _growth(config: JoinConfig) -> str | None:
-    if any(config.tables) or config.within is not None or config.keep is not None:
-        return None
-    return "keeps all records of both inputs for ever; `within` or `keep` bound that"
 
 
 @stage("join", config=JoinConfig, fused=False, keyed=True, state=_settings, inputs=_inputs)
@@ -255,7 +210,7 @@ class Join:
         # A row is [time, column, …]; one that may be given alone later knows whether it has met anybody.
         self._flagged = outer if streams else (False, False)
         first = (1 + self._flagged[LEFT], 1 + self._flagged[RIGHT])
-        self._results = Results(config.inputs, config.fields, config.where, first)
+        self._results = Results(config.inputs, config.fields, config.where, first, config.into)
         self._join: StreamJoin | LatestJoin | AsOfJoin | TableJoin
         if streams:
             self._join = StreamJoin(self._results, _bounds(config), outer)
@@ -331,6 +286,11 @@ class Join:
         return self._join.advance(watermark, out)
 
     @property
+    def refused(self) -> Failed:
+        """What `advance` could give no result for, until somebody takes it."""
+        return getattr(self._join, "refused", [])
+
+    @property
     def due(self) -> int | None:
         """Nothing depends on the wall clock."""
         return None
@@ -364,6 +324,13 @@ def tombstone_key(key: bytes | None) -> bytes:
     if key is None:
         raise TransformError("a record without a value has no key either: a table cannot tell what it deletes")
     return key
+
+
+def _shown(seconds: float) -> str:
+    for size, unit in ((86400, "d"), (3600, "h"), (60, "m"), (1, "s")):
+        if seconds >= size and seconds % size == 0:
+            return f"{seconds // size:.0f}{unit}"
+    return f"{seconds * 1000:g}ms"
 
 
 def _ms(seconds: float) -> int:

@@ -167,6 +167,78 @@ async def test_a_join_of_a_join(app):
     assert await app.values() == [{"n": 1, "m": 2}]
 
 
+async def test_as_a_field_of_the_left_one(joined):
+    found = await joined("on: id, within: 1s, as: payment", ORDERS[:1], [{"id": 1, "t": 1, "m": [1]}])
+    assert found == [{"id": 1, "t": 1000, "amount": 5, "payment": {"id": 1, "t": 1, "m": [1]}}]
+
+
+TABLE = """
+name: p
+sources:
+  orders: {log: {topic: orders}}
+  users: {log: {topic: users, tombstones: forward}}
+sink: {log: {topic: out}}
+stages:
+  - {id: j, join: {left: %s, right: {table: users}, on: {left: user, right: id}, type: left, as: user}}
+"""
+
+
+async def test_a_table_is_enriched_from_by_its_newest_version(app):
+    await app.seed([{"id": "k2", "name": "a"}, {"id": "k2", "name": "b"}, None], "users")  # the last deletes k2
+    await app.run(TABLE % "orders")
+    await app.seed([{"user": "k2"}], "orders")
+    await app.run(TABLE % "orders")
+    await app.seed([{"id": "k2", "name": "c"}], "users")
+    await app.seed([], "orders")
+    await app.run(TABLE % "orders")
+    await app.seed([{"user": "k2", "n": 1}], "orders")
+    await app.run(TABLE % "orders")
+    assert await app.values() == [{"user": None}, {"user": {"id": "k2", "name": "c"}, "n": 1}]
+
+
+async def test_two_tables_give_their_changes(app):
+    for topic, values in {"users": [{"id": "k2", "x": 1}], "orders": [{"user": "k2", "y": 1}]}.items():
+        await app.seed(values, topic)
+        await app.run(TABLE % "{table: orders}")
+    await app.seed([{"id": "k2", "x": 2}, {"id": "k9"}], "users")
+    await app.run(TABLE % "{table: orders}")
+    assert await app.values() == [
+        {"y": 1, "user": {"id": "k2", "x": 1}},
+        {"y": 1, "user": {"id": "k2", "x": 2}},
+    ]
+
+
+async def test_as_of_a_record_meets_the_version_of_its_time(app):
+    text = TABLE.replace("as: user", "as: user, as_of: event_time").replace("orders}}", "orders, event_time: t}}")
+    text = text.replace("users, ", "users, event_time: t, ")
+    await app.seed([{"id": 1, "v": v, "t": t} for v, t in (("a", 10), ("b", 20), ("c", 900))], "users")
+    await app.seed([{"user": 1, "t": t} for t in (5, 10, 19, 20, 21, 901)], "orders")
+    await app.run(text % "orders")
+    found = sorted((one["t"], one["user"] and one["user"]["v"]) for one in await app.values())
+    assert found == [(5, None), (10, "a"), (19, "a"), (20, "b"), (21, "b")]
+
+
+async def test_as_of_what_gives_no_result_is_an_error(app):
+    text = TABLE.replace("as: user", "as_of: event_time").replace("orders}}", "orders, event_time: t}}")
+    text = text.replace("users, ", "users, event_time: t, ")
+    await app.seed([{"id": 1, "t": 10}, {"id": 1, "t": 900}], "users")
+    await app.seed([{"user": 1, "t": 11}, {"user": 1, "t": 900}], "orders")
+    with pytest.raises(FatalError, match="both inputs have a field 't'"):
+        await app.run(text % "orders")
+
+
+async def test_own_code_that_changes_a_result_does_not_change_what_is_kept(app, tmp_path):
+    code = "def run(batch):\n    for record in batch:\n        record.value['r']['seen'].append(1)\n    return batch\n"
+    (tmp_path / "own_of_join.py").write_text(code)
+    stages = (
+        "  - {id: j, join: {left: orders, right: payments, on: id, as: r}}\n  - python: {class: 'own_of_join:run'}\n"
+    )
+    await app.seed([{"id": 1, "t": 1}, {"id": 1, "t": 2}], "orders")
+    await app.seed([{"id": 1, "t": 1, "seen": []}], "payments")
+    await app.run(HEAD + stages)
+    assert [one["r"]["seen"] for one in await app.values()] == [[1], [1]]
+
+
 @pytest.mark.parametrize(
     ("settings", "message"),
     [
