@@ -11,7 +11,7 @@ from typing import Annotated
 import typer
 import uvloop
 
-from streamd.cli.options import ConfigOption, SetOption, service_settings, variables
+from streamd.cli.options import ConfigOption, SetOption, service_settings, variables, with_app
 from streamd.cli.progress import show_progress
 from streamd.cli.run import bars_for
 from streamd.cli.summary import summary_lines
@@ -80,7 +80,7 @@ def command(
     configs = load_pipelines([file], Registry.default(), env, service)
     if len(configs) != 1:
         raise ConfigError(f"expected one pipeline, {file} holds {len(configs)}")
-    own = app or f"{service.app}-replay"
+    own = with_app(service, app or f"{service.app}-replay").app
     wishes = Wishes(
         point(start, "--from"),
         None if until is None else point(until, "--until"),

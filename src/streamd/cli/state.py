@@ -184,7 +184,7 @@ class _Target:
 def _all(paths: list[Path], config: Path | None, set_: list[str] | None, app: str | None) -> list[_Target]:
     env = variables(set_)
     own = service_settings(config, env)
-    service = with_app(own, app)
+    service = own if app is None else with_app(own, app)
     found = load_pipelines(paths, Registry.default(), env, service)
     return [_Target(build_plan(one, service.app), service, service.app == own.app) for one in found]
 

@@ -72,8 +72,7 @@ def _service(service: ServiceConfig, app: str) -> ServiceConfig:
     """The live one's settings under another app; its HTTP address is taken."""
     if app == service.app:
         raise ConfigError(f"--app: {app} is the live app, whose positions a replay must not touch; give another name")
-    http = service.http.model_copy(update={"enabled": False})
-    return ServiceConfig.model_validate({**dict(service), "app": app, "http": http})
+    return service.model_copy(update={"app": app, "http": service.http.model_copy(update={"enabled": False})})
 
 
 def _file(config: PipelineConfig) -> Path:
