@@ -11,6 +11,7 @@ from streamd.component.grouping import composite_key
 from streamd.component.stage import BEGINNING, END
 from streamd.component.state import key_of
 from streamd.errors import LateRecordError
+from streamd.expr.aggregates import columns_of
 from streamd.record import Result, SourceRecord
 from streamd.state.store import TableStore
 from streamd.windows.build import kernel_of
@@ -31,7 +32,7 @@ class WindowDriver:
         self.failed: list[tuple[SourceRecord, Exception]] = []
         self.promised = BEGINNING
         self.log: list[tuple[bytes, bytes | None]] = []
-        self.columns = sum(len(one.arguments) for one in spec.aggregates.values())
+        self.columns = len(columns_of(list(spec.aggregates.values())).names)
         self._open()
 
     def _open(self) -> None:

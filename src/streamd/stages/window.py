@@ -49,6 +49,7 @@ from streamd.component.model import Model
 from streamd.component.spec import stage
 from streamd.component.stage import Body
 from streamd.errors import FatalError, TransformError
+from streamd.expr.aggregates import growing, write_columns
 from streamd.record import RawRecord, Result
 from streamd.windows.build import kernel_of
 from streamd.windows.kernel import LARGEST_TIME, Kernel
@@ -172,6 +173,22 @@ class WindowConfig(Model):
         """Which windows they are."""
         return self._given()[0]
 
+    @property
+    def remembers(self) -> str:
+        """What is kept and for how long, for people."""
+        key = "each key" if self.by else "one group"
+        spec = spec_of(self)
+        kept = {
+            "tumbling": f"{key} in windows of {_shown(spec.size)} that are not over",
+            "hopping": f"{key} in pieces of windows of {_shown(spec.size)} that are not over",
+            "sliding": f"the records of the last {_shown(spec.size)} of {key}",
+            "session": f"{key} for {_shown(spec.gap)} after its last record",
+            "count": f"the last {spec.size} records of {key} for ever",
+            "global": f"{key} for ever",
+        }
+        late = f", and {_shown(spec.grace)} of grace" if spec.grace else ""
+        return kept[spec.kind] + late + growing(self.aggregate)
+
     def _given(self) -> list[Kind]:
         values = (self.tumbling, self.hopping, self.sliding, self.session, self.count, self.always)
         return [kind for kind, value in zip(_KINDS, values, strict=True) if value is not None]  # type: ignore[misc]
@@ -257,6 +274,13 @@ def _ms(seconds: float) -> int:
     return round(seconds * 1000)
 
 
+def _shown(ms: int) -> str:
+    for unit, size in (("d", 86_400_000), ("h", 3_600_000), ("m", 60_000), ("s", 1000)):
+        if ms % size == 0:
+            return f"{ms // size} {unit}"
+    return f"{ms} ms"
+
+
 def _settings(config: WindowConfig) -> dict[str, str]:
     spec = spec_of(config)
     # Early results are kept account of, and make hopping windows other tables.
@@ -307,20 +331,7 @@ class Window:
             refuse = body.constant("no_time", _no_time)
             body.line(f"if not {-LARGEST_TIME} < {time} < {LARGEST_TIME}: {refuse}()")
         keys = lift_keys(body, self.config.by)
-        # Each aggregate checks, and may change, variables of its own.
-        values: dict[str, str] = {}
-        arguments: list[str] = []
-        for name, aggregate in self.config.aggregate.items():
-            own = []
-            for argument in aggregate.arguments:
-                text = str(argument)
-                if text not in values:
-                    values[text] = body.local("value", f"({body.value(argument)})")
-                own.append(body.local(name, f"({values[text]})"))
-            for line in aggregate.check_lines(own, body.constant):
-                for one in line.split("\n"):
-                    body.line(one)
-            arguments += own
+        arguments = write_columns(list(self.config.aggregate.values()), body)
         return f"({', '.join(['r', time, body.watermark(), *keys, *arguments])})"
 
     async def open(self, task: TaskContext) -> None:

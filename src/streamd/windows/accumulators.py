@@ -11,6 +11,7 @@ from typing import Any
 
 from streamd.component.grouping import named_key
 from streamd.expr import Aggregate
+from streamd.expr.aggregates import columns_of
 from streamd.record import Result
 from streamd.windows.code import Code, indented
 from streamd.windows.spec import WindowSpec
@@ -29,18 +30,16 @@ class Accumulators:
         for name in sorted(spec.aggregates):
             self._slots[name] = range(size, size + spec.aggregates[name].slots)
             size += spec.aggregates[name].slots
-        self._columns: dict[str, list[str]] = {}
-        for name, aggregate in spec.aggregates.items():
-            first = sum(map(len, self._columns.values()))
-            self._columns[name] = [f"x{first + n}" for n in range(len(aggregate.arguments))]
+        self._columns = columns_of(list(spec.aggregates.values()), "x")
+        self._arguments = {name: self._columns.arguments(n) for n, name in enumerate(spec.aggregates)}
 
     def _each(self) -> list[tuple[Aggregate, range]]:
         return [(self.spec.aggregates[name], slots) for name, slots in self._slots.items()]
 
     @property
     def columns(self) -> list[str]:
-        """The aggregates' arguments in a row, by the names they have in kernels: in the order they are written in."""
-        return [column for columns in self._columns.values() for column in columns]
+        """What a row has for the aggregates, by the names that it has in kernels."""
+        return list(self._columns.names)
 
     def start(self, *own: str) -> str:
         """A new accumulator, with these sources of its own slots."""
@@ -52,7 +51,7 @@ class Accumulators:
         lines: list[str] = []
         for name, slots in self._slots.items():
             aggregate = self.spec.aggregates[name]
-            lines += aggregate.step_lines([f"{a}[{n}]" for n in slots], self._columns[name], self.code.constant)
+            lines += aggregate.step_lines([f"{a}[{n}]" for n in slots], self._arguments[name], self.code.constant)
         return lines
 
     def merges(self, a: str = "a", b: str = "b") -> list[str]:
