@@ -7,6 +7,8 @@ import time
 from pathlib import Path
 from typing import Any, Self
 
+import orjson
+
 from streamd.component.context import PipelineContext
 from streamd.component.stage import BEGINNING
 from streamd.config.pipeline import ComponentConfig, PipelineConfig
@@ -18,9 +20,10 @@ from streamd.plan.loops import refuse_loops
 from streamd.record import TaskId
 from streamd.runtime.assembly import Assembly
 from streamd.runtime.backoff import RestartPolicy, fault_of
-from streamd.runtime.control import Assign, Fault, Member, TaskEnded
+from streamd.runtime.control import Assign, Fault, Look, Member, Seen, TaskEnded
 from streamd.runtime.task import Task
 from streamd.runtime.tasks import TaskOwner
+from streamd.state.entries import key_text
 from streamd.testing.memory import MemorySink, MemorySource, MemoryTransaction, World
 from streamd.testing.virtual_time import HandClock, VirtualLoop
 
@@ -28,6 +31,7 @@ from streamd.testing.virtual_time import HandClock, VirtualLoop
 REST_WITHIN = 2 * 86400.0
 REALLY_WITHIN = 20.0
 DRAIN_TIMEOUT = 60.0  # virtual seconds
+MOST_KEYS = 10_000  # of a view that are looked at
 
 APP = "test"
 
@@ -132,6 +136,19 @@ class Engine:
         found: dict[str, int] = {}
         for labels, value in self._values(metric.name):
             found[labels[1]] = found.get(labels[1], 0) + int(value)
+        return found
+
+    def view(self, stage: str) -> dict[str, Any] | None:
+        """{key, as text: value} of a stage's view, as of the last checkpoint; None where there is none to be seen."""
+        found: dict[str, Any] = {}
+        for task in self._owner.tasks:
+            if stage in {one.id for one in self.plan.parts[task.part].stages}:
+                answers: list[Seen] = []
+                self._owner.look(Look(1, task, stage, limit=MOST_KEYS), answers.append)
+                if not answers or answers[0].outcome != "ok":
+                    return None
+                for key, value in answers[0].entries:
+                    found[key_text(orjson.loads(key))] = orjson.loads(value)
         return found
 
     def _values(self, metric: str) -> list[tuple[tuple[str, ...], float]]:

@@ -135,8 +135,9 @@ def _views(document: Document, at: Scalar, node: Node) -> tuple[ViewWanted, ...]
         return ()
     found = []
     for stage, (key, value) in node.entries.items():
-        if isinstance(value, Mapping):
-            found.append(ViewWanted(stage, key, value, plain_value(value)))
+        if isinstance(value, Mapping) or (isinstance(value, Scalar) and value.value is None):
+            values = plain_value(value) if isinstance(value, Mapping) else {}
+            found.append(ViewWanted(stage, key, value, values))
         else:
             document.report(
                 "wrong-type", f"the view of `{stage}` must be a mapping of keys, got {describe(value)}", key

@@ -27,6 +27,7 @@ from streamd.testing.case_file import (
     IdleStep,
     InputStep,
     StopStep,
+    ViewWanted,
 )
 from streamd.testing.compare import Pair, align, same
 from streamd.testing.engine import Engine
@@ -61,12 +62,13 @@ class Look:
 
 @dataclass(slots=True)
 class Problem:
-    """Something that is not as expected: where, in a sentence, and the look that shows it."""
+    """Something that is not as expected: where, in a sentence, and the look, or (expected, got), that shows it."""
 
     at: Node
     message: str
     look: Look | None = None
     help: str = ""
+    values: tuple[Any, Any] | None = None
 
 
 @dataclass(slots=True)
@@ -77,6 +79,7 @@ class Result:
     problems: list[Problem] = field(default_factory=list)
     looks: list[Look] = field(default_factory=list)
     counts: list[tuple[Counted, int]] = field(default_factory=list)
+    views: list[tuple[ViewWanted, dict[str, Any]]] = field(default_factory=list)
     everything: list[tuple[ExpectStep, list[Look], dict[str, dict[str, int]]]] = field(default_factory=list)
     unexpected: BaseException | None = None
     seconds: float = 0.0
@@ -241,7 +244,7 @@ class _Run:
         if step.error is not None:
             self._error(step, *step.error)
         for view in step.views:
-            self._problem(view.at, "views cannot be looked at yet")
+            self._view(view)
 
     def _look(self, expected: Expected) -> None:
         look = self._looked_at(expected)
@@ -290,6 +293,21 @@ class _Run:
             if number > before:
                 fresh[component] = number - before
         return fresh
+
+    def _view(self, wanted: ViewWanted) -> None:
+        held = self._engine.view(wanted.stage)
+        if held is None:
+            message = f"stage `{wanted.stage}` keeps no view that could be looked at"
+            self._problem(wanted.at, message, help_="after `end` its task is over" if self._world.over else "")
+            return
+        got = {key: held.get(key) for key in wanted.values or held}
+        self._result.views.append((wanted, got))
+        if not wanted.values:
+            self._problem(wanted.at, f"view of `{wanted.stage}`: nothing is written down yet")
+        for key, value in wanted.values.items():
+            if not same(value, got[key]):
+                message = f"view of `{wanted.stage}`: `{key}` differs"
+                self._result.problems.append(Problem(wanted.at, message, values=(value, got[key])))
 
     def _error(self, step: ExpectStep, wanted: str, at: Node) -> None:
         failure = self._engine.failure

@@ -37,6 +37,8 @@ def _problem_lines(problem: Problem, source: FileText, paint: Paint) -> Iterator
     yield f"  {paint(str(source.place(problem.at.start)), 'bold')}: {problem.message}"
     if problem.look is not None:
         yield from _look_lines(problem.look, source, paint)
+    if problem.values is not None:
+        yield from _field_lines(*problem.values, paint)
     if problem.help:
         yield f"     = help: {problem.help}"
 

@@ -7,13 +7,14 @@ from datetime import UTC, datetime
 from typing import Any
 
 from streamd.config.model_check import plain_value
+from streamd.config.yaml_nodes import Mapping as MappingNode
 from streamd.config.yaml_nodes import Node, Sequence
-from streamd.testing.case_file import CaseFile, Counted, ExpectStep, Wanted
-from streamd.testing.compare import Pair
+from streamd.testing.case_file import CaseFile, Counted, ExpectStep, ViewWanted, Wanted
+from streamd.testing.compare import Pair, same
 from streamd.testing.read_expect import ENVELOPE
 from streamd.testing.records import only
 from streamd.testing.run_case import Look, Problem, Result
-from streamd.testing.yaml_values import WIDTH, item, items
+from streamd.testing.yaml_values import WIDTH, flow, item, items, scalar
 
 # What is written of a dead letter that nobody expected.
 _DEAD_LETTER = ("component", "error", "message", "value")
@@ -55,9 +56,12 @@ class _Update:
         solved = {id(look) for look in result.looks if not look.ok and self._look(look)}
         for counted, got in result.counts:
             self._count(counted, got)
+        for view, held in result.views:
+            self._view(view, held)
         for step, looks, counts in result.everything:
             self._everything(step, looks, counts)
         nodes = {id(step.at) for step, _, _ in result.everything} | {id(counted.at) for counted, _ in result.counts}
+        nodes |= {id(view.at) for view, _ in result.views}
         return [
             problem
             for problem in result.problems
@@ -69,6 +73,16 @@ class _Update:
 
     def _count(self, counted: Counted, got: int) -> None:
         self._edit(counted.node.start, counted.node.end, str(got))
+
+    def _view(self, view: ViewWanted, held: Mapping[str, Any]) -> None:
+        if isinstance(view.node, MappingNode) and view.node.entries:
+            for key, (_, node) in view.node.entries.items():
+                if not same(view.values[key], held[key]):
+                    self._edit(node.start, node.end, flow(held[key]))
+            return
+        indent = self._column(view.at.start) + 2
+        lines = "".join(f"\n{' ' * indent}{scalar(key)}: {flow(value)}" for key, value in held.items())
+        self._edit(view.at.end + 1, max(view.node.end, view.at.end + 1), lines or " {}")
 
     def _look(self, look: Look) -> bool:
         expected = look.expected

@@ -289,3 +289,20 @@ def test_only_cases_of_a_name_and_only_to_the_first_failure(attempt):
     assert [r.case.name for r in attempt(cases, only="ONE").results] == ["One"]
     assert [r.case.name for r in attempt(cases, only="p.test").results] == ["One", "two"]
     assert [r.case.name for r in attempt(cases, fail_fast=True).results] == ["One"]
+
+
+@pytest.mark.parametrize("crash", [False, True])
+def test_what_a_view_holds(attempt, messages, crash):
+    cases = """\
+cases:
+  one:
+    - input: [{user: ada, amount: 1}, {user: bob, amount: 2}, {user: ada, amount: 3}]
+    - expect: {views: {aggregate: {ada: {user: ada, n: 2, total: 4}, nobody: null}}}
+    - expect: {views: {aggregate: {bob: {user: bob, n: 1, total: 3}}}}
+"""
+    assert messages(attempt(cases, KEPT, crash=crash)) == ["view of `aggregate`: `bob` differs"]
+
+
+def test_a_stage_without_a_view(attempt, messages):
+    cases = "cases:\n  one:\n    - expect: {views: {filter: {a: 1}}}\n"
+    assert messages(attempt(cases)) == ["stage `filter` keeps no view that could be looked at"]

@@ -128,3 +128,19 @@ cases:
     new, left = updated(result.file, result.results)
     assert left == []
     assert attempt(new, pipeline).ok, new
+
+
+def test_views_are_written(attempt):
+    pipeline = (
+        "name: p\nsource: {log: {topic: a}}\nstages: [{aggregate: {by: user, values: {n: count()}}}]\n"
+        "sink: {log: {topic: b}}\n"
+    )
+    start = (
+        "cases:\n  one:\n    - input: [{user: ada}, {user: b c}]\n    - expect:\n        views:\n          aggregate:"
+    )
+    for before in ("", "\n            ada: {user: ada, n: 5}\n            b c: null"):
+        result = attempt(f"{start}{before}\n", pipeline)
+        new, left = updated(result.file, result.results)
+        assert left == []
+        assert new == f"{start}\n            ada: {{user: ada, n: 1}}\n            b c: {{user: b c, n: 1}}\n"
+        assert attempt(new, pipeline).ok
