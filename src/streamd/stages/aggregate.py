@@ -39,7 +39,7 @@ from streamd.component.model import Model
 from streamd.component.spec import stage
 from streamd.component.stage import BEGINNING, END, Body
 from streamd.component.state import Table
-from streamd.expr.aggregates import Accumulator, Aggregate, compiled, slots_of, write_columns
+from streamd.expr.aggregates import Accumulator, Aggregate, compiled, growing, slots_of, write_columns
 from streamd.record import RawRecord, Result
 
 
@@ -67,6 +67,11 @@ class AggregateConfig(Model):
         "on_update", description="Whether each record gives a result, or each changed key from time to time.",
         examples=["on_update", {"every": "1s"}],
     )  # fmt: skip
+
+    @property
+    def remembers(self) -> str:
+        """What is kept, for `explain`: what grows is said."""
+        return f"each {' and '.join(self.by.fields) or 'group'} for ever{growing(self.values)}"
 
     @model_validator(mode="after")
     def _names_once(self) -> AggregateConfig:

@@ -13,9 +13,10 @@ from pathlib import Path
 from typing import Any, Literal
 
 from streamd.component.context import PipelineContext
+from streamd.component.grouping import Grouping
 from streamd.config.pipeline import ComponentConfig, PipelineConfig
 from streamd.errors import StreamdError
-from streamd.expr import Expression, Function
+from streamd.expr import Aggregate, Expression, Function
 from streamd.expr.nodes import (
     Binary,
     Call,
@@ -37,7 +38,9 @@ from streamd.expr.nodes import Literal as Constant
 Guess = Literal["any", "number", "text", "time", "list", "object", "bool"]
 KEYS = 50  # different values of a text that nothing is known of: enough to spread, few enough to come again
 _BY_CATEGORY: dict[str, Guess] = {"text": "text", "number": "number", "time": "time"}
-_OF_NUMBERS = frozenset({"sum", "min", "max", "mean", "avg"})
+_OF_NUMBERS = frozenset(
+    {"sum", "min", "max", "mean", "variance", "variance_pop", "stddev", "stddev_pop", "quantile", "median", "histogram"}
+)
 _TIME = 1_767_603_600_000  # ms; any time that is not long ago
 
 
@@ -83,7 +86,7 @@ def shape_of(config: PipelineConfig, context: PipelineContext) -> Shape:
                 shape.be("list")
                 shape.element = shape.element or Shape()
                 made[getattr(component.settings, "as_", None) or expression.text] = shape.element
-            elif component.name == "aggregate" and (shape := reading.shape(expression.node)) is not None:
+            elif component.name in ("aggregate", "window") and (shape := reading.shape(expression.node)) is not None:
                 shape.be("number" if name in _OF_NUMBERS else "any")
         target = getattr(component.settings, "as_", None)
         if isinstance(target, str):
@@ -106,8 +109,8 @@ def keyed_by(config: PipelineConfig) -> str | None:
     """The field by which the pipeline keeps state, so that its input is to be partitioned by it."""
     for stage in config.stages:
         by = getattr(stage.settings, "by", None)
-        if stage.spec.stateful and isinstance(by, dict):
-            nodes = [expression.node for expression in by.values() if isinstance(expression, Expression)]
+        if stage.spec.stateful and isinstance(by, Grouping):
+            nodes = [expression.node for expression in by.fields.values()]
             if len(nodes) == 1 and isinstance(nodes[0], Field):
                 return nodes[0].name
     return None
@@ -128,8 +131,8 @@ def expressions_of(component: ComponentConfig) -> Iterator[tuple[str, Expression
             waiting += [(name, inner) for inner in value]
         elif hasattr(type(value), "model_fields"):
             waiting += [(name, getattr(value, inner)) for inner in type(value).model_fields]
-        elif isinstance(getattr(value, "value", None), Expression):  # an aggregate of an expression
-            yield value.function.name, value.value
+        elif isinstance(value, Aggregate):
+            yield from ((value.name, argument) for argument in value.arguments)
 
 
 def _table(component: ComponentConfig, context: PipelineContext, root: Shape, made: dict[str, Shape | None]) -> None:

@@ -237,6 +237,13 @@ async def test_a_view_shows_what_the_last_result_said():
     assert stage.shown(key, stage.view[key]) == out[0].value == {"k": "x", "j": 1, "n": 1, "last": {"deep": [1]}}
 
 
+def test_what_grows_without_bound_is_said():
+    stage, _ = small({"by": "user", "values": {"n": "count()", "ids": "count_distinct(id)"}})
+    said = "each user for ever, and per key without bound: `ids` has one entry for each different value"
+    assert stage.config.remembers == said
+    assert small({"by": "user", "values": {"n": "count()"}})[0].config.remembers == "each user for ever"
+
+
 def test_the_generated_code_is_what_one_would_write():
     stage, _ = small({"by": "user", "values": {"orders": "count()", "largest": "max(amount)"}})
     assert stage.source.splitlines()[:3] == [

@@ -10,7 +10,7 @@ a value or a list of them, ascending or `desc(…)`.
 
 from __future__ import annotations
 
-from streamd.expr.aggregates.aggregate import Aggregate, Argument
+from streamd.expr.aggregates.aggregate import Aggregate, Argument, growing
 from streamd.expr.aggregates.catalogue import AGGREGATES, AggregateFunction
 from streamd.expr.aggregates.columns import Columns, columns_of, write_columns
 from streamd.expr.aggregates.compiled import Accumulator, compiled, slots_of
@@ -25,6 +25,7 @@ __all__ = [
     "Columns",
     "columns_of",
     "compiled",
+    "growing",
     "parse_aggregate",
     "slots_of",
     "write_columns",

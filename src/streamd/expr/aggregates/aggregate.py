@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from abc import ABC, abstractmethod
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any, ClassVar, Literal, TypeAlias
 
@@ -133,3 +133,9 @@ def indented(lines: Sequence[str], depth: int = 1) -> list[str]:
 def present(names: Sequence[str]) -> str:
     """The condition that none of some values is null."""
     return " and ".join(f"{name} is not None" for name in names)
+
+
+def growing(aggregates: Mapping[str, Aggregate]) -> str:
+    """What of some aggregates grows without bound, behind a text that says what is kept; "" where nothing does."""
+    found = [f"`{name}` has {one.growth}" for name, one in aggregates.items() if not one.bounded]
+    return f", and per key without bound: {', '.join(found)}" if found else ""

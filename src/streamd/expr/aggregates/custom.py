@@ -32,7 +32,7 @@ class Custom(Aggregate):
     name = "custom"
     fallible = True
     bounded = False
-    growth = "as large as your own code makes it"
+    growth = "what your own code keeps"
 
     def __init__(self, text: str, reference: str, arguments: Sequence[Expression]) -> None:
         super().__init__(text, [Argument(self.name, argument, "kept") for argument in arguments])
