@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import Any
 
-from streamd.component.fields import ExpressionField
+from streamd.component.fields import ExpressionField, LateField
 from streamd.component.model import Model
 from streamd.component.registry import BUILT_IN, Registry
 from streamd.component.spec import stage
@@ -17,7 +17,7 @@ class CountedConfig(Model):
 
     by: ExpressionField
     size: int = 10
-    late: str = "drop"
+    late: LateField = "drop"
     refuse: str | None = None
 
 

@@ -7,7 +7,7 @@ import os
 import re
 from collections.abc import Mapping
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Annotated, Any, Protocol, TypeAlias, get_args
+from typing import TYPE_CHECKING, Annotated, Any, Literal, Protocol, TypeAlias, get_args, get_origin
 
 from pydantic import BeforeValidator, PlainValidator, SecretStr, WithJsonSchema
 
@@ -150,6 +150,13 @@ def nested_component(annotation: object) -> NestedComponent | None:
     return None
 
 
+def literals_of(annotation: object) -> frozenset[object]:
+    """The values that a field takes as they are, `Literal`s inside a union among them."""
+    if get_origin(annotation) is Literal:
+        return frozenset(get_args(annotation))
+    return frozenset().union(*(literals_of(argument) for argument in get_args(annotation)))
+
+
 def _resolved(value: object) -> Any:
     if not isinstance(getattr(value, "spec", None), ComponentSpec):
         raise ValueError("expected a component: a mapping with one key, like {kafka: {topic: late-orders}}")
@@ -223,6 +230,7 @@ if TYPE_CHECKING:
     ExpressionField: TypeAlias = Expression
     AggregateField: TypeAlias = Aggregate
     ComponentRef: TypeAlias = ResolvedComponent
+    LateField: TypeAlias = Literal["drop", "dead_letter"] | ResolvedComponent
 else:
     # A `streamd.expr.Expression`; not named at run time, so that components without expressions load without them.
     ExpressionField = Annotated[Any, PlainValidator(parse_expression), _EXPRESSION_SCHEMA]
@@ -232,3 +240,6 @@ else:
 
     # A nested sink, as in `late: {kafka: {topic: late-orders}}`.
     ComponentRef = Annotated[Any, NestedComponent("sink"), PlainValidator(_resolved), _COMPONENT_SCHEMA]
+
+    # What becomes of late records: nothing, the pipeline's dead letters, or a sink of their own.
+    LateField = Literal["drop", "dead_letter"] | ComponentRef

@@ -9,7 +9,7 @@ from __future__ import annotations
 import re
 from dataclasses import dataclass
 
-from streamd.component.fields import nested_component
+from streamd.component.fields import literals_of, nested_component
 from streamd.component.model import Model
 from streamd.component.registry import Registry
 from streamd.component.spec import ComponentSpec, Kind
@@ -201,6 +201,8 @@ class ComponentReader:
             if mark is None or body.get(key) is None:
                 continue
             at, node = body.entries[key]
+            if isinstance(node, Scalar) and node.value in literals_of(info.annotation):
+                continue
             inner = self.read_shape(mark.kind, node, at, beside=())
             config = None
             if inner is not None:

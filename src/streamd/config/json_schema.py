@@ -11,7 +11,7 @@ from typing import Any
 
 from pydantic import BaseModel
 
-from streamd.component.fields import NestedComponent, nested_component
+from streamd.component.fields import NestedComponent, literals_of, nested_component
 from streamd.component.registry import Registry
 from streamd.component.spec import ComponentSpec, Kind
 from streamd.config.policy import DeadLetterSettings, RetrySettings
@@ -91,7 +91,9 @@ def settings_schema(spec: ComponentSpec, definitions: Schema) -> Schema:
             (found for part in info.metadata if (found := nested_component(part)) is not None), None
         )
         if mark is not None:
-            reference = {"$ref": "#/definitions/nested_sink"}
+            reference: Schema = {"$ref": "#/definitions/nested_sink"}
+            if values := literals_of(info.annotation):
+                reference = {"anyOf": [{"enum": sorted(values, key=str)}, reference]}
             schema["properties"][info.alias or name] = reference | {"description": info.description or ""}
     if spec.shorthand is not None:
         field: Schema = schema["properties"][_key(spec.config, spec.shorthand)]

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable
+from collections.abc import Mapping as Mapping_
 from dataclasses import replace
 from pathlib import Path
 from typing import Any, Literal
@@ -98,6 +99,7 @@ class PipelineReader:
             self.policies.read(root.entries["on_error"][1], root.key("on_error")) if root.get("on_error") else None
         )
         dead_letters, ids = self._dead_letters(general, policies, shapes)
+        self._check_late(stages, ids)
         kafka = service_kafka
         if (section := root.get("kafka")) is not None:
             kafka = self._kafka(document, section, root.key("kafka"))
@@ -115,11 +117,12 @@ class PipelineReader:
             return tuple(configs)
 
         name_node = root.get("name")
+        built_stages = built(stages)
         return PipelineConfig(
             name=settings.name,
             sources=built(sources),
-            stages=built(stages),
-            sinks=built(sinks),
+            stages=built_stages,
+            sinks=(*built(sinks), *_late_sinks(built_stages)),
             dead_letters=dead_letters,
             file=file,
             text=document.source.text,
@@ -238,6 +241,16 @@ class PipelineReader:
                 configs.append(config)
         return tuple(configs), ids
 
+    def _check_late(self, stages: list[Shape], dead_letters: Mapping_[str, str]) -> None:
+        """Late records for the dead letters need some."""
+        for shape in stages:
+            if getattr(shape.settings, "late", None) == "dead_letter" and not {"", shape.id} & dead_letters.keys():
+                body = shape.body
+                at = body.key("late") if isinstance(body, Mapping) and body.get("late") is not None else shape.at
+                message = f"{shape.subject} sends late records to the dead letters, and the pipeline has none"
+                help_text = "add `on_error: {dead_letter: SINK}` to the pipeline, or write `late: SINK`"
+                self.document.report("missing-key", message, at, help=help_text)
+
     def _incomplete(self, code: str, message: str, at: Node | tuple[int, int], help_text: str = "") -> None:
         """Report something that leaves the graph without some of its components, so that it is not worth checking."""
         self._complete = False
@@ -248,6 +261,15 @@ def _got(node: Node) -> str:
     if isinstance(node, Sequence | Mapping) and not (node.items if isinstance(node, Sequence) else node.entries):
         return "an empty one"
     return describe(node)
+
+
+def _late_sinks(stages: tuple[ComponentConfig, ...]) -> tuple[ComponentConfig, ...]:
+    """The sinks that late records go to: they read `STAGE.late`, an output that is for nobody else."""
+    return tuple(
+        replace(late, inputs=(f"{stage.id}.late",))
+        for stage in stages
+        if isinstance(late := getattr(stage.settings, "late", None), ComponentConfig)
+    )
 
 
 def _policy(draft: PolicyDraft | None, dead_letter: str | None) -> ErrorPolicy | None:

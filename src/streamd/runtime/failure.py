@@ -121,6 +121,17 @@ def _extract_error(value: Any, error: BaseException, words: frozenset[str]) -> E
     return ExtractError(f"the value cannot be decoded ({type(error).__name__})", str(error))
 
 
+def late_row(record: RawRecord, sink: ComponentConfig) -> Row:
+    """The row that gives a late record to its sink: as it came."""
+    value = record.value
+    documents = sink.spec.documents or getattr(sink.settings, "documents", False)
+    if documents and isinstance(value, bytes):
+        value = orjson.loads(value)
+    elif not documents and not isinstance(value, bytes | None):
+        value = orjson.dumps(value)
+    return Row(record.key, value, record.timestamp, record.headers)
+
+
 def dead_letter(
     failure: Failure, sink: ComponentConfig, pipeline: PipelineConfig, topic: str, partition: int, now_ms: int,
     attempt: int, *, include_details: bool,

@@ -31,6 +31,7 @@ from streamd.runtime.failure import (
     Threshold,
     dead_letter,
     failure_of,
+    late_row,
     load_error,
     policy_of,
     stop_message,
@@ -321,7 +322,15 @@ class Process:
     def _late(self, failure: Failure, policy: ErrorPolicy, where: Any) -> None:
         self._count.late(failure)
         if where == "dead_letter":
-            self._dispose(failure, policy, "dead_letter")
+            sink = policy.dead_letter or self._config.on_error.dead_letter
+            self._dispose(failure, replace(policy, dead_letter=sink), "dead_letter")
+        elif where != "drop":
+            row = late_row(failure.record, where)
+            self._count.written(where.id, [row])
+            for _, error in self._writers[where.id].write([row]):
+                refused = failure_of(failure.record, load_error(error), self._components[where.id], None, failure.entry)
+                self._count.failed(refused)
+                self._dispose(refused, policy, policy.then if policy.action == "retry" else None)
 
     # Batch stages.
 

@@ -43,7 +43,7 @@ from typing import Annotated, Any, Literal
 from pydantic import BeforeValidator, Field, WithJsonSchema, model_validator
 
 from streamd.component.context import PipelineContext, TaskContext
-from streamd.component.fields import AggregateField, Duration
+from streamd.component.fields import AggregateField, Duration, LateField
 from streamd.component.grouping import GroupingField, lift_keys
 from streamd.component.model import Model
 from streamd.component.spec import stage
@@ -145,7 +145,7 @@ class WindowConfig(Model):
     grace: Duration = Field(
         0.0, description="How long after the watermark a window still takes records.", examples=["5s"]
     )
-    late: Literal["drop", "dead_letter"] = Field(
+    late: LateField = Field(
         "drop",
         description="What becomes of records whose windows are closed; they are counted in any case.",
         examples=["dead_letter"],

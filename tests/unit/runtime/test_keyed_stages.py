@@ -4,8 +4,11 @@ from __future__ import annotations
 
 from pathlib import Path
 
+import pytest
+
 from demo.counted import REGISTRY
 from demo.inline_app import InlineApp
+from streamd.errors import ConfigError
 
 COUNT = """
 name: p
@@ -60,6 +63,35 @@ async def test_late_records_can_be_kept(tmp_path: Path) -> None:
     headers = {name: value.decode() for name, value in (await app.records("dlq"))[0].headers}
     assert headers["streamd.error"] == "LateRecordError"
     assert headers["streamd.topic"] == "in"
+
+
+async def test_late_records_can_go_to_a_sink_of_their_own(tmp_path: Path) -> None:
+    app = InlineApp(tmp_path, REGISTRY)
+    await app.seed(events(1, 30, 2))
+    await app.run(COUNT.replace("late: drop", "late: {log: {topic: late}}"))
+    [late] = await app.records("late")
+    assert (late.value, late.key, late.timestamp) == (b'{"k":"a","t":2}', b"k2", 1_700_000_000_002)
+    assert app.total("streamd_sink_records_total", sink="counted_late") == 1
+
+
+async def test_late_records_of_documents_are_written_as_such(tmp_path: Path) -> None:
+    """Behind another keyed stage there are no bytes any more."""
+    app = InlineApp(tmp_path, REGISTRY)
+    (tmp_path / "in.csv").write_text("k,t\na,1\na,30\na,2\n")
+    await app.run(
+        COUNT.replace("log: {topic: in,", "file: {path: in.csv, format: csv, types: {t: int},").replace(
+            "late: drop", "late: {log: {topic: late}}"
+        )
+    )
+    assert await app.values("late") == [{"k": "a", "t": 2}]
+
+
+async def test_late_records_for_dead_letters_need_some(tmp_path: Path) -> None:
+    app = InlineApp(tmp_path, REGISTRY)
+    with pytest.raises(ConfigError) as caught:
+        await app.run(COUNT.replace("late: drop", "late: dead_letter"))
+    [problem] = caught.value.diagnostics
+    assert "has none" in problem.message  # type: ignore[attr-defined]
 
 
 async def test_a_row_that_fails_is_one_records_failure(tmp_path: Path) -> None:
