@@ -61,7 +61,7 @@ def rewrite(config: PipelineConfig, spans: Mapping[str, Span], prefix: str) -> s
             changed |= dict.fromkeys(("group", "start", "end", "create", "on_position_lost"))
             table[_key(source)] = _replacement(text, source, changed)
         elif source.name == "log":
-            table[_key(source)] = _replacement(text, source, {"start": None, "partitions": None})
+            table[_key(source)] = _replacement(text, source, {"start": None})
     for sink in outputs_of(config):
         written: Any = sink.settings
         if sink.name == "kafka" and prefix:

@@ -62,7 +62,7 @@ async def deployment(kafka, make_topic, tmp_path):
     """One that has read 30 records of three users."""
     source, sink = await make_topic(2), await make_topic(2)
     await orders(kafka.bootstrap, source, 30)
-    made = Deployment(tmp_path, kafka.bootstrap, f"kafka: {{topic: {source}}}", sink)
+    made = Deployment(tmp_path, kafka.bootstrap, f"kafka: {{topic: {source}, partitioned_by: user}}", sink)
     made.source, made.sink = source, sink
     done = made.run()
     assert done.code == 0, done.all

@@ -22,7 +22,7 @@ sink: {log: {topic: orders, partitions: 2, key: user}}
 """
 SPEND = """\
 name: spend
-source: {log: {topic: orders}}
+source: {log: {topic: orders, partitions: 2, partitioned_by: user}}
 stages:
   - {id: totals, aggregate: {by: user, values: {orders: count()}}}
   - {id: pairs, aggregate: {by: {who: user, even: orders % 2 == 0}, values: {times: count()}}}
