@@ -1,8 +1,10 @@
 """What state costs: a checkpoint, a restore, a record at a growing number of keys, and beyond memory.
 
-    bench/state.py [--keys 10_000 100_000 1_000_000] [changes] [restore] [records]
+    bench/state.py [--keys 10_000 100_000 1_000_000] [changes] [restore] [records] [beyond]
 
-CPU time of one process, as others may share the machine; no broker: what Kafka's part of a restore costs is measured over record batches in memory.
+CPU time of one process, as others may share the machine. No broker: what Kafka's part of a restore costs is measured
+over record batches in memory. `beyond` gives the table a quarter of the memory that it needs, and draws keys at random,
+which is the worst there is.
 """
 
 from __future__ import annotations
@@ -15,13 +17,14 @@ import tempfile
 import time
 from collections.abc import Iterator
 from pathlib import Path
-from typing import Any
 
 import orjson
 
 from streamd.component.state import Table
 from streamd.component.transaction import Changelog
 from streamd.record import TaskId
+from streamd.state.cold import ColdTier
+from streamd.state.spill import Spill
 from streamd.state.store import TableStore
 from streamd.state.task_stores import TaskStores
 from streamd.transport.embedded.log import log_path
@@ -130,32 +133,39 @@ def measure_kafka(keys: int) -> None:
     print(f"restore, {keys:,} keys, Kafka's batches: {keys / took:,.0f} records/s")
 
 
-def measure_records(keys: int, table: Table, store: Any, label: str = "") -> float:
-    """µs for each record, over random keys, with all that a checkpoint costs here."""
-    chance, names = random.Random(3), users(keys)
+def checkpoint(store: TableStore, spill: Spill | None) -> None:
+    """All that a checkpoint costs here."""
+    store.changes()
+    if spill is not None:
+        spill.settle()
+        spill.fit()
+    store.committed()
+
+
+def measure_records(keys: int, spill: Spill | None = None, label: str = "") -> None:
+    """µs for each record, over random keys."""
+    store = TableStore("s", spill)
+    table, chance, names = store.table("values"), random.Random(3), users(keys)
     for at in range(0, keys, PER_CHECKPOINT):
         count(table, names[at : at + PER_CHECKPOINT])
-        store.changes()
-        store.committed()
+        checkpoint(store, spill)
     rounds = [chance.choices(names, k=PER_CHECKPOINT) for _ in range(5)]
     plain = changes = 0.0
     for drawn in rounds:
         began = time.process_time()
         count(table, drawn)
         between = time.process_time()
-        store.changes()
-        store.committed()
+        checkpoint(store, spill)
         plain += between - began
         changes += time.process_time() - between
     each = 1e6 / (5 * PER_CHECKPOINT)
     print(f"record{label}, {keys:,} keys: {plain * each:.2f} µs + {changes * each:.2f} µs for checkpoints")
-    return (plain + changes) * each
 
 
 def main() -> None:
     """See above."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("what", nargs="*", default=["changes", "restore", "records"])
+    parser.add_argument("what", nargs="*", default=["changes", "restore", "records", "beyond"])
     parser.add_argument("--keys", nargs="*", type=int, default=[10_000, 100_000, 1_000_000])
     given = parser.parse_args()
     gc.disable()  # as workers do
@@ -167,8 +177,13 @@ def main() -> None:
         measure_kafka(500_000)
     if "records" in given.what:
         for keys in given.keys:
-            store = TableStore()
-            measure_records(keys, store.table("values"), store)
+            measure_records(keys)
+    if "beyond" in given.what:
+        keys = max(given.keys)
+        with tempfile.TemporaryDirectory() as folder:
+            spill = Spill(ColdTier(Path(folder), "bench"), lambda: keys * 260 // 4)
+            measure_records(keys, spill, " beyond memory")
+            spill.close()
 
 
 if __name__ == "__main__":
