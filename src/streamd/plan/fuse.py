@@ -43,6 +43,9 @@ from streamd.record import Record
 
 Function = Callable[..., tuple[int, ...]]
 
+# By a clock that was set back no record is late.
+_LEVEL = "processing_ms = max(processing_ms, high, watermark)"
+
 
 @dataclass(frozen=True, slots=True)
 class Chain:
@@ -186,6 +189,7 @@ class _Fuser:
             ]
             if self.timed:
                 adds.append("high, watermark, floor = times")
+                adds += [_LEVEL] if self.processing_time else []
             self._insert(self.misfit_line, [f"                {add}" for add in adds])
             self.misfit_line = 0
         self._insert_head(head)
@@ -197,6 +201,7 @@ class _Fuser:
             head.append("    high, watermark, floor = times")
         if self.processing_time:
             head.append(f"    processing_ms = {self.code.constant('now_ms', SYSTEM_CLOCK.now_ms)}()")
+            head += [f"    {_LEVEL}"] if self.timed else []
         elif self.max_future is not None:
             now = self.code.constant("now_ms", SYSTEM_CLOCK.now_ms)
             head.append(f"    limit_ms = {now}() + {round(self.max_future * 1000)}")

@@ -127,7 +127,9 @@ def event_time(value: Any) -> int:
 
 def too_far_ahead(timestamp: int, limit: int) -> None:
     """Refuse a record from the future: one bad clock must not close every window."""
-    raise ExtractError(f"the record's time is {timestamp - limit} ms further ahead than max_future allows")
+    unit = "nanoseconds" if timestamp >= 10**17 else "microseconds" if timestamp >= 10**14 else ""
+    hint = f"; it looks like {unit}, and milliseconds are expected" if unit else ""
+    raise ExtractError(f"the record's time is {timestamp - limit} ms further ahead than max_future allows{hint}")
 
 
 def before_1970(timestamp: int) -> None:

@@ -311,8 +311,9 @@ class Task:
     def _read_on(self, group: asyncio.TaskGroup) -> None:
         for place, reader in self._readers.items():
             if place not in self._reads and not reader.ended:
-                read = reader.read(self._process.max_records(reader.position()), IDLE_WAIT)
-                self._reads[place] = group.create_task(read)
+                read = partial(reader.read, self._process.max_records(reader.position()), IDLE_WAIT)
+                reading = self._watermark.while_asked(place, read) if self._timed else read()
+                self._reads[place] = group.create_task(reading)
 
     async def _wait_for(self, reads: Iterable[asyncio.Task[Any]], timeout: float | None) -> None:
         """Return when a read is done, a commit is due, the time is over, or the task is to stop."""
@@ -328,6 +329,8 @@ class Task:
             position = self._readers[place].position()
             if records:
                 await self._take(place, records)
+            if self._timed:
+                self._watermark.took(place)
             self._note_position(place, position)
             if getattr(self._readers[place], "overdue", False):
                 self._begin()
@@ -387,6 +390,8 @@ class Task:
             raise
         if self._timed:
             self._watermark.seen(place, times[0])
+            if (remedy := self._watermark.in_seconds(place)) is not None:
+                log.warning("Event times look like seconds", task=str(self.id), source=place[0], remedy=remedy)
         self.records_in += len(records)
         self._progress = self._clock.monotonic()
         await self._let_writers_follow()
