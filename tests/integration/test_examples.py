@@ -181,6 +181,15 @@ def join_refunds(orders: list[Document]) -> list[Document]:
     return made
 
 
+def join_table(orders: list[Document]) -> list[Document]:
+    people = customers()
+    return [
+        {"order": order["order_id"], "amount": order["amount"], "tier": people.get(order["customer"], {}).get("tier")}
+        for order in orders
+        if order["type"] == "purchase" and order["amount"] > 700
+    ]
+
+
 def python_stage(orders: list[Document]) -> list[Document]:
     made = []
     for order in orders:
@@ -233,6 +242,7 @@ WANTED: dict[str, Callable[[list[Document]], list[Document]]] = {
     "aggregate": aggregate,
     "key-by": key_by,
     "join-refunds": join_refunds,
+    "join-table": join_table,
     "python-stage": python_stage,
     "rate-limit": above_900,
     "several-sources-and-sinks": several,
