@@ -46,6 +46,8 @@ class Grouping(Model):
     def settings(self) -> dict[str, str]:
         """What the meaning of keys depends on."""
         found = {f"by.{name}": str(expression) for name, expression in self.fields.items()}
+        if len(self.fields) > 1:
+            found["by"] = ", ".join(self.fields)  # a key is the list of their values, in this order
         if self.sets is not None:
             found["by.sets"] = str(sorted(sorted(one) for one in self.sets))
         return found

@@ -98,7 +98,6 @@ class AggregateStage:
         # What is kept is in the order of names, whatever the order is that they are written in.
         self._names = sorted(config.values)
         self._aggregates: list[Aggregate] = [config.values[name] for name in self._names]
-        self._by = config.by.model_copy(update={"fields": dict(sorted(config.by.fields.items()))})
         self._keys = len(config.by.sets) if config.by.sets is not None else 1
         self._kernel: Kernel | None = None
         self._changed: dict[Hashable, int] = {}
@@ -126,7 +125,7 @@ class AggregateStage:
 
     def lift(self, body: Body, port: int) -> str:
         """(the record, its time, the watermark, its keys …, the aggregates' arguments …)."""
-        keys = lift_keys(body, self._by)
+        keys = lift_keys(body, self.config.by)
         columns = write_columns(self._aggregates, body)
         return f"({', '.join(['r', body.metadata('_timestamp'), body.watermark(), *keys, *columns])})"
 
@@ -286,7 +285,7 @@ class Kernel:
             fields = [f"{name!r}: value" for name in by.fields]
         else:
             lines = [f"value, name = named_key({key})"]
-            fields = [f"{name!r}: value[{sorted(by.fields).index(name)}]" for name in by.fields]
+            fields = [f"{name!r}: value[{place}]" for place, name in enumerate(by.fields)]
         for name, aggregate in self.config.values.items():
             fields.append(f"{name!r}: {aggregate.result_source(slots[name], self._constant)}")
         return [*lines, f"{append}(Result({{{', '.join(fields)}}}, name, time))"]

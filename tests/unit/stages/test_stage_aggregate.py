@@ -38,14 +38,20 @@ async def test_what_is_kept_outlives_the_run(app):
     assert app.total("streamd_restored_records_total") == 2  # the key, and the checkpoint's own record
 
 
-async def test_the_order_of_settings_does_not_matter_and_other_settings_are_refused(app):
+async def test_the_order_of_values_does_not_matter_and_other_settings_are_refused(app):
     await app.seed([order("a", 1)])
     await app.run("stages: [{aggregate: {by: [user, amount], values: {n: count(), last: last(amount)}}}]\n")
     await app.seed([order("a", 1)])
-    await app.run("stages: [{aggregate: {by: [amount, user], values: {last: last(amount), n: count()}}}]\n")
+    await app.run("stages: [{aggregate: {by: [user, amount], values: {last: last(amount), n: count()}}}]\n")
     assert (await app.values())[-1] == {"amount": 1, "user": "a", "last": 1, "n": 2}
-    with pytest.raises(FatalError, match=r"other settings: values\.last has changed"):
-        await app.run("stages: [{aggregate: {by: [amount, user], values: {last: first(amount), n: count()}}}]\n")
+    for by, values, changed in (
+        ("[user, amount]", "{last: first(amount), n: count()}", r"values\.last has changed"),
+        ("[user, amount]", "{last: last(amount), n: count(where=amount > 1)}", r"values\.n has changed"),
+        ("[amount, user]", "{last: last(amount), n: count()}", "by has changed"),
+        ("{sets: [[user], [amount]]}", "{last: last(amount), n: count()}", r"by\.sets is new"),
+    ):
+        with pytest.raises(FatalError, match=f"other settings: {changed}"):
+            await app.run(f"stages: [{{aggregate: {{by: {by}, values: {values}}}}}]\n")
 
 
 async def test_a_key_of_several_fields(through):
@@ -105,7 +111,7 @@ async def test_a_result_has_its_key_as_its_key_and_the_time_of_its_record(app):
         "name: q\nsource: {log: {topic: in}}\nsink: {log: {topic: two}}\n"
         "stages: [{aggregate: {by: {k: k, at: _offset}, values: {n: count()}}}]\n"
     )
-    assert [record.key for record in await app.records("two")] == [b"[0,7]", '[1,"ä"]'.encode(), b"[2,7]"]
+    assert [record.key for record in await app.records("two")] == [b"[7,0]", '["ä",1]'.encode(), b"[7,2]"]
 
 
 async def test_a_tombstone_is_passed_on_in_its_place(app):
@@ -234,7 +240,7 @@ async def test_a_view_shows_what_the_last_result_said():
     out = []
     key = composite_key([1, "x"])
     stage.process([(None, 5, 0, key, {"deep": [1]})], out, [])
-    assert stage.shown(key, stage.view[key]) == out[0].value == {"k": "x", "j": 1, "n": 1, "last": {"deep": [1]}}
+    assert stage.shown(key, stage.view[key]) == out[0].value == {"k": 1, "j": "x", "n": 1, "last": {"deep": [1]}}
 
 
 def test_what_grows_without_bound_is_said():
