@@ -53,7 +53,7 @@ class Kernel(ABC):
         self._process: Callable[[Kernel, Rows, list[Result], Failed], None] = functions["process"]
         self.give: Callable[..., None] = functions["give"]
         self.functions = functions
-        self._facts: Table
+        self.facts: Table  # numbers about all windows
 
     @abstractmethod
     def written(self, a: Accumulators) -> list[str]:
@@ -61,11 +61,11 @@ class Kernel(ABC):
 
     def open(self, store: Store) -> None:
         """Take the tables of the store; they are still empty."""
-        self._facts = store.table("window")
+        self.facts = store.table("window")
 
     def restored(self) -> None:
         """The tables are as at the last checkpoint."""
-        facts = {name: self._facts[name] for name in ("closed", "arrivals", "watermark", "due")}
+        facts = {name: self.facts[name] for name in ("closed", "arrivals", "watermark", "due")}
         for name, found in facts.items():
             if found is not None:
                 setattr(self, name, found)
@@ -115,8 +115,8 @@ class Kernel(ABC):
 
     def note(self, name: str, value: int) -> None:
         """Keep a number in the tables."""
-        self._facts[name] = value
-        self._facts.dirty.add(name)
+        self.facts[name] = value
+        self.facts.dirty.add(name)
 
 
 def refusal(time: int, watermark: int) -> Exception:
