@@ -30,7 +30,8 @@ from streamd.transport.kafka.settings import KafkaSettings
 
 REPOSITORY = Path(__file__).resolve().parents[1]
 PROGRAM = Path(sys.executable).with_name("streamd")
-COMMANDS = ("run", "validate", "explain", "verify", "test", "components", "schema", "version")
+STATE = ("state ls", "state show", "state export", "state reset")
+COMMANDS = ("run", "validate", "explain", *STATE, "replay", "verify", "test", "components", "schema", "version")
 GENERATED = "<!-- Written by `make docs` from the code: change it there. -->\n\n"
 
 ON_ERROR = """\
@@ -181,7 +182,7 @@ def output(*arguments: str) -> str:
 def commands() -> str:
     parts = ["# Commands", f"```text\n{output('--help').strip()}\n```"]
     for command in COMMANDS:
-        parts += [f"## streamd {command}", f"```text\n{output(command, '--help').strip()}\n```"]
+        parts += [f"## streamd {command}", f"```text\n{output(*command.split(), '--help').strip()}\n```"]
     return "\n\n".join(parts) + "\n"
 
 
