@@ -42,12 +42,12 @@ class Argument:
     def lines(self, x: str, constant: Constant) -> list[str]:
         """Statements that bring the variable `x` into the form that steps take, or raise TransformError."""
         if self.check == "order":
-            call = f"{constant('orderly', values.orderly)}({x})"
+            call = f"{constant('as_order', values.orderly)}({x})"
         elif self.check == "small":
-            call = f"{constant('number', values.number)}({self.name!r}, {x}, {values.MAX_SQUARED!r})"
+            call = f"{constant('as_number', values.number)}({self.name!r}, {x}, {values.MAX_SQUARED!r})"
         else:
             check = "kept" if self.check == "truth" else self.check
-            call = f"{constant(check, getattr(values, check))}({self.name!r}, {x})"
+            call = f"{constant(f'as_{check}', getattr(values, check))}({self.name!r}, {x})"
         return [f"if {_CONDITIONS[self.check].format(x=x)}: {x} = {call}"]
 
 

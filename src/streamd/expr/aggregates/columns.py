@@ -50,7 +50,8 @@ def write_columns(aggregates: Sequence[Aggregate], writer: Writer) -> list[str]:
             text = part.expression.text
             if text not in names:
                 # In parentheses, so that it is a variable of its own: checks may put a copy there.
-                names[text] = writer.local(part.check, f"({writer.value(part.expression)})")
+                hint = getattr(part.expression.node, "name", "value")
+                names[text] = writer.local(hint, f"({writer.value(part.expression)})")
             if (text, part.check) not in done:
                 done.add((text, part.check))
                 for line in part.lines(names[text], writer.constant):
