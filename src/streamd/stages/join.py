@@ -49,6 +49,7 @@ from pydantic import Field, model_validator
 from streamd.component.context import PipelineContext, TaskContext
 from streamd.component.fields import Duration, ExpressionField, LateField
 from streamd.component.model import Model
+from streamd.component.partitioning import SHORT
 from streamd.component.spec import stage
 from streamd.component.stage import Body
 from streamd.component.state import key_of
@@ -251,7 +252,8 @@ class Join:
             return body.local("join_key", f"{composite}([{', '.join(body.value(part) for part in on)}])")
         # In parentheses, so that it is a variable of its own: the field's keeps its value.
         key = body.local("join_key", f"({body.value(on[0])})")
-        body.line(f"if {key}.__class__ is not str: {key} = {body.constant('key_of', key_of)}({key})")
+        own = body.constant("key_of", key_of)
+        body.line(f"if {key}.__class__ is not str or len({key}) >= {SHORT}: {key} = {own}({key})")
         return key
 
     def _columns(self, body: Body, port: int) -> list[str]:
