@@ -7,6 +7,7 @@ from dataclasses import dataclass, field
 
 from streamd.config.pipeline import ComponentConfig, PipelineConfig
 from streamd.plan.exchange import pieces, with_exchanges
+from streamd.plan.inherited_keys import with_inherited_keys
 
 
 @dataclass(frozen=True, slots=True)
@@ -92,7 +93,7 @@ def build_plan(config: PipelineConfig, app: str = "APP") -> PipelinePlan:
 
     `app` is in the names of the exchanges' topics. Raises ConfigError for an exchange that cannot be.
     """
-    exchanged = with_exchanges(config, app)
+    exchanged = with_exchanges(with_inherited_keys(config), app)
     config = exchanged.config
     nodes = {c.id: c for c in (*config.sources, *config.stages, *config.sinks)}
     consumers: dict[str, list[ComponentConfig]] = {}

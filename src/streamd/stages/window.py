@@ -25,10 +25,10 @@ each record gives the windows that it is in as they are after it, with `{every: 
 whenever the watermark passes a whole second; such results have `window_final: false`, and the last one true. A
 session's `window_start` and `window_end` move while it grows.
 
-Without `by` all records of the task are in the same windows. With `sets` a record counts once for each set of fields,
-with null for the fields that the set leaves out. 1 and 1.0 are the same key, "1" and true are others; a key that is
-null is an error of the record. Where windows overlap, and in `sliding` ones, the first and the last value go by time,
-in pieces of the windows, before they go by arrival.
+Without `by` the key is that of the `key_by` before it; where there is none all records are in the same windows, in one
+task. With `sets` a record counts once for each set of fields, with null for the fields that the set leaves out. 1 and
+1.0 are the same key, "1" and true are others; a key that is null is an error of the record. Where windows overlap, and
+in `sliding` ones, the first and the last value go by time, in pieces of the windows, before they go by arrival.
 
 What is kept is committed together with positions and outputs. Once something is kept, what windows are and what is
 aggregated in them stay as they are: with other settings the pipeline refuses to start.
@@ -37,6 +37,7 @@ aggregated in them stay as they are: with other settings the pipeline refuses to
 from __future__ import annotations
 
 from collections import Counter
+from collections.abc import Mapping
 from math import gcd
 from typing import Annotated, Any, Literal
 
@@ -44,11 +45,12 @@ from pydantic import BeforeValidator, Field, WithJsonSchema, model_validator
 
 from streamd.component.context import PipelineContext, TaskContext
 from streamd.component.fields import AggregateField, Duration, LateField
-from streamd.component.grouping import GroupingField, lift_keys
+from streamd.component.grouping import Grouping, GroupingField, lift_keys
 from streamd.component.model import Model
 from streamd.component.spec import stage
 from streamd.component.stage import Body
 from streamd.errors import FatalError, TransformError
+from streamd.expr import Expression
 from streamd.expr.aggregates import growing, write_columns
 from streamd.record import RawRecord, Result
 from streamd.windows.build import kernel_of
@@ -168,6 +170,12 @@ class WindowConfig(Model):
         examples=["closed"],
     )
 
+    def with_key(self, fields: Mapping[str, Expression]) -> WindowConfig:
+        """The same, by the key of a `key_by`. Raises ValueError where a result would have a field twice."""
+        made = self.model_copy(update={"by": Grouping(fields=dict(fields), sets=None)})
+        made.check_names()
+        return made
+
     @property
     def kind(self) -> Kind:
         """Which windows they are."""
@@ -221,13 +229,17 @@ class WindowConfig(Model):
 
     @model_validator(mode="after")
     def _names_once(self) -> WindowConfig:
+        self.check_names()
+        return self
+
+    def check_names(self) -> None:
+        """Raise ValueError where a result would have a field twice."""
         names = [*(self.by.fields if self.by else ()), *self.aggregate]
         names += [self.start_as, self.end_as] if self.kind != "global" else []
         names += [self.final_as] if self.emit != "on_close" else []
         twice = [name for name, count in Counter(name for name in names if name).items() if count > 1]
         if twice:
             raise ValueError(f"a result has the field {twice[0]!r} twice: expected a name of its own for each")
-        return self
 
 
 def _check_hops(kind: str, size: int, every: int) -> None:

@@ -200,3 +200,14 @@ async def test_sketches_and_sets_outlive_a_run(app):
 def test_settings_that_mean_nothing_are_refused(refused, settings, message):
     [problem] = refused(f"stages: [{{window: {{{settings}}}}}]\n")
     assert message in f"{problem.message} {problem.expected} {problem.help}"
+
+
+async def test_a_window_without_a_key_takes_that_of_the_key_by_before_it(through):
+    stages = f"""{HEAD}
+stages:
+- key_by: k
+- filter: x > 0
+- window: {{tumbling: 10ms, aggregate: {{n: count()}}}}
+"""
+    found = await through(stages, event("a", 1), event("b", 2), event("a", 3), LAST | {"x": 1})
+    assert [(one["k"], one["n"]) for one in found] == [("a", 2), ("b", 1)]
