@@ -12,7 +12,7 @@ import orjson
 from streamd.component.context import PipelineContext
 from streamd.component.stage import BEGINNING
 from streamd.config.pipeline import ComponentConfig, PipelineConfig
-from streamd.errors import StreamdError
+from streamd.errors import ConfigError, StreamdError
 from streamd.observability import catalog
 from streamd.observability.metrics import MetricSet
 from streamd.plan.graph import PartPlan, PipelinePlan, build_plan
@@ -43,8 +43,8 @@ class RestlessError(StreamdError):
 class Engine:
     """All tasks of one pipeline. Use as a context: everything is over at its end.
 
-    `failure`: why it stopped for good, None while it works; `unexpected`: the exception behind it, where that is one
-    that nobody thought of.
+    `failure`: why it stopped for good, or did not start, None while it works; `unexpected`: the exception behind it,
+    where that is one that nobody thought of.
     """
 
     def __init__(self, config: PipelineConfig, world: World, clock: HandClock, state_dir: Path) -> None:
@@ -52,6 +52,7 @@ class Engine:
         self.world, self.clock = world, clock
         self.metrics = MetricSet()
         self.failure: Fault | None = None
+        self.started = False
         self.unexpected: BaseException | None = None
         base_dir = config.file.parent if config.file is not None else Path.cwd()
         self._context = PipelineContext(APP, config.name, state_dir, base_dir, config.kafka, clock=clock)
@@ -83,9 +84,12 @@ class Engine:
                 refuse_loops(part, self.plan.name, self._context.base_dir)
             await assembly.open()
         except Exception as error:
-            self._fail(fault_of(error), error)
+            fault = fault_of(error)
+            if isinstance(error, ConfigError) and error.diagnostics:
+                fault = Fault(fault.kind, fault.error, "\n".join(map(str, error.diagnostics)))
+            self._fail(fault, error)
             return
-        self._assembly = assembly
+        self._assembly, self.started = assembly, True
         for part in self.plan.parts:
             for partition in range(self._tasks(part)):
                 self._incarnation += 1

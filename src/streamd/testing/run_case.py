@@ -73,7 +73,9 @@ class Problem:
 
 @dataclass(slots=True)
 class Result:
-    """How a case went. `everything`: what an `expect` that says nothing would have to say, by that step's number."""
+    """How a case went. `everything`: what an `expect` that says nothing would have to say. `broken`: the pipeline has
+    stopped, or did not come to rest, and nobody expected it.
+    """
 
     case: Case
     problems: list[Problem] = field(default_factory=list)
@@ -83,6 +85,7 @@ class Result:
     everything: list[tuple[ExpectStep, list[Look], dict[str, dict[str, int]]]] = field(default_factory=list)
     unexpected: BaseException | None = None
     seconds: float = 0.0
+    broken: bool = False
 
     @property
     def ok(self) -> bool:
@@ -140,6 +143,7 @@ class _Run:
                     elif isinstance(step, ExpectStep):
                         self._expect(step)
             except StreamdError as error:
+                self._result.broken = True
                 self._problem(self._case.at, str(error))
                 return
             self._at_the_end()
@@ -333,10 +337,11 @@ class _Run:
         """What nobody expected."""
         failure = self._engine.failure
         if failure is not None and not self._failure_expected:
-            self._result.unexpected = self._engine.unexpected
-            self._result.problems.insert(
-                0, Problem(self._case.at, f"the pipeline stopped: {failure.message}", help=self._hint(failure.message))
-            )
+            self._result.broken, self._result.unexpected = True, self._engine.unexpected
+            what = "stopped" if self._engine.started else "does not start"
+            hint = self._hint(failure.message)
+            stopped = Problem(self._case.at, f"the pipeline {what}: {failure.message}", help=hint)
+            self._result.problems.insert(0, stopped)
         if failure is not None:
             return
         for output, at in self._mentioned.items():

@@ -98,12 +98,11 @@ class Session:
                 continue
             try:
                 config = self._pipeline(file, case)
+                ready.append((case, config, bind(file, case, config)))
             except ConfigError as error:
                 ready.append((case, error, {}))
                 if not _expects_an_error(case):
-                    result.problems += [one for one in error.diagnostics if isinstance(one, Diagnostic)]
-                continue
-            ready.append((case, config, bind(file, case, config)))
+                    result.problems += _problems(error, file.pipeline)
         result.problems += file.document.problems
         result.problems = list(dict.fromkeys(result.problems))
         if result.problems:
@@ -133,6 +132,11 @@ class Session:
         env = {**case.env, **self.variables}
         [config] = load_pipelines([file.pipeline], Registry.default(), env, self.service)
         return config
+
+
+def _problems(error: ConfigError, pipeline: Path) -> list[Diagnostic]:
+    found = [one for one in error.diagnostics if isinstance(one, Diagnostic)]
+    return found or [Diagnostic("bad-plan", str(error), Place(str(pipeline)))]
 
 
 def _expects_an_error(case: Case) -> bool:

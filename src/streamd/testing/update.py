@@ -49,9 +49,7 @@ class _Update:
 
     def case(self, result: Result) -> list[Problem]:
         """Take what came in one case. Returns the problems that are left."""
-        if any(
-            problem.look is None and problem.message.startswith("the pipeline stopped") for problem in result.problems
-        ):
+        if result.broken:
             return result.problems
         solved = {id(look) for look in result.looks if not look.ok and self._look(look)}
         for counted, got in result.counts:

@@ -134,6 +134,16 @@ def test_a_pipeline_that_is_refused(attempt, messages):
     assert [case.ok for case in result.results] == [True, False]
 
 
+def test_a_pipeline_that_does_not_start(attempt, messages):
+    unfit = "name: p\nsource: {log: {topic: a}}\nstages: [{map: {a: x}}, {filter: b > 1}]\nsink: {log: {topic: b}}\n"
+    cases = "cases:\n  one: [{expect: {error: there is no field 'b'}}]\n  two: [{expect: 1}]\n"
+    first, second = attempt(cases, unfit).results
+    assert first.ok
+    [problem] = second.problems
+    assert problem.message.startswith("the pipeline does not start: ")
+    assert "p.yaml:3:26: error[unknown-field]: filter: there is no field 'b' here" in problem.message
+
+
 def test_variables_come_from_the_case_alone(attempt, messages, monkeypatch):
     monkeypatch.setenv("LIMIT", "1000")
     pipeline = 'name: p\nsource: {log: {topic: a}}\nstages: [{filter: "n > ${LIMIT:5}"}]\nsink: {log: {topic: b}}\n'
