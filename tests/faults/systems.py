@@ -214,7 +214,7 @@ class KafkaSystem(System):
             name: {pipeline}
             kafka:
               bootstrap: "{bootstrap}"{options}
-            source: {{kafka: {{topic: {input}}}}}
+            source: {{kafka: {{topic: {input}, partitioned_by: key}}}}
             stages:
               - filter: number >= 0
               - set: {{double: number * 2}}
@@ -335,7 +335,7 @@ class EmbeddedSystem(System):
         await self._input.open()
         return textwrap.dedent(f"""
             name: copy
-            source: {{log: {{topic: in}}}}
+            source: {{log: {{topic: in, partitions: {IN_PARTITIONS}, partitioned_by: key}}}}
             stages:
               - filter: number >= 0
               - set: {{double: number * 2}}

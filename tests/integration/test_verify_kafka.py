@@ -25,7 +25,7 @@ name: totals
 kafka:
   bootstrap: "${BOOTSTRAP}"
   options: {consumer.session.timeout.ms: 2000, consumer.heartbeat.interval.ms: 300}
-source: {kafka: {topic: "${ORDERS}"}}
+source: {kafka: {topic: "${ORDERS}", partitioned_by: user}}
 stages:
   - filter: amount > 10
   - aggregate: {by: user, values: {orders: count(), total: sum(amount)}}

@@ -29,7 +29,7 @@ PIPELINE = """
     kafka:
       bootstrap: "{bootstrap}"
       options: {{session.timeout.ms: 6000, heartbeat.interval.ms: 1000}}
-    source: {{kafka: {{topic: {input}}}}}
+    source: {{kafka: {{topic: {input}, partitioned_by: key}}}}
     stages:
       - filter: number >= 0
       - set: {{double: number * 2}}

@@ -1,14 +1,15 @@
-"""Puts exchanges into a pipeline's graph: behind each stage `key_by` whose records are not where they belong yet. Pure.
+"""Puts exchanges into a pipeline's graph, wherever records are not where they belong yet. Pure.
 
     … → key_by → …   becomes   … → key_by → sink `key_by.write`    source `key_by.read` → …
 
-The two ends share no record, so that the graph falls into two parts there, each with tasks of its own. Where an
-exchange would change nothing there is none, and the stage only sets the key.
+The two ends share no record, so that the graph falls into two parts there, each with tasks of its own. Before a stage
+that works by a key (a window, a join, an aggregate) a stage `key_by` is put in as well, where that is not written.
+Where an exchange would change nothing there is none.
 """
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, replace
 
 from streamd.config.diagnostics import Diagnostic
@@ -23,33 +24,52 @@ from streamd.exchange.settings import (
     source_id,
     source_spec,
 )
-
-# The texts of the expressions that records are partitioned by.
-Key = tuple[str, ...]
+from streamd.plan.keys import Key, enough, given_by, kept_by, said_by, wanted_by
 
 
 @dataclass(frozen=True, slots=True)
 class Exchanged:
-    """A pipeline with its exchanges. `said`: {stage `key_by`: what becomes of it, for people}."""
+    """A pipeline with its exchanges. `said`: {stage: what becomes of its key, for people}. `single`: the sources that
+    were taken to have one partition, so that there are fewer exchanges.
+    """
 
     config: PipelineConfig
     said: Mapping[str, str]
+    single: frozenset[str] = frozenset()
 
 
 def with_exchanges(config: PipelineConfig, app: str) -> Exchanged:
     """The pipeline with an exchange wherever one is needed. Raises ConfigError for one that cannot be."""
-    if not any(stage.name == "key_by" for stage in config.stages):
+    if not any(stage.name == "key_by" or stage.spec.keyed for stage in config.stages):
         return Exchanged(config, {})
-    return _Exchanging(config, app).run()
+    forced: frozenset[str] = frozenset()
+    while True:
+        exchanging = _Exchanging(config, app, forced)
+        found = exchanging.run()
+        ring = exchanging.ring_in(found.config)
+        if ring is None:
+            return found
+        joins = frozenset(name for name in exchanging.joins if ring.startswith(f"{name}.")) - forced
+        if not joins:
+            raise _ring(next(stage for stage in found.config.stages if stage.id == ring))
+        # One side came through an exchange from where the other is read: both go through one.
+        forced |= joins
 
 
 class _Exchanging:
-    def __init__(self, config: PipelineConfig, app: str) -> None:
-        self.config, self.app = config, app
+    """One attempt. `forced`: joins all of whose sides get an exchange."""
+
+    def __init__(self, config: PipelineConfig, app: str, forced: frozenset[str]) -> None:
+        self.config, self.app, self.forced = config, app, forced
         self.nodes = {c.id: c for c in (*config.sources, *config.stages, *config.sinks)}
         self.said: dict[str, str] = {}
         # {stage that an exchange follows: its ends' settings}
         self.exchanges: dict[str, ExchangeSettings] = {}
+        # Stages put in, by the stage before which they are.
+        self.put_in: dict[str, list[ComponentConfig]] = {}
+        # {stage: what it reads now}
+        self.rewired: dict[str, tuple[str, ...]] = {}
+        self.joins: set[str] = set()
         self.known: dict[str, Key | None] = {}
         self.transport: Transport = "embedded"
         if any(c.spec.transport == "kafka" for c in (*self.nodes.values(), *config.dead_letters)):
@@ -57,116 +77,170 @@ class _Exchanging:
         groups = (getattr(source.settings, "group", None) for source in config.sources)
         self.group = next((group for group in groups if group is not None), None)
         self.timed = any(stage.spec.keyed for stage in config.stages)
-        self.pieces = pieces(self.nodes.values(), self.nodes)
+        self.single = self._single()
+
+    def _single(self) -> frozenset[str]:
+        """The sources in pieces of the graph that have, before anything is cut, no source with several partitions."""
+        piece = pieces(self.nodes)
+        wide = {piece[source.id] for source in self.config.sources if not source.spec.single(source.settings)}
+        return frozenset(source.id for source in self.config.sources if piece[source.id] not in wide)
 
     def run(self) -> Exchanged:
         for stage in self.config.stages:
             self.key_of(stage.id)
         if not self.exchanges:
-            return Exchanged(self.config, self.said)
+            return Exchanged(self.config, self.said, self.single)
         moved = {stage: source_id(stage) for stage in self.exchanges}
-        places = {stage: self.nodes[stage].place for stage in self.exchanges}
-        sources = tuple(
-            ComponentConfig(
-                source_id(stage), "source", "exchange", settings, source_spec(self.transport), places[stage]
-            )
-            for stage, settings in self.exchanges.items()
-        )
-        sinks = tuple(
-            ComponentConfig(
-                sink_id(stage), "sink", "exchange", settings, sink_spec(self.transport), places[stage], (stage,)
-            )
-            for stage, settings in self.exchanges.items()
-        )
+        stages: list[ComponentConfig] = []
+        for stage in self.config.stages:
+            stages += [*self.put_in.get(stage.id, ()), self._wired(stage)]
+        config = replace(self.config, stages=tuple(stages))
 
-        def rewired(component: ComponentConfig) -> ComponentConfig:
+        def behind(component: ComponentConfig) -> ComponentConfig:
             return replace(component, inputs=tuple(moved.get(read, read) for read in component.inputs))
 
-        config = replace(
-            self.config,
-            sources=(*self.config.sources, *sources),
-            stages=tuple(map(rewired, self.config.stages)),
-            sinks=(*map(rewired, self.config.sinks), *sinks),
+        places = {stage.id: stage.place for stage in stages}
+        sources = tuple(
+            ComponentConfig(source_id(name), "source", "exchange", how, source_spec(self.transport), places[name])
+            for name, how in self.exchanges.items()
         )
-        self._refuse_rings(config)
-        return Exchanged(config, self.said)
+        sinks = tuple(
+            ComponentConfig(sink_id(name), "sink", "exchange", how, sink_spec(self.transport), places[name], (name,))
+            for name, how in self.exchanges.items()
+        )
+        config = replace(
+            config,
+            sources=(*config.sources, *sources),
+            stages=tuple(map(behind, config.stages)),
+            sinks=(*map(behind, config.sinks), *sinks),
+        )
+        return Exchanged(config, self.said, self.single)
+
+    def _wired(self, stage: ComponentConfig) -> ComponentConfig:
+        return replace(stage, inputs=self.rewired[stage.id]) if stage.id in self.rewired else stage
 
     def key_of(self, read: str) -> Key | None:
         """By what the records are partitioned that `id`, or `stage.output`, gives; None: nobody knows."""
         name = read if read in self.nodes else read.rpartition(".")[0]
         if name not in self.known:
             component = self.nodes[name]
-            self.known[name] = _said_by(component) if component.kind == "source" else self._behind(component)
+            if component.kind == "stage":
+                self.known[name] = self._behind(component)
+            else:
+                self.known[name] = () if name in self.single else said_by(component)
         return self.known[name]
 
     def _behind(self, stage: ComponentConfig) -> Key | None:
+        if stage.spec.keyed and len(wanted_by(stage)) > 1:
+            return self._behind_join(stage)
         [before, *others] = {self.key_of(read) for read in stage.inputs} or {None}
         if others:
             before = None
         if stage.name == "key_by":
-            return self._decide(stage, before)
-        if before is None or not all(
-            _field(text) and stage.spec.keeps(stage.settings, _field(text)) for text in before
-        ):
-            return None
-        return before
+            return self._behind_key_by(stage, before)
+        if not stage.spec.keyed:
+            return kept_by(stage, before)
+        [wanted] = wanted_by(stage)
+        if not enough(before, wanted):
+            self.rewired[stage.id] = (self._put_in(stage, stage.id, stage.inputs, wanted, before),)
+            before = wanted
+        elif before:
+            self.said[stage.id] = f"no exchange: records are partitioned by {_listed(before)} already"
+        return given_by(stage, before or ())
 
-    def _decide(self, stage: ComponentConfig, before: Key | None) -> Key | None:
-        """Whether an exchange follows the stage. By what its records are partitioned then."""
+    def _behind_key_by(self, stage: ComponentConfig, before: Key | None) -> Key | None:
         settings = stage.settings
         key: Key = tuple(str(expression) for expression in settings.by.values())  # type: ignore[attr-defined]
         partitions: int | None = settings.partitions  # type: ignore[attr-defined]
-        by = ", ".join(key)
-        alone = all(source.spec.single(source.settings) for source in self._sources_of(stage))
-        if partitions is None and alone:
+        if partitions is None and before == ():
             self.said[stage.id] = "no exchange: there is just one partition"
-            return key
+            return before
         if partitions is None and before == key:
-            self.said[stage.id] = f"no exchange: records are partitioned by {by} already"
+            self.said[stage.id] = f"no exchange: records are partitioned by {_listed(key)} already"
             return key
-        if alone:
-            why = f"one partition becomes {partitions}"
-        elif before is None:
-            why = f"nothing says that records are partitioned by {by} (`partitioned_by` of a source would)"
-        else:
-            why = f"records are partitioned by {', '.join(before)}"
         if before == key:
-            why = f"partitioned by {by} already, but {partitions} partitions are wanted"
-        self.said[stage.id] = why
-        self.exchanges[stage.id] = ExchangeSettings.model_validate(
+            self.said[stage.id] = f"partitioned by {_listed(key)} already, but {partitions} partitions are wanted"
+        else:
+            self.said[stage.id] = _why(before, key, partitions)
+        self._exchange(stage.id, stage.id, key, partitions)
+        return key if partitions != 1 else ()
+
+    def _behind_join(self, stage: ComponentConfig) -> Key | None:
+        """Both sides have to be partitioned by their keys, in the same way."""
+        self.joins.add(stage.id)
+        wanted, reads = wanted_by(stage), list(stage.inputs)
+        before = [self.key_of(read) for read in reads]
+        if stage.id not in self.forced and all(key == () for key in before):
+            return given_by(stage, ())
+        for port, (read, key, had) in enumerate(zip(stage.inputs, wanted, before, strict=True)):
+            if had == key and stage.id not in self.forced:
+                continue
+            if port and (stage.inputs[0], wanted[0]) == (read, key):
+                reads[port] = reads[0]
+            else:
+                reads[port] = self._put_in(stage, f"{stage.id}.{('left', 'right')[port]}", (read,), key, had)
+        if tuple(reads) == stage.inputs:
+            self.said[stage.id] = f"no exchange: both sides are partitioned by {_listed(wanted[0])} already"
+        self.rewired[stage.id] = tuple(reads)
+        return given_by(stage, wanted[0])
+
+    def _put_in(self, stage: ComponentConfig, name: str, reads: Sequence[str], key: Key, before: Key | None) -> str:
+        """Put a stage `key_by` before another one. Gives its id."""
+        # Here: a plan without one need not know it.
+        from streamd.stages.key_by import KeyBy, KeyByConfig
+
+        id_ = f"{name}.key_by"
+        partitions = None if key else 1
+        settings = KeyByConfig.model_validate({"by": {text: text for text in key} or {"all": "''"}})
+        component = ComponentConfig(id_, "stage", "key_by", settings, KeyBy.spec, stage.place, tuple(reads))
+        self.put_in.setdefault(stage.id, []).append(component)
+        self.said[id_] = _why(before, key, None)
+        self._exchange(id_, name, key, partitions)
+        return id_
+
+    def _exchange(self, stage: str, name: str, key: Key, partitions: int | None) -> None:
+        self.exchanges[stage] = ExchangeSettings.model_validate(
             {
-                "stage": stage.id,
-                "topic": exchange_topic(self.app, self.config.name, stage.id),
+                "stage": stage,
+                "topic": exchange_topic(self.app, self.config.name, name),
                 "transport": self.transport,
                 "partitions": partitions,
                 "group": self.group,
-                "by": by,
-                "why": why,
+                "by": _listed(key),
+                "why": self.said[stage],
                 "timed": self.timed,
             }
         )
-        return key
 
-    def _sources_of(self, component: ComponentConfig) -> list[ComponentConfig]:
-        """The sources of all that hangs together with a component, before anything is cut."""
-        return [source for source in self.config.sources if self.pieces[source.id] == self.pieces[component.id]]
-
-    def _refuse_rings(self, config: PipelineConfig) -> None:
-        """A part that wrote to an exchange and read it would wait for itself."""
-        nodes = {c.id: c for c in (*config.sources, *config.stages, *config.sinks)}
-        found = pieces(nodes.values(), nodes)
-        for stage in self.exchanges:
-            if found[sink_id(stage)] == found[source_id(stage)]:
-                component = self.nodes[stage]
-                message = (
-                    f"stage `{stage}`: what it gives meets records again that did not go through its exchange; put a "
-                    "key_by into the other way as well"
-                )
-                diagnostic = Diagnostic("bad-plan", message, component.place)
-                raise ConfigError(f"{component.place}: {message}", (diagnostic,))
+    def ring_in(self, config: PipelineConfig) -> str | None:
+        """An exchange that is written and read in one part: it would wait for itself."""
+        found = pieces({c.id: c for c in (*config.sources, *config.stages, *config.sinks)})
+        return next((stage for stage in self.exchanges if found[sink_id(stage)] == found[source_id(stage)]), None)
 
 
-def pieces(components: Iterable[ComponentConfig], nodes: Mapping[str, ComponentConfig]) -> dict[str, str]:
+def _ring(component: ComponentConfig) -> ConfigError:
+    message = (
+        f"stage `{component.id}`: what it gives meets records again that did not go through its exchange; put a "
+        "key_by into the other way as well"
+    )
+    return ConfigError(f"{component.place}: {message}", (Diagnostic("bad-plan", message, component.place),))
+
+
+def _listed(key: Key) -> str:
+    return ", ".join(key) or "nothing"
+
+
+def _why(before: Key | None, key: Key, partitions: int | None) -> str:
+    if before == ():
+        return f"one partition becomes {partitions}"
+    if not key:
+        return "all records have to be together"
+    if before is None:
+        return f"nothing says that records are partitioned by {_listed(key)} (`partitioned_by` of a source would)"
+    return f"records are partitioned by {_listed(before)}"
+
+
+def pieces(nodes: Mapping[str, ComponentConfig]) -> dict[str, str]:
     """{component: name of the piece of the graph that it belongs to}: pieces share no record."""
     group = {name: name for name in nodes}
 
@@ -177,7 +251,7 @@ def pieces(components: Iterable[ComponentConfig], nodes: Mapping[str, ComponentC
         return name
 
     topics: dict[str, str] = {}
-    for component in components:
+    for component in nodes.values():
         for read in component.inputs:
             group[leader(component.id)] = leader(read if read in nodes else read.rpartition(".")[0])
         if component.kind == "source" and component.spec.transport == "kafka":
@@ -187,12 +261,24 @@ def pieces(components: Iterable[ComponentConfig], nodes: Mapping[str, ComponentC
     return {name: leader(name) for name in group}
 
 
-def _said_by(source: ComponentConfig) -> Key | None:
-    said = getattr(source.settings, "partitioned_by", None)
-    return None if said is None else tuple(str(expression) for expression in said)
+def sources_of(stage: ComponentConfig, nodes: Mapping[str, ComponentConfig]) -> frozenset[str]:
+    """The sources whose records reach a stage, those of its own part."""
+    found: set[str] = set()
+    waiting, seen = list(stage.inputs), set[str]()
+    while waiting:
+        read = waiting.pop()
+        name = read if read in nodes else read.rpartition(".")[0]
+        if name in seen:
+            continue
+        seen.add(name)
+        if nodes[name].kind == "source":
+            found.add(name)
+        waiting += nodes[name].inputs
+    return frozenset(found)
 
 
-def _field(text: str) -> str:
-    """The top-level field of a plain path, empty for any other expression: whose value may depend on anything."""
-    names = text.split(".")
-    return names[0] if all(name.isidentifier() and not name.startswith("_") for name in names) else ""
+def together(config: PipelineConfig) -> dict[str, frozenset[str]]:
+    """{stage with several ports: the sources that it needs to have the same partitions}."""
+    nodes = {c.id: c for c in (*config.sources, *config.stages)}
+    stages: Iterable[ComponentConfig] = (s for s in config.stages if s.spec.keyed and len(wanted_by(s)) > 1)
+    return {stage.id: sources_of(stage, nodes) for stage in stages}

@@ -69,11 +69,15 @@ class PartPlan:
 
 @dataclass(frozen=True, slots=True)
 class PipelinePlan:
-    """All that is to run for one pipeline. `config` has the exchanges in it; `said` tells people of each `key_by`."""
+    """All that is to run for one pipeline. `config` has the exchanges in it; `said` tells people what becomes of keys.
+
+    `single`: sources that must have one partition, since there is no exchange where there would have to be one.
+    """
 
     config: PipelineConfig
     parts: tuple[PartPlan, ...]
     said: Mapping[str, str] = field(default_factory=dict)
+    single: frozenset[str] = frozenset()
 
     @property
     def name(self) -> str:
@@ -100,12 +104,12 @@ def build_plan(config: PipelineConfig, app: str = "APP") -> PipelinePlan:
     for component in (*config.stages, *config.sinks):
         for read in component.inputs:
             consumers.setdefault(read, []).append(component)
-    piece = pieces(nodes.values(), nodes)
+    piece = pieces(nodes)
     # Parts are numbered by their first source in the file, and behind those by their first exchange: the number is in
     # transactional ids and must not wander.
     order = list(dict.fromkeys(piece[source.id] for source in config.sources))
     parts = [_part(i, config, {n for n in nodes if piece[n] == name}, consumers) for i, name in enumerate(order)]
-    return PipelinePlan(config, tuple(parts), exchanged.said)
+    return PipelinePlan(config, tuple(parts), exchanged.said, exchanged.single)
 
 
 def producer(read: str, nodes: Mapping[str, object]) -> str:

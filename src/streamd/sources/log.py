@@ -69,7 +69,7 @@ class LogSourceConfig(Model):
     partitioned_by: PartitionedBy = PARTITIONED_BY
 
 
-@source("log", config=LogSourceConfig, transport="embedded", single=lambda config: config.partitions == 1)
+@source("log", config=LogSourceConfig, transport="embedded", single=lambda config: config.partitions in (None, 1))
 class LogSource:
     """A topic of the app's embedded log."""
 

@@ -14,7 +14,7 @@ import structlog
 from streamd.clock import Clock
 from streamd.component.context import PipelineContext
 from streamd.config.pipeline import ComponentConfig
-from streamd.errors import TransientError
+from streamd.errors import FatalError, TransientError
 from streamd.observability.status import ErrorStatus
 from streamd.plan.graph import PartPlan, PipelinePlan
 from streamd.plan.loops import refuse_loops
@@ -23,6 +23,7 @@ from streamd.runtime.backoff import Failures, RestartPolicy, fault_of, next_dela
 from streamd.runtime.control import Fault, Load, Member
 from streamd.runtime.faults import fault_point
 from streamd.supervisor.membership import Group, GroupFactory, Ownership, group_of, group_topic, partitions_of
+from streamd.supervisor.sizes import refuse_sizes, size_of
 from streamd.transport.embedded.lock import hold, let_go, lock_path
 
 log = structlog.get_logger(__name__)
@@ -227,15 +228,16 @@ class ManagedPipeline:
         waiting = [component for part in self.plan.parts for component in part.sources]
         while waiting:
             component = waiting.pop(0)
-            source, writer = self._sources[component.id], self.plan.writer_of(component)
-            if writer is not None and any(one.id not in partitions for one in writer.sources):
-                waiting.append(component)  # an exchange is as large as what is written from
-                continue
-            prepare = source.prepare
-            if writer is not None:
-                prepare = partial(source.create_for, max(partitions[one.id] for one in writer.sources))
+            source, prepare = self._sources[component.id], self._sources[component.id].prepare
+            if component.name == "exchange":
+                size = size_of(self.plan, component, partitions)
+                if size is None:
+                    waiting.append(component)
+                    continue
+                prepare = partial(source.create_for, size)
             await self._until_reachable(component, prepare)
             partitions[component.id] = await self._until_reachable(component, source.partitions)
+        refuse_sizes(self.plan, partitions)
         return partitions
 
     def _owned_now(self, ownership: Ownership) -> None:
@@ -246,6 +248,11 @@ class ManagedPipeline:
             for source in part.sources:
                 count = ownership.counts.get(group_topic(source) or "", 0)
                 self.partitions[source.id] = max(self.partitions[source.id], count)
+        try:
+            refuse_sizes(self.plan, self.partitions)
+        except FatalError as error:
+            self.fail(fault_of(error))
+            return
         self.member = ownership.member
         self.rebalances += 1
         if any(self._writers_of(part) for part in self.plan.parts):

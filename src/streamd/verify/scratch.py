@@ -16,7 +16,7 @@ from streamd.transport.files.compression import compression_of
 from streamd.verify.yaml_text import Replacement, Value, rewritten
 
 # What a source of a topic and a sink to one keep of their settings when they move to the other transport.
-_SOURCE_SETTINGS = frozenset({"format", "event_time", "tombstones"})
+_SOURCE_SETTINGS = frozenset({"format", "event_time", "tombstones", "partitioned_by"})
 _SINK_SETTINGS = frozenset({"format", "key", "timestamp", "headers"})
 _EVENT_TIME = frozenset({"event_time"})
 

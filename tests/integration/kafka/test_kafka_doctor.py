@@ -57,7 +57,7 @@ def pipeline(folder: Path, bootstrap: str, source: str, sink: str, *, name: str 
     path = folder / f"{name}.yaml"
     path.write_text(
         f"name: {name}\nkafka: {{bootstrap: '{bootstrap}'{more}}}\n"
-        f"source: {{kafka: {{topic: {source}}}}}\nsink: {{kafka: {{topic: {sink}}}}}\n"
+        f"source: {{kafka: {{topic: {source}, partitioned_by: key}}}}\nsink: {{kafka: {{topic: {sink}}}}}\n"
     )
     return path
 
@@ -151,7 +151,7 @@ async def test_topics_of_ours_that_may_not_be_made_are_asked_for(strict, topics,
     feed = pipeline(tmp_path, strict.bootstrap, source, sink, name="feed", more=more)
     feed.write_text(
         feed.read_text().replace(
-            f"source: {{kafka: {{topic: {source}}}}}", "source: {generate: {fields: {n: _offset}}}"
+            f"source: {{kafka: {{topic: {source}, partitioned_by: key}}}}", "source: {generate: {fields: {n: _offset}}}"
         )
     )
     changelog, positions = f"streamd.{APP}.kept.aggregate.changelog", f"streamd.{APP}.feed.positions"

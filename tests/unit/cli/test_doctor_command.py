@@ -122,7 +122,7 @@ def test_what_pipelines_ask_of_a_cluster(tmp_path: Path) -> None:
 
     copy = plan(
         "name: copy\nkafka: {bootstrap: 'kafka:9092'}\ncommit_interval: 3s\n"
-        "source: {kafka: {topic: orders, group: mine, start: {timestamp: 1000}}}\n"
+        "source: {kafka: {topic: orders, group: mine, partitioned_by: user, start: {timestamp: 1000}}}\n"
         "stages:\n  - aggregate: {by: user, values: {seen: count()}}\nsink: {kafka: {topic: out}}\n"
     )
     feed = plan(

@@ -92,7 +92,7 @@ def test_delivery_that_is_less_than_asked_for(cli: Cli, write: Write) -> None:
 
 def test_exchanges(cli: Cli, write: Write) -> None:
     """Where records move by key, through what, and why; and where they need not."""
-    head = "name: p\nsource: {log: {topic: in, partitioned_by: user}}\nstages:\n"
+    head = "name: p\nsource: {log: {topic: in, partitions: 4, partitioned_by: user}}\nstages:\n"
     write("moves.yaml", f"{head}- key_by: country\nsink: discard\n")
     write("stays.yaml", f"{head}- key_by: user\nsink: discard\n")
     write("wide.yaml", f"{head}- key_by: {{by: user, partitions: 8}}\nsink: discard\n")
@@ -107,3 +107,11 @@ def test_exchanges(cli: Cli, write: Write) -> None:
     assert "  exchange   key_by: no exchange: records are partitioned by user already\n" in stays
     assert "part 1" not in stays
     assert f"through topic {topic}, 8 partitions; partitioned by user already, but 8 partitions are wanted" in wide
+
+
+def test_what_keeps_windows_is_shown(cli: Cli, write: Write) -> None:
+    window = "window: {by: user, hopping: {size: 1m, every: 10s}, grace: 5s, aggregate: {all: 'collect(a, 9)'}}"
+    write("p.yaml", PIPELINE.replace("filter: a > 41", window))
+    plan = cli("explain", "p.yaml").out
+    assert "remembers each key in pieces of windows of 1 m that are not over, and 5 s of grace" in plan
+    assert "start = time - time % 10000" in cli("explain", "p.yaml", "--code").out.partition("# state of window")[2]

@@ -34,7 +34,7 @@ CUT = [(["source"], ["key_by"], ["key_by.write"]), (["key_by.read"], [], ["sink"
 
 
 def test_the_graph_is_cut_behind_the_stage() -> None:
-    plan = simple("log: {topic: in}", "filter: n > 0", "key_by: user", "set: {m: n}")
+    plan = simple("log: {topic: in, partitions: 4}", "filter: n > 0", "key_by: user", "set: {m: n}")
     assert parts(plan) == [
         (["source"], ["filter", "key_by"], ["key_by.write"]),
         (["key_by.read"], ["set"], ["sink"]),
@@ -45,11 +45,13 @@ def test_the_graph_is_cut_behind_the_stage() -> None:
     assert (settings.transport, settings.partitions, settings.by) == ("embedded", None, "user")
     assert plan.writer_of(read) is plan.parts[0]
     assert plan.writer_of(plan.parts[0].sources[0]) is None
-    assert plan.said == {"key_by": "nothing says that records are partitioned by user (`partitioned_by` of a source would)"}
+    assert plan.said == {
+        "key_by": "nothing says that records are partitioned by user (`partitioned_by` of a source would)"
+    }
 
 
 def test_a_pipeline_with_anything_in_kafka_has_its_exchange_there() -> None:
-    plan = simple("log: {topic: in}", "key_by: user", head=KAFKA, sink="kafka: {topic: out}")
+    plan = simple("log: {topic: in, partitions: 4}", "key_by: user", head=KAFKA, sink="kafka: {topic: out}")
     assert [part.transport for part in plan.parts] == ["kafka", "kafka"]
     assert plan.parts[1].sources[0].spec.transport == "kafka"
 
@@ -66,6 +68,7 @@ def test_both_sides_have_the_group_that_the_source_names() -> None:
         "stdin: {}",
         "generate: {count: 3, fields: {user: _offset}}",
         "log: {topic: in, partitions: 1}",
+        "log: {topic: in}",
     ],
 )
 def test_one_partition_needs_no_exchange(source: str) -> None:
@@ -100,7 +103,7 @@ def test_one_partition_is_spread_where_more_are_wanted() -> None:
     ],
 )
 def test_a_source_that_is_partitioned_by_the_key_needs_none(said: str, stages: list[str], by: str) -> None:
-    plan = simple(f"log: {{topic: in, partitioned_by: {said}}}", *stages, f"key_by: {by}")
+    plan = simple(f"log: {{topic: in, partitions: 4, partitioned_by: {said}}}", *stages, f"key_by: {by}")
     assert len(plan.parts) == 1
     assert plan.said["key_by"].startswith("no exchange: records are partitioned by")
 
@@ -119,17 +122,17 @@ def test_a_source_that_is_partitioned_by_the_key_needs_none(said: str, stages: l
     ],
 )
 def test_a_key_that_is_another_or_may_have_changed_needs_one(said: str, stages: list[str], by: str) -> None:
-    plan = simple(f"log: {{topic: in, partitioned_by: {said}}}", *stages, f"key_by: {by}")
+    plan = simple(f"log: {{topic: in, partitions: 4, partitioned_by: {said}}}", *stages, f"key_by: {by}")
     assert len(plan.parts) == (1 if said == by and not stages else 2)
 
 
 def test_a_second_exchange_by_the_same_key_is_none() -> None:
-    plan = simple("log: {topic: in}", "{id: a, key_by: user}", "filter: n > 0", "{id: b, key_by: user}")
+    plan = simple("log: {topic: in, partitions: 4}", "{id: a, key_by: user}", "filter: n > 0", "{id: b, key_by: user}")
     assert parts(plan) == [(["source"], ["a"], ["a.write"]), (["a.read"], ["filter", "b"], ["sink"])]
 
 
 def test_exchanges_follow_each_other() -> None:
-    plan = simple("log: {topic: in}", "{id: a, key_by: user}", "{id: b, key_by: country}")
+    plan = simple("log: {topic: in, partitions: 4}", "{id: a, key_by: user}", "{id: b, key_by: country}")
     assert parts(plan) == [
         (["source"], ["a"], ["a.write"]),
         (["a.read"], ["b"], ["b.write"]),
@@ -142,7 +145,7 @@ def test_parts_of_users_keep_their_numbers() -> None:
     plan = plan_of(
         """
 name: p
-sources: {a: {log: {topic: a}}, b: {log: {topic: b}}}
+sources: {a: {log: {topic: a, partitions: 2}}, b: {log: {topic: b, partitions: 2}}}
 stages:
 - {id: k, from: a, key_by: user}
 sinks:
@@ -158,7 +161,7 @@ def test_what_would_wait_for_itself_is_refused() -> None:
         plan_of(
             """
 name: p
-source: {log: {topic: a}}
+source: {log: {topic: a, partitions: 2}}
 stages:
 - {id: k, from: source, key_by: user}
 sinks:
