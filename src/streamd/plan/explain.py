@@ -25,11 +25,19 @@ def explain(plan: PipelinePlan, chains: Mapping[tuple[int, str], Chain], *, code
         limit = config.error_threshold
         lines.append(f"  stops      when more than {limit.rate:.2%} of records fail within {_time(limit.window)}")
     lines += [f"  exchange   {line}" for line in _exchanges(plan)]
+    lines += [f"  warning    {stage.id}: {what}" for stage in config.stages if (what := _growth(stage))]
     for part in plan.parts:
         lines += ["", *_part(part, config, len(plan.parts))]
     if code:
         for (index, entry), chain in chains.items():
+            if kernel := chain.kernel():
+                lines += ["", f"# {_place(index, len(plan.parts))}{entry} itself", "", kernel.rstrip()]
             lines += ["", _title(index, entry, chain, len(plan.parts)), "", chain.source.rstrip()]
+        kernels = {name: stage for chain in chains.values() for name, stage in chain.keyed.items()}
+        for name, stage in kernels.items():
+            # What keeps the state of some stages is generated, too.
+            source = getattr(stage, "source", None)
+            lines += ["", f"# state of {name}", "", source.rstrip()] if source else []
     return "\n".join(lines) + "\n"
 
 
@@ -103,7 +111,7 @@ def _label(component: ComponentConfig, part: PartPlan, delivery: Delivery) -> st
         words.append("" if component.spec.replayable else "— cannot be read again: what a crash interrupts is lost")
     if component.kind == "stage":
         words.append(_stage_text(component))
-        words.append("" if component.spec.fused else "[batches]")
+        words.append("[keyed]" if component.spec.keyed else "" if component.spec.fused else "[batches]")
         words.append(_state_text(component, part) if component.spec.stateful else "")
     if component.kind == "sink":
         key = getattr(settings, "by" if component.name == "exchange" else "key", None)
@@ -133,6 +141,11 @@ def _state_text(component: ComponentConfig, part: PartPlan) -> str:
     of = {"kafka": f"topic streamd.APP.PIPELINE.{component.id}.changelog", "embedded": "the embedded log's changelog"}
     what = getattr(component.settings, "remembers", "each key for ever")
     return f"[remembers {what}; {of[part.transport]}]"
+
+
+def _growth(component: ComponentConfig) -> str:
+    """What of a stage's state grows without bound, by its own account."""
+    return str(getattr(component.settings, "grows", ""))
 
 
 def _attribute(component: ComponentConfig, name: str) -> str:
@@ -168,9 +181,12 @@ def _policy(policy: ErrorPolicy) -> str:
 
 
 def _title(index: int, entry: str, chain: Chain, parts: int) -> str:
-    place = f"part {index}, " if parts > 1 else ""
     fields = f"; decodes only {', '.join(chain.decodes)}" if chain.decodes else ""
-    return f"# {place}{entry} → {', '.join(chain.targets)}{fields}"
+    return f"# {_place(index, parts)}{entry} → {', '.join(chain.targets)}{fields}"
+
+
+def _place(index: int, parts: int) -> str:
+    return f"part {index}, " if parts > 1 else ""
 
 
 def _time(seconds: float) -> str:

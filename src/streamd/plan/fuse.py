@@ -52,7 +52,8 @@ class Chain:
     """A compiled chain. `targets` are component ids in the order of the function's last arguments.
 
     `owners[n]` is the id of the component that wrote line n+1 of `source`. `plain` parses every record whole; it is
-    `function` itself where that does so anyway. `timed`: they have the argument `times`.
+    `function` itself where that does so anyway. `timed`: they have the argument `times`. `keyed` are the keyed stages
+    among the targets.
     """
 
     entry: str
@@ -64,6 +65,7 @@ class Chain:
     counters: tuple[tuple[str, str], ...]
     timed: bool = False
     decodes: tuple[str, ...] = field(default=())
+    keyed: Mapping[str, Any] = field(default_factory=dict)
 
     @property
     def words(self) -> frozenset[str]:
@@ -158,6 +160,7 @@ class _Fuser:
             counters=tuple((owner, what) for _, owner, what in code.counters),
             timed=self.timed,
             decodes=tuple(name for name, _ in use.struct_fields()),
+            keyed={target.id: self.stages[target.id] for target in self.chain.targets if target.spec.keyed},
         )
 
     def _function(self, name: str, use: FieldUse, *, typed: bool) -> None:
