@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping
+from collections.abc import Mapping
 from pathlib import PurePath
 from typing import Any
 
@@ -19,15 +19,11 @@ PREFIXED = ("kafka", "log", "file")
 HARMLESS = ("stdout", "discard")
 
 
-def outputs_of(config: PipelineConfig) -> Iterator[ComponentConfig]:
-    """All sinks, dead letters and those that stages name among them."""
-    yield from config.sinks
-    yield from config.dead_letters
-    for stage in config.stages:
-        for name in type(stage.settings).model_fields:
-            value = getattr(stage.settings, name)
-            if isinstance(value, ComponentConfig) and value.kind == "sink":
-                yield value
+def outputs_of(config: PipelineConfig) -> list[ComponentConfig]:
+    """All sinks, each once: dead letters and those that stages name among them."""
+    nested = [value for stage in config.stages for _, value in stage.settings if isinstance(value, ComponentConfig)]
+    every = (*config.sinks, *config.dead_letters, *(one for one in nested if one.kind == "sink"))
+    return list({one.place: one for one in every}.values())
 
 
 def refuse(config: PipelineConfig, prefix: str) -> None:
