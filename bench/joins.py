@@ -27,7 +27,7 @@ FIELDS = {"id": parse("left.id"), "amount": parse("left.amount"), "by": parse("r
 def orders_and_payments(count: int, *, flagged: tuple[bool, bool], keys: int | None = None) -> list[tuple[Any, ...]]:
     """A payment up to 10 s after its order, 10 rows a ms apart; with `keys`, all on so few of them."""
     dice = random.Random(1)
-    events = []
+    events: list[tuple[int, int, str, list[Any]]] = []
     for number in range(count // 2):
         at = number // 5
         key = f"o-{number if keys is None else dice.randrange(keys)}"

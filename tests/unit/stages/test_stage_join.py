@@ -145,6 +145,14 @@ async def test_late_records_are_dropped_and_counted(app, joined):
     assert app.total("streamd_late_records_total") == 1
 
 
+async def test_late_records_go_to_a_sink(app, joined):
+    late = "late: {log: {topic: late}}"
+    await joined(f"on: id, within: 1s, {late}, {FIELDS}", [{"id": 1, "t": 50_000, "amount": 1}], [])
+    await joined(f"on: id, within: 1s, {late}, {FIELDS}", [], [{"id": 1, "t": 50_000, "by": "a"}])
+    await joined(f"on: id, within: 1s, {late}, {FIELDS}", [{"id": 1, "t": 49_999, "amount": 2}], [])
+    assert await app.values("late") == [{"id": 1, "t": 49_999, "amount": 2}]
+
+
 async def test_a_stream_joined_with_itself(app):
     await app.seed([{"id": 1, "t": 1, "n": 1}, {"id": 1, "t": 2, "n": 2}])
     where = "where: left.n < right.n, fields: {a: left.n, b: right.n}"
