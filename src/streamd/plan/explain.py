@@ -30,8 +30,6 @@ def explain(plan: PipelinePlan, chains: Mapping[tuple[int, str], Chain], *, code
         lines += ["", *_part(part, config, len(plan.parts))]
     if code:
         for (index, entry), chain in chains.items():
-            if kernel := chain.kernel():
-                lines += ["", f"# {_place(index, len(plan.parts))}{entry} itself", "", kernel.rstrip()]
             lines += ["", _title(index, entry, chain, len(plan.parts)), "", chain.source.rstrip()]
         kernels = {name: stage for chain in chains.values() for name, stage in chain.keyed.items()}
         for name, stage in kernels.items():
@@ -182,11 +180,8 @@ def _policy(policy: ErrorPolicy) -> str:
 
 def _title(index: int, entry: str, chain: Chain, parts: int) -> str:
     fields = f"; decodes only {', '.join(chain.decodes)}" if chain.decodes else ""
-    return f"# {_place(index, parts)}{entry} → {', '.join(chain.targets)}{fields}"
-
-
-def _place(index: int, parts: int) -> str:
-    return f"part {index}, " if parts > 1 else ""
+    place = f"part {index}, " if parts > 1 else ""
+    return f"# {place}{entry} → {', '.join(chain.targets)}{fields}"
 
 
 def _time(seconds: float) -> str:

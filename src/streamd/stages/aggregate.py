@@ -73,6 +73,11 @@ class AggregateConfig(Model):
         """What is kept, for `explain`: what grows is said."""
         return f"each {' and '.join(self.by.fields) or 'group'} for ever{growing(self.values)}"
 
+    @property
+    def grows(self) -> str:
+        """What grows without bound besides the number of keys, for `explain`; "" when nothing does."""
+        return growing(self.values).removeprefix(", and ")
+
     @model_validator(mode="after")
     def _names_once(self) -> AggregateConfig:
         both = sorted(self.by.fields.keys() & self.values.keys())

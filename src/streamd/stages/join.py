@@ -140,7 +140,14 @@ class JoinConfig(Model):
             return f"records for as long as others may come within {_shown(self.within.before + self.within.after)}"
         if self.keep is not None:
             return f"records for {_shown(self.keep)}"
-        return "ALL RECORDS of both inputs FOR EVER: `within` or `keep` would bound that"
+        return "all records of both inputs for ever"
+
+    @property
+    def grows(self) -> str:
+        """What grows without bound, and what would bound it, for `explain`; "" when nothing does."""
+        if any(self.tables) or self.within is not None or self.keep is not None:
+            return ""
+        return "each record of both inputs is kept for ever; `within` or `keep` would bound that"
 
     @property
     def outer(self) -> tuple[bool, bool]:

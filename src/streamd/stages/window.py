@@ -197,6 +197,16 @@ class WindowConfig(Model):
         late = f", and {_shown(spec.grace)} of grace" if spec.grace else ""
         return kept[spec.kind] + late + growing(self.aggregate)
 
+    @property
+    def grows(self) -> str:
+        """What grows without bound, for `explain`; "" when nothing does."""
+        found = []
+        if self.by is not None and self.kind in ("global", "count"):
+            found.append(f"`{self.kind}` windows close by no time: every key that ever came is kept")
+        if growth := growing(self.aggregate):
+            found.append(growth.removeprefix(", and "))
+        return "; ".join(found)
+
     def _given(self) -> list[Kind]:
         values = (self.tumbling, self.hopping, self.sliding, self.session, self.count, self.always)
         return [kind for kind, value in zip(_KINDS, values, strict=True) if value is not None]  # type: ignore[misc]
