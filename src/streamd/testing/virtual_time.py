@@ -50,6 +50,11 @@ class VirtualLoop(asyncio.SelectorEventLoop):
         """Virtual seconds since the loop was made."""
         return self._now
 
+    @property
+    def jumped(self) -> float:
+        """Its time without that in which something real was waited for, which is another one each time."""
+        return self._now - self.really_waited
+
     def run_in_executor(self, executor: Executor | None, func: Callable[[*A], T], *args: *A) -> asyncio.Future[T]:
         """As asyncio's own; time does not jump until it is done."""
         future: asyncio.Future[T] = super().run_in_executor(executor, func, *args)
@@ -129,7 +134,7 @@ class HandClock:
     def now_ms(self) -> int:
         """The wall clock, in ms since the epoch."""
         if self._runs:
-            return max(self._now_ms, self._start_ms + round(self._loop.time() * 1000))
+            return max(self._now_ms, self._start_ms + round(self._loop.jumped * 1000))
         return self._now_ms
 
     def monotonic(self) -> float:
@@ -141,7 +146,7 @@ class HandClock:
         end = self._now_ms + ms
         self._runs = True
         try:
-            await self._loop.pass_time((end - self._start_ms) / 1000 - self._loop.time())
+            await self._loop.pass_time((end - self._start_ms) / 1000 - self._loop.jumped)
         finally:
             self._now_ms, self._runs = end, False
 

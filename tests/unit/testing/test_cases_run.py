@@ -316,3 +316,25 @@ cases:
 def test_a_stage_without_a_view(attempt, messages):
     cases = "cases:\n  one:\n    - expect: {views: {filter: {a: 1}}}\n"
     assert messages(attempt(cases)) == ["stage `filter` keeps no view that could be looked at"]
+
+
+def test_what_is_waited_for_in_threads_does_not_move_the_clock(attempt, messages, tmp_path):
+    (tmp_path / "names.csv").write_text("id,name\nada,Ada\n")
+    pipeline = WINDOWS.replace(
+        "stages:", "stages:\n  - enrich: {file: names.csv, key: user, match: id, as: found}\n"
+    ).replace("sink:", "  - set: {at: now()}\nsink:")
+    cases = """\
+clock: 0
+cases:
+  quiet:
+    - input: [{user: ada, ts: 1000}]
+    - crash
+    - idle
+    - expect: 1
+"""
+    runs = [attempt(cases, pipeline) for _ in range(2)]
+    assert messages(runs[0]) == []
+    first, second = (run.results[0].looks[0].got[0]["value"]["at"] for run in runs)
+    # A little behind the half minute: a commit came before the crash.
+    assert first == second
+    assert 30_000 <= first < 30_100
