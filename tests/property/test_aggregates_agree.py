@@ -11,7 +11,7 @@ from typing import Any
 
 import orjson
 import pytest
-from hypothesis import given
+from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
 from streamd.expr import parse_aggregate
@@ -24,7 +24,7 @@ Documents = list[dict[str, Any]]
 INTEGERS = st.one_of(st.integers(-5, 5), st.integers(-(2**63), 2**64 - 1))
 FLOATS = st.one_of(st.floats(-100, 100), st.floats(-1e100, 1e100))
 NUMBERS = st.one_of(st.none(), INTEGERS, FLOATS)
-TEXTS = st.text(st.characters(codec="utf-8"), max_size=3)
+TEXTS = st.text('abzä€😀"\\\0', max_size=3)
 VALUES = st.one_of(NUMBERS, TEXTS, st.booleans(), st.lists(st.integers(0, 2), max_size=2))
 DOCUMENTS = st.lists(
     st.fixed_dictionaries(
@@ -144,6 +144,7 @@ def in_one(documents: Documents, cuts: list[int], texts: list[str]) -> tuple[lis
     return results, many.results(merged(many, rows, cuts))
 
 
+@settings(suppress_health_check=[HealthCheck.too_slow])  # on a loaded machine
 @given(DOCUMENTS, st.lists(st.integers(0, 25), max_size=4))
 def test_all_at_once_against_brute_force(documents: Documents, cuts: list[int]) -> None:
     whole, parts = in_one(documents, cuts, list(REFERENCE))
