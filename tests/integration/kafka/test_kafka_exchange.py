@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import random
 import uuid
-from collections import defaultdict
+from collections import Counter, defaultdict
 from collections.abc import Iterable
 from pathlib import Path
 from typing import Any
@@ -24,6 +24,7 @@ from streamd.supervisor.inline import InlineResult, run_inline
 from streamd.transport.kafka.admin import open_admin
 from streamd.transport.kafka.client import EARLIEST, LATEST, KafkaClient
 from streamd.transport.kafka.leases import closed
+from streamd.transport.kafka.settings import KafkaSettings
 
 pytestmark = pytest.mark.kafka
 
@@ -168,3 +169,38 @@ async def test_another_number_of_partitions_is_refused(kafka, make_topic, tmp_pa
     result = await run.run(until_idle=True)
     assert result.fault is not None
     assert "has 2 partitions, the settings say 5" in result.fault.message
+
+
+JOIN = """
+name: p
+kafka: {{bootstrap: "{servers}"}}
+sources:
+  orders: {{kafka: {{topic: {orders}, end: latest, event_time: {{field: ts, out_of_order: 2s}}}}}}
+  payments: {{kafka: {{topic: {payments}, end: latest, event_time: {{field: ts, out_of_order: 2s}}}}}}
+stages:
+- join: {{left: orders, right: payments, on: {{left: id, right: order}}, within: 5s, fields: {{user: orders.user}}}}
+- aggregate: {{by: user, values: {{paid: count()}}}}
+sink: {{kafka: {{topic: {out}}}}}
+"""
+
+
+async def test_a_join_and_an_aggregate_find_their_records_wherever_they_were(kafka, make_topic, tmp_path: Path) -> None:
+    orders, payments, out = await make_topic(4), await make_topic(3), await make_topic()
+    chance = random.Random(5)
+    sold = [{"id": n, "user": f"u{n % 7}", "ts": TIMES + 100 * n} for n in range(600)]
+    paid = [{"order": n, "ts": TIMES + 100 * n + chance.randrange(-8000, 8000)} for n in range(600)]
+    paid.sort(key=lambda one: one["ts"])
+    await feed(kafka.bootstrap, orders, sold, 4)
+    await feed(kafka.bootstrap, payments, paid, 3)
+    run = Run(kafka.bootstrap, tmp_path, orders, out)
+    run.text = JOIN.format(servers=kafka.bootstrap, orders=orders, payments=payments, out=out)
+    assert (await run.run()).fault is None
+    met = [sold[one["order"]]["user"] for one in paid if abs(one["ts"] - sold[one["order"]]["ts"]) <= 5000]
+    records = [orjson.loads(record.value) for record in await read_topic(kafka.bootstrap, out)]
+    assert len(records) == len(met)
+    assert {one["user"]: one["paid"] for one in records} == Counter(met)
+    async with open_admin(KafkaSettings.model_validate({"bootstrap": kafka.bootstrap})) as admin:
+        found = await admin.topics()
+    sizes = {name.removeprefix(f"streamd.{run.app}.p."): topic.partitions for name, topic in found.items()}
+    assert sizes["join.left.exchange"] == sizes["join.right.exchange"] == 4
+    assert sizes["aggregate.exchange"] == 4
