@@ -49,7 +49,8 @@ async def test_at_least_once_loses_nothing(kafka, tmp_path, run_daemon, tally):
     system = KafkaSystem(tmp_path, kafka.bootstrap, settings={"delivery": "at_least_once"}, **SHORT_SESSION)
     await system.open()
     try:
-        daemon = await run_daemon(workers=2)
+        # The moment at which a kill makes records come twice is made longer, so that some hit it.
+        daemon = await run_daemon(workers=2, env={"STREAMD_FAULT": "after_flush:sleep=0.1"})
         campaign = await kill_often(system, daemon, kills=20, records=100_000, seed=20)
         await system.settled()
         killed = await daemon.replaced()
