@@ -22,7 +22,8 @@ PartitionedBy: TypeAlias = Annotated[list[ExpressionField] | None, BeforeValidat
 PARTITIONED_BY: Any = Field(
     None,
     description="Records are partitioned by this field (or these): all that have the same value are in one partition, "
-    "as they are when they were written with it as their key. Stages that work by key then need no exchange.",
+    "as they are when they were written with it as their key (by murmur2 of its text or JSON, as Kafka clients do). "
+    "Stages that work by this key then need no exchange.",
     examples=["user"],
 )
 

@@ -10,6 +10,9 @@ their own, the exchange `streamd.APP.PIPELINE.STAGE.exchange` (in the embedded l
 Kafka), inside the transactions of the tasks before and after it, and nobody else sees that. The topic has as many
 partitions as there are tasks before it, or `partitions`. What is read and committed is deleted there.
 
+Windows, joins and aggregates get an exchange before them by themselves, where their records are not together by their
+key; `key_by` is for all else that needs it (own code with memory), and says how many partitions there are.
+
 There is no exchange where it could change nothing: where there is just one partition, or where the source says that its
 records are partitioned by this already (`partitioned_by: user`) and no stage has changed that field since. Then the
 stage only sets the key. `streamd explain` says which.
