@@ -9,6 +9,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from demo.join_oracle import TYPES, oracle, rows_of
 from streamd.component.stage import END
 from streamd.errors import LateRecordError
 from streamd.expr import parse
@@ -17,7 +18,6 @@ from streamd.joins.results import Results
 from streamd.joins.streams import Bounds, StreamJoin
 from streamd.state.store import TableStore
 
-TYPES = {"inner": (False, False), "left": (True, False), "right": (False, True), "full": (True, True)}
 FIELDS = {"l": parse("left.n"), "r": parse("right.n")}
 WHERE = parse("left.n % 3 != right.n % 3")
 
@@ -86,15 +86,6 @@ events = st.lists(
 cuts = st.lists(st.tuples(st.integers(1, 7), st.booleans()), min_size=1, max_size=20)
 
 
-def rows_of(found, out_of_order):
-    """Numbered rows with the watermark of each."""
-    high, rows = -out_of_order, []
-    for number, (time, port, key) in enumerate(found, start=1):
-        high = max(high, time)
-        rows.append((number, time, high - out_of_order, port, key))
-    return rows
-
-
 def drive(run, rows, cuts):
     """Feed rows in batches as cut, with crashes where told; the watermark comes after each batch, and then the end."""
     at, returned = 0, -(2**62)
@@ -113,29 +104,6 @@ def drive(run, rows, cuts):
             run.crash()
     assert run.batch([], END) == END
     return run
-
-
-def oracle(rows, outer, meets, late, where=None):
-    """All pairs, in the order of arrival; then those that found nobody."""
-    taken, pairs = [], []
-    met = set()
-    for row in rows:
-        if late(row):
-            continue
-        for other in taken:
-            left, right = (row, other) if row[3] == 0 else (other, row)
-            if row[3] == other[3] or row[4] != other[4] or not meets(left, right, row):
-                continue
-            if where is not None and not where(left[0], right[0]):
-                continue
-            met |= {row[0], other[0]}
-            key = str(row[4]).encode()
-            pairs.append((left[0], right[0], key, max(left[1], right[1])))
-        taken.append(row)
-    for number, time, _, port, key in taken:
-        if outer[port] and number not in met:
-            pairs.append((*((number, -1) if port == 0 else (-1, number)), str(key).encode(), time))
-    return sorted(pairs)
 
 
 @pytest.mark.parametrize("kind", TYPES)
