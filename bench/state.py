@@ -1,6 +1,6 @@
 """What state costs: a checkpoint, a restore, a record at a growing number of keys, and beyond memory.
 
-    bench/state.py [--keys 10_000 100_000 1_000_000] [changes] [restore] [records] [beyond]
+    bench/state.py [--keys 10_000 100_000 1_000_000] [changes] [restore] [records] [beyond] [snapshot]
 
 CPU time of one process, as others may share the machine. No broker: what Kafka's part of a restore costs is measured
 over record batches in memory. `beyond` gives the table a quarter of the memory that it needs, and draws keys at random,
@@ -24,6 +24,7 @@ from streamd.component.state import Table
 from streamd.component.transaction import Changelog
 from streamd.record import TaskId
 from streamd.state.cold import ColdTier
+from streamd.state.snapshot import Snapshot
 from streamd.state.spill import Spill
 from streamd.state.store import TableStore
 from streamd.state.task_stores import TaskStores
@@ -35,6 +36,28 @@ from streamd.transport.kafka.records import FetchedRecords
 TASK = TaskId("bench", "state", 0, 0)
 LOG = Changelog("s", 1)
 PER_CHECKPOINT = 100_000
+
+
+def measure_snapshot(folder: Path, keys: int) -> None:
+    """What a restart with a snapshot takes, all but reading the tail."""
+    changes = written(keys)
+    snapshot = Snapshot(folder / "snapshot")
+    snapshot.open()
+    for at in range(0, keys, 10_000):
+        snapshot.add("s", changes[at : at + 10_000], 1)
+    snapshot.mark(1, {"s": ("", 0)}, 0)
+    snapshot.close()
+    store = TableStore()
+    store.table("values")
+    wall, began = time.monotonic(), time.process_time()
+    snapshot = Snapshot(folder / "snapshot")
+    assert snapshot.open() is not None
+    for some in snapshot.entries("s"):
+        store.load(some)
+    took, waited = time.process_time() - began, time.monotonic() - wall
+    snapshot.close()
+    assert len(store) == keys
+    print(f"restart with a snapshot, {keys:,} keys: {took:.2f} s of CPU, {waited:.2f} s")
 
 
 def users(count: int) -> list[str]:
@@ -165,7 +188,7 @@ def measure_records(keys: int, spill: Spill | None = None, label: str = "") -> N
 def main() -> None:
     """See above."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("what", nargs="*", default=["changes", "restore", "records", "beyond"])
+    parser.add_argument("what", nargs="*", default=["changes", "restore", "records", "beyond", "snapshot"])
     parser.add_argument("--keys", nargs="*", type=int, default=[10_000, 100_000, 1_000_000])
     given = parser.parse_args()
     gc.disable()  # as workers do
@@ -184,6 +207,9 @@ def main() -> None:
             spill = Spill(ColdTier(Path(folder), "bench"), lambda: keys * 260 // 4)
             measure_records(keys, spill, " beyond memory")
             spill.close()
+    if "snapshot" in given.what:
+        with tempfile.TemporaryDirectory() as folder:
+            measure_snapshot(Path(folder), 1_000_000)
 
 
 if __name__ == "__main__":

@@ -38,6 +38,18 @@ class Changelog:
     tasks: int
 
 
+class Tails(Protocol):
+    """What a transaction has as well whose changelogs are logs, with positions: a restore from one of them on."""
+
+    async def changelog_range(self, changelog: Changelog) -> tuple[int, int]:
+        """(first position that is there, the one behind the last). Raises as `Transaction.restore`."""
+
+    async def restore_tail(
+        self, changelog: Changelog, load: Callable[[Sequence[Change]], None], start: int | None
+    ) -> None:
+        """As `Transaction.restore`, from a position on; None: everything."""
+
+
 class Transaction(Protocol):
     """One task's transactions, one after another; at most one is open."""
 

@@ -78,7 +78,7 @@ class PipelineConfig:
 
     `text` is the file's text, from which a worker loads the same configuration again. `kafka` is the checked `kafka:`
     section of the pipeline, or else of the service, or None. `commit_interval` in seconds. `state_memory`: bytes of
-    state that a worker keeps in memory, None for all of it.
+    state that a worker keeps in memory, None for all of it. `state_snapshots`: whether it is on the local disk as well.
     """
 
     name: str
@@ -95,5 +95,6 @@ class PipelineConfig:
     commit_interval: float = 0.2
     max_batch_records: int = 2000
     state_memory: int | None = None
+    state_snapshots: bool = False
     kafka: Any = None
     place: Place = Place("<pipeline>")

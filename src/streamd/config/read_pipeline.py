@@ -132,7 +132,8 @@ class PipelineReader:
             delivery=settings.delivery,
             commit_interval=settings.commit_interval,
             max_batch_records=settings.batch.max_records,
-            state_memory=settings.state.memory if settings.state is not None else state.memory,
+            state_memory=(settings.state or state).memory,
+            state_snapshots=(settings.state or state).snapshots,
             kafka=kafka,
             place=document.source.place(name_node.start if name_node is not None else root.start),
         )

@@ -77,6 +77,12 @@ class StateConfig(Model):
         "memory.",
         examples=["512MB"],
     )
+    snapshots: bool = Field(
+        False,
+        description="Keep a copy of state below `state_dir` as well, so that a restart on the same node reads only "
+        "what a changelog in Kafka got since. Each task needs some 25 MB of memory for it.",
+        examples=[True],
+    )
 
 
 class ServiceConfig(Model):

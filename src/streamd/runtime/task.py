@@ -35,6 +35,7 @@ from streamd.runtime.process import Process
 from streamd.runtime.views import Answer, Views
 from streamd.runtime.watermark import Watermark
 from streamd.state.cold import ColdTier
+from streamd.state.snapshot import Snapshot
 from streamd.state.spill import Spill
 from streamd.state.task_stores import TaskStores
 
@@ -83,7 +84,14 @@ class Task:
         # Embedded checkpoints are exact whatever is asked for.
         exact = self._config.delivery == "exactly_once" or self._part.transport == "embedded"
         stateful = {stage.id: stage.spec.state(stage.settings) for stage in self._part.stages if stage.spec.state}
-        self._state = TaskStores(task, stateful, tasks, exact=exact, spill=self._spill() if stateful else None)
+        self._state = TaskStores(
+            task,
+            stateful,
+            tasks,
+            exact=exact,
+            spill=self._spill() if stateful else None,
+            snapshot=self._snapshot() if stateful else None,
+        )
         # {reader's place: position after the last record processed}, what a checkpoint commits. A read that is done and
         # not taken yet has moved its reader on already.
         self._processed: dict[tuple[str, int], Position] = {}
@@ -206,6 +214,12 @@ class Task:
             return None
         cold = ColdTier(self._assembly.context.state_dir / "cold", str(self.id))
         return Spill(cold, lambda: memory // max(1, Task.running))
+
+    def _snapshot(self) -> Snapshot | None:
+        """What makes a restart short; the embedded log is on the local disk itself."""
+        if not self._config.state_snapshots or self._part.transport != "kafka":
+            return None
+        return Snapshot(self._assembly.context.state_dir / "snapshots" / str(self.id), self._clock)
 
     async def _opened(self, group: asyncio.TaskGroup) -> bool:
         """Open; False when it was stopped before that was done."""
@@ -415,6 +429,7 @@ class Task:
     async def _commit(self) -> None:
         await self._checkpoint.commit()
         self._process.committed()
+        await self._state.keep(self._transaction, self._clock.now_ms())
         for place, reader in self._readers.items():
             if (committed := getattr(reader, "committed", None)) is not None:
                 committed(self._processed[place])

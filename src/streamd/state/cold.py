@@ -20,7 +20,7 @@ _AT_ONCE: Final = 1000
 _BUFFER: Final = 4 << 20  # bytes of what was written last, kept in memory; there are two of these
 _CACHE: Final = 8 << 20  # bytes of what was read last
 _OPEN_FILES: Final = 128
-_HELD: Final = ".held"  # what a living attempt holds a lock on, beside its folder
+HELD: Final = ".held"  # what a living attempt holds a lock on, beside its folder
 
 Entry: TypeAlias = tuple[bytes, bytes | None]
 
@@ -86,7 +86,7 @@ class ColdTier:
             self._db = None
             shutil.rmtree(self._folder, ignore_errors=True)
         if self._held >= 0:
-            self._folder.with_name(self._folder.name + _HELD).unlink(missing_ok=True)
+            self._folder.with_name(self._folder.name + HELD).unlink(missing_ok=True)
             os.close(self._held)
             self._held = -1
 
@@ -95,7 +95,7 @@ class ColdTier:
             self._place.mkdir(mode=0o700, parents=True, exist_ok=True)
             _sweep(self._place)
             self._folder = self._place / f"{self._task}-{os.getpid()}-{os.urandom(4).hex()}"
-            held = self._folder.with_name(self._folder.name + _HELD)
+            held = self._folder.with_name(self._folder.name + HELD)
             self._held = os.open(held, os.O_RDWR | os.O_CREAT | os.O_EXCL | os.O_CLOEXEC, 0o600)
             fcntl.flock(self._held, fcntl.LOCK_EX | fcntl.LOCK_NB)
         except OSError as error:
@@ -104,7 +104,7 @@ class ColdTier:
                 f"{error.strerror}",
             ) from None
         try:
-            self._db, self._options = _database(self._folder)
+            self._db, self._options = database(self._folder)
         except ImportError:
             raise FatalError(
                 "State larger than memory (`state: {memory: …}`) needs the package rocksdict, which cannot be imported"
@@ -129,8 +129,8 @@ class ColdTier:
         )
 
 
-def _database(folder: Path) -> tuple[Any, Any]:
-    """(an empty database, how to write to it)."""
+def database(folder: Path) -> tuple[Any, Any]:
+    """(the database in a folder, which is made where it is missing, and how to write to it)."""
     from rocksdict import BlockBasedOptions, Cache, DBCompressionType, Options, Rdict, WriteOptions
 
     blocks = BlockBasedOptions()
@@ -154,14 +154,14 @@ def _database(folder: Path) -> tuple[Any, Any]:
 
 def _sweep(place: Path) -> None:
     """Delete what attempts have left that live no more."""
-    for held in place.glob(f"*{_HELD}"):
+    for held in place.glob(f"*{HELD}"):
         try:
             descriptor = os.open(held, os.O_RDWR | os.O_CLOEXEC)
         except OSError:
             continue
         try:
             fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
-            shutil.rmtree(held.with_name(held.name.removesuffix(_HELD)), ignore_errors=True)
+            shutil.rmtree(held.with_name(held.name.removesuffix(HELD)), ignore_errors=True)
             held.unlink(missing_ok=True)
         except OSError:
             pass  # somebody lives there

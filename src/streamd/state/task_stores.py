@@ -8,6 +8,7 @@ what it would compute from there is wrong.
 
 from __future__ import annotations
 
+import os
 from collections.abc import Callable, Mapping, Sequence
 from hashlib import blake2b
 from types import MappingProxyType
@@ -18,10 +19,12 @@ import orjson
 from streamd.component.transaction import Change, Changelog, Committed, Transaction
 from streamd.errors import FatalError
 from streamd.record import Position, TaskId
+from streamd.state.snapshot import Snapshot
+from streamd.state.snapshots import META_KEY as META_KEY
+from streamd.state.snapshots import Snapshots
 from streamd.state.spill import Spill
 from streamd.state.store import TableStore
 
-META_KEY = b"__meta__"
 FORMAT = 2
 _NO_TIMES: Final[Mapping[str, int]] = MappingProxyType({})
 
@@ -32,7 +35,7 @@ class TaskStores:
     `settings`: {stage id: {setting: text} that its store depends on}. `exact`: whether changelog and positions are
     committed together; at least once, the changelog may be ahead. `times`: {source id: its highest event time, in ms},
     as the last checkpoint before the restore had it. `spill` holds the tables within a budget; None has them whole in
-    memory.
+    memory. `snapshot` makes restarts short; it is used where state is exact alone.
     """
 
     def __init__(
@@ -43,12 +46,16 @@ class TaskStores:
         *,
         exact: bool,
         spill: Spill | None = None,
+        snapshot: Snapshot | None = None,
     ) -> None:
         self._task, self._exact = task, exact
         self._changelogs = {stage: Changelog(stage, tasks) for stage in settings}
         self._settings = {stage: _digests(texts) for stage, texts in settings.items()}
         self.stores = {stage: TableStore(stage, spill) for stage in settings}
         self._spill = spill
+        self._snapshots = Snapshots(snapshot, self._changelogs) if snapshot is not None and exact else None
+        # {stage: what tells its changelog from one that was begun anew}
+        self._histories: dict[str, str] = {}
         self.times: dict[str, int] = {}
         self._number = 0
         # {stage: when it changed last, in ms since the epoch}
@@ -71,12 +78,13 @@ class TaskStores:
         for stage, changelog in self._changelogs.items():
             found = _Found(self.stores[stage], restored, self._spill)
             try:
-                await transaction.restore(changelog, found.load)
+                await self._load(stage, changelog, transaction, committed, found)
             except ValueError as error:
                 raise FatalError(self._about(stage, f"holds a record that no store has written ({error})")) from None
             self._check(stage, found, committed)
             self.stores[stage].loaded()
             self._changed[stage] = (found.meta or {}).get("changed")
+            self._histories[stage] = (found.meta or {}).get("history") or os.urandom(8).hex()
             for source, time in (found.meta or {}).get("times", {}).items():
                 self.times[source] = max(time, self.times.get(source, time))
 
@@ -102,7 +110,14 @@ class TaskStores:
             changes = self.stores[stage].changes()
             if changes:
                 self._changed[stage] = now_ms
-            about = {**meta, "settings": self._settings[stage], "changed": self._changed.get(stage)}
+            about = {
+                **meta,
+                "settings": self._settings[stage],
+                "changed": self._changed.get(stage),
+                "history": self._histories.get(stage, ""),
+            }
+            if self._snapshots is not None:
+                self._snapshots.written[stage] = changes
             transaction.put_state(changelog, [*changes, (META_KEY, orjson.dumps(about))])
         return dict.fromkeys(self._changelogs, self._number)
 
@@ -113,11 +128,39 @@ class TaskStores:
             self._spill.fit()
         for store in self.stores.values():
             store.committed()
+        if self._snapshots is not None:
+            self._snapshots.committed(self._number)
+
+    async def keep(self, transaction: Transaction, now_ms: int) -> None:
+        """Have the local snapshot follow, from time to time. Called after `committed`, with nothing open."""
+        if self._snapshots is not None:
+            await self._snapshots.keep(transaction, self._number, self._histories, now_ms)
 
     def close(self) -> None:
         """Release what the stores hold beside memory."""
         if self._spill is not None:
             self._spill.close()
+        if self._snapshots is not None:
+            self._snapshots.close()
+
+    async def _load(
+        self, stage: str, changelog: Changelog, transaction: Transaction, committed: Committed, found: _Found
+    ) -> None:
+        """What is committed of a stage: by its snapshot and its changelog's tail where that can be, else all of it."""
+        snapshots = self._snapshots
+        if snapshots is None:
+            await transaction.restore(changelog, found.load)
+        elif (tail := await snapshots.tail(changelog, transaction, committed.cursors.get(stage))) is not None:
+            for changes in snapshots.entries(stage):
+                found.load(changes)
+            found.load(tail)
+        else:
+
+            def load(changes: Sequence[Change]) -> None:
+                found.load(changes)
+                snapshots.loaded(stage, changes)
+
+            await transaction.restore(changelog, load)
 
     def _check(self, stage: str, found: _Found, committed: Committed) -> None:
         expected = committed.cursors.get(stage)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import time
 
 import pytest
 from aiokafka.admin import AIOKafkaAdminClient
@@ -10,6 +11,7 @@ from aiokafka.admin import AIOKafkaAdminClient
 from integration.kafka.workbench import SOURCE
 from services.kafka import read_topic
 from streamd.errors import FatalError, NotFoundError
+from streamd.state.snapshot import Snapshot
 from streamd.state.task_stores import META_KEY, TaskStores
 from streamd.transport.kafka.changelogs import changelog_topic
 
@@ -144,6 +146,36 @@ async def test_at_least_once_state_ahead_of_the_positions_is_gone_on_with(bench,
     transaction.abandon()
     _, stores, _ = await attempt(bench.batch_commit, exact=False)
     assert stores.table == {"a": 2}
+
+
+async def test_a_snapshot_makes_a_restart_read_the_tail_alone(bench, source, topic, tmp_path):
+    async def begin(*, whole):
+        transaction = bench.transaction(source)
+        committed = await transaction.open()
+        stores = TaskStores(bench.task, {"s": {}}, 1, exact=True, snapshot=Snapshot(tmp_path / "snapshot"))
+        stores.table = stores.stores["s"].table("t")
+        if not whole:
+            del transaction.restore  # what restores everything
+        restored = []
+        await stores.restore(transaction, committed, restored.append)
+        return transaction, stores, restored
+
+    transaction, stores, _ = await begin(whole=True)
+    now_ms = time.time_ns() // 1_000_000
+    for n in range(12):
+        await commit(transaction, stores, n, **{f"k{m}": n for m in range(50)})
+        await stores.keep(transaction, now_ms - 120_000 + n * 10_000)
+    expected = dict(stores.table)
+    stores.close()
+    transaction.abandon()
+    for n in range(2):
+        transaction, stores, restored = await begin(whole=False)
+        assert stores.table == expected
+        assert sum(restored) < 50 + 3 * 51
+        await commit(transaction, stores, 20 + n, extra=n)
+        expected["extra"] = n
+        stores.close()
+        transaction.abandon()
 
 
 async def test_a_value_that_no_topic_takes_is_named_by_its_stage(attempt, topic):

@@ -36,16 +36,29 @@ class KafkaChangelogs:
 
     def __init__(self, client: KafkaClient, task: TaskId, outbox: Outbox, create: bool, clock: Clock) -> None:
         self._client, self._task, self._outbox, self._create, self._clock = client, task, outbox, create, clock
+        self._known: set[str] = set()  # topics that are there, with enough partitions
 
     async def restore(self, changelog: Changelog, load: Callable[[Sequence[Change]], None]) -> None:
         """See `Transaction.restore`. The task's own transactions must be settled."""
+        await self.restore_tail(changelog, load, None)
+
+    async def changelog_range(self, changelog: Changelog) -> tuple[int, int]:
+        """See `Tails.changelog_range`. Nothing of the task must be open: its control records count."""
         client, topic, partition = self._client, changelog_topic(self._task, changelog.stage), self._task.partition
-        await self._ensure(topic, max(changelog.tasks, partition + 1))
+        if topic not in self._known:
+            await self._ensure(topic, max(changelog.tasks, partition + 1))
+            self._known.add(topic)
         # Only this task writes here, and nothing of it is open any more: all that is there is committed or aborted.
         end = await client.find_offset(topic, partition, LATEST, isolation=READ_UNCOMMITTED, deadline=_STEP)
-        reader = PartitionReader(
-            client, topic, partition, await client.find_offset(topic, partition, EARLIEST, deadline=_STEP)
-        )
+        return await client.find_offset(topic, partition, EARLIEST, deadline=_STEP), end
+
+    async def restore_tail(
+        self, changelog: Changelog, load: Callable[[Sequence[Change]], None], start: int | None
+    ) -> None:
+        """See `Tails.restore_tail`."""
+        client, topic, partition = self._client, changelog_topic(self._task, changelog.stage), self._task.partition
+        first, end = await self.changelog_range(changelog)
+        reader = PartitionReader(client, topic, partition, first if start is None else start)
         moved = time.monotonic()
         try:
             # The last offsets may be control records: the reader's position passes them, no record has them.

@@ -58,7 +58,7 @@ class KafkaTransaction:
 
     `sources`: {(source id, partition): topic} of the task's Kafka sources on the same cluster; their positions are
     offsets of `group`. `append`, `append_rows` and `compress` are the `Outbox`'s own, `restore` and `put_state` the
-    `KafkaChangelogs`'. `on_closed` is called once.
+    `KafkaChangelogs`', and so are those of `Tails`. `on_closed` is called once.
     """
 
     def __init__(
@@ -89,6 +89,7 @@ class KafkaTransaction:
         self.append_rows = self._outbox.append_rows
         changelogs = KafkaChangelogs(client, task, self._outbox, self._options.create_topics, clock)
         self.restore, self.put_state = changelogs.restore, changelogs.put
+        self.changelog_range, self.restore_tail = changelogs.changelog_range, changelogs.restore_tail
         self.compress = self._outbox.compress
 
     def update_membership(self, membership: Membership | None) -> None:
