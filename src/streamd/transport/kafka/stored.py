@@ -148,11 +148,10 @@ class KafkaStored:
 
     async def positions(self) -> list[Forgotten]:
         """Where positions are, and what they say."""
-        found = []
-        offsets = await self._offsets()
-        if offsets and self._group is not None:
-            texts = [f"{topic}[{partition}] {offset}" for (topic, partition), (offset, _) in sorted(offsets.items())]
-            found.append(Forgotten("positions", f"group {self._group}", ", ".join(texts)))
+        by_topic: dict[str, list[str]] = {}
+        for (topic, partition), (offset, _) in sorted((await self._offsets()).items()):
+            by_topic.setdefault(topic, []).append(f"{topic}[{partition}] {offset}")
+        found = [Forgotten("positions", f"group {self._group}", ", ".join(texts)) for texts in by_topic.values()]
         if self._positions in await self._own():
             found.append(Forgotten("positions", f"topic {self._positions}", "all of it"))
         return found
