@@ -46,7 +46,7 @@ def check_names(expression: Expression, names: Mapping[str, int]) -> None:
     for part in walk(expression.node):
         if isinstance(part, Metadata | Document):
             name = part.name if isinstance(part, Metadata) else "_value"
-            raise ValueError(f"expected fields of the two inputs, not {name}, which says nothing of which of them")
+            raise ValueError(f"expected fields of the two inputs: {name} does not say of which of them")
         if isinstance(part, Field) and part.name not in names:
             known = " or ".join(f"`{name}.{part.name}`" for name in sorted(names, key=lambda n: n in SIDES)[:2])
             raise ValueError(f"expected a field with its input, such as {known}, not {part.name!r} alone")

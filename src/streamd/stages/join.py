@@ -45,6 +45,7 @@ from __future__ import annotations
 from typing import Any, Literal
 
 from pydantic import Field, model_validator
+from pydantic_core import InitErrorDetails, PydanticCustomError, ValidationError
 
 from streamd.component.context import PipelineContext, TaskContext
 from streamd.component.fields import Duration, ExpressionField, LateField
@@ -162,8 +163,12 @@ class JoinConfig(Model):
         names = names_of(self.inputs)
         if self.into is not None and self.fields is not None:
             raise ValueError("`as` and `fields` are both given: expected one of them")
-        for expression in (*(self.fields or {}).values(), *([] if self.where is None else [self.where])):
-            check_names(expression, names)
+        places = {("fields", name): expression for name, expression in (self.fields or {}).items()}
+        for place, expression in (places | ({} if self.where is None else {("where",): self.where})).items():
+            try:
+                check_names(expression, names)
+            except ValueError as error:
+                raise _at(place, str(error)) from None
         return self
 
     @model_validator(mode="after")
@@ -190,6 +195,13 @@ class JoinConfig(Model):
         if self.history and self.as_of != "event_time":
             raise ValueError("`history` goes with `as_of: event_time`")
         return self
+
+
+def _at(place: tuple[str, ...], message: str) -> ValidationError:
+    """A mistake in one of the settings, found when all of them are known."""
+    error = PydanticCustomError("expression", "{message}", {"message": message})
+    details = [InitErrorDetails(type=error, loc=place, input=None)]
+    return ValidationError.from_exception_data("join", details, hide_input=True)
 
 
 def _settings(config: JoinConfig) -> dict[str, str]:
