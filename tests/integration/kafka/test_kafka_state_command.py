@@ -11,8 +11,15 @@ from pathlib import Path
 import pytest
 
 from faults.daemon import Daemon
+from integration.kafka.workbench import SOURCE
 from services.command import service_file, streamd
 from services.kafka import produce, read_topic
+from streamd.component.stored import StoreId
+from streamd.state.task_stores import META_KEY, TaskStores
+from streamd.transport.kafka import stored
+from streamd.transport.kafka.admin import open_admin
+from streamd.transport.kafka.changelogs import changelog_topic
+from streamd.transport.kafka.settings import KafkaSettings
 
 pytestmark = [pytest.mark.kafka, pytest.mark.timeout(180)]
 
@@ -153,3 +160,37 @@ async def test_a_running_pipeline_is_left_alone(deployment, tmp_path):
         assert await node.drain() == 0
     finally:
         node.kill()
+
+
+async def test_an_open_transaction_is_not_seen(kafka, bench, make_topic):
+    source, task = await make_topic(), bench.task
+    transaction = bench.transaction(source)
+    stores = TaskStores(task, {"s": {}}, 1, exact=True)
+    table = stores.stores["s"].table("values")
+    await stores.restore(transaction, await transaction.open(), lambda count: None)
+
+    async def write(position, **values):
+        for key, value in values.items():
+            table[key] = value
+            table.dirty.add(key)
+        transaction.begin()
+        cursors = stores.write(transaction, {SOURCE: position})
+        await transaction.flush()
+        await transaction.put_positions({SOURCE: position}, cursors)
+
+    await write(1, a=1, b=1)
+    await transaction.commit()
+    stores.committed()
+    await write(2, a=2, c=2)
+    settings = KafkaSettings.model_validate({"bootstrap": kafka.bootstrap})
+    try:
+        async with stored.opened(settings, task.app, task.pipeline, {"s": 4}, bench.group, [source]) as found:
+            assert await found.stores() == [("s", 4, 0)]
+            read = [change async for changes in found.changes(StoreId("s", 4, 0)) for change in changes]
+            assert {(change.key, change.value) for change in read if change.key != META_KEY} == {
+                (b'values:"a"', b"1"),
+                (b'values:"b"', b"1"),
+            }
+    finally:
+        async with open_admin(settings) as admin:
+            await admin.delete_topics([changelog_topic(task, "s")])
