@@ -20,8 +20,8 @@ What is kept is committed together with positions and outputs; it grows with the
 `by` and `values` stay as they are: with other settings the pipeline refuses to start, since it would go on from what
 means something else.
 
-All records of a key must be in one partition of the source, as they are when they were written with it as their key; a
-stage `key_by` before this one brings them there.
+All records of a key are counted by one task: where the source does not bring them together, they move through an
+exchange before this stage, see `key_by`.
 """
 
 from __future__ import annotations
@@ -70,13 +70,13 @@ class AggregateConfig(Model):
 
     @property
     def remembers(self) -> str:
-        """What is kept, for `explain`: what grows is said."""
-        return f"each {' and '.join(self.by.fields) or 'group'} for ever{growing(self.values)}"
+        """What is kept, for `explain`."""
+        return f"each {' and '.join(self.by.fields) or 'group'} for ever"
 
     @property
     def grows(self) -> str:
         """What grows without bound besides the number of keys, for `explain`; "" when nothing does."""
-        return growing(self.values).removeprefix(", and ")
+        return growing(self.values)
 
     @model_validator(mode="after")
     def _names_once(self) -> AggregateConfig:

@@ -195,7 +195,7 @@ class WindowConfig(Model):
             "global": f"{key} for ever",
         }
         late = f", and {_shown(spec.grace)} of grace" if spec.grace else ""
-        return kept[spec.kind] + late + growing(self.aggregate)
+        return kept[spec.kind] + late
 
     @property
     def grows(self) -> str:
@@ -204,7 +204,7 @@ class WindowConfig(Model):
         if self.by is not None and self.kind in ("global", "count"):
             found.append(f"`{self.kind}` windows close by no time: every key that ever came is kept")
         if growth := growing(self.aggregate):
-            found.append(growth.removeprefix(", and "))
+            found.append(growth)
         return "; ".join(found)
 
     def _given(self) -> list[Kind]:

@@ -186,6 +186,15 @@ def test_an_accumulator_can_be_copied(text):
     assert many.results(copied) == before
 
 
+def test_what_is_nested_so_deep_that_it_could_not_be_written_is_refused():
+    deep = []
+    for _ in range(246):
+        deep = [deep]
+    with pytest.raises(TransformError, match="keeps JSON values"):
+        over("collect(a, 2)", [{"a": deep}])
+    assert over("collect(a, 2)", [{"a": deep[0][0]}]) == [deep[0][0]]
+
+
 def test_one_value_may_be_taken_in_several_ways():
     many = compiled([parse_aggregate(text) for text in ("count_distinct(a)", "last(a)", "count(where=a)", "min(b)")])
     assert len(many.columns.names) == 2

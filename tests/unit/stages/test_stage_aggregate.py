@@ -245,9 +245,9 @@ async def test_a_view_shows_what_the_last_result_said():
 
 def test_what_grows_without_bound_is_said():
     stage, _ = small({"by": "user", "values": {"n": "count()", "ids": "count_distinct(id)"}})
-    said = "each user for ever, and per key without bound: `ids` has one entry for each different value"
-    assert stage.config.remembers == said
-    assert small({"by": "user", "values": {"n": "count()"}})[0].config.remembers == "each user for ever"
+    assert stage.config.remembers == "each user for ever"
+    assert stage.config.grows == "per key without bound: `ids` has one entry for each different value"
+    assert small({"by": "user", "values": {"n": "count()"}})[0].config.grows == ""
 
 
 def test_the_generated_code_is_what_one_would_write():

@@ -136,6 +136,6 @@ def present(names: Sequence[str]) -> str:
 
 
 def growing(aggregates: Mapping[str, Aggregate]) -> str:
-    """What of some aggregates grows without bound, behind a text that says what is kept; "" where nothing does."""
+    """What some aggregates keep of a key without bound, as a text; "" where nothing does."""
     found = [f"`{name}` has {one.growth}" for name, one in aggregates.items() if not one.bounded]
-    return f", and per key without bound: {', '.join(found)}" if found else ""
+    return f"per key without bound: {', '.join(found)}" if found else ""

@@ -16,8 +16,6 @@ import sys
 from collections.abc import Sequence
 from typing import Any
 
-import orjson
-
 from streamd.errors import FatalError, TransformError
 from streamd.expr.aggregates import values
 from streamd.expr.aggregates.aggregate import Aggregate, Argument, Constant
@@ -102,8 +100,7 @@ class Custom(Aggregate):
 
     def _called(self, method: str, *arguments: Any) -> Any:
         try:
-            # As it will be when it is restored.
-            result = orjson.loads(orjson.dumps(getattr(self._code, method)(*arguments)))
+            result = values.copied(getattr(self._code, method)(*arguments))
         except Exception as error:
             what = f"{method} of {self.reference} failed with {type(error).__name__}"
             raise TransformError(f"custom: {what}", str(error)) from error
