@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import tempfile
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
@@ -45,7 +46,7 @@ def find_files(paths: Sequence[Path]) -> tuple[list[Path], list[Diagnostic]]:
     problems: list[Diagnostic] = []
     for path in paths:
         if path.is_dir():
-            files = sorted(file for suffix in SUFFIXES for file in path.rglob(f"*{suffix}") if _is_own(file, path))
+            files = sorted(_below(path))
         elif path.name.endswith(SUFFIXES):
             files = [path]
         else:
@@ -60,9 +61,11 @@ def find_files(paths: Sequence[Path]) -> tuple[list[Path], list[Diagnostic]]:
     return list(found.values()), problems
 
 
-def _is_own(file: Path, folder: Path) -> bool:
-    parts = file.relative_to(folder).parts
-    return file.is_file() and not any(part.startswith(".") or part in _OTHERS for part in parts)
+def _below(folder: Path) -> Iterator[Path]:
+    """The test files in a folder and below, but not in hidden ones."""
+    for place, folders, names in os.walk(folder):
+        folders[:] = [name for name in folders if not name.startswith(".") and name not in _OTHERS]
+        yield from (Path(place, name) for name in names if name.endswith(SUFFIXES) and not name.startswith("."))
 
 
 @dataclass(slots=True)
