@@ -2,9 +2,9 @@
 
 from __future__ import annotations
 
-from typing import Annotated, Literal, TypeAlias
+from typing import Annotated, Any, Literal, TypeAlias
 
-from pydantic import BeforeValidator, Field, model_validator
+from pydantic import BeforeValidator, Field, GetJsonSchemaHandler, model_validator
 
 from streamd.component.fields import Duration, ExpressionField
 from streamd.component.model import Model
@@ -49,5 +49,12 @@ def _field_alone(value: object) -> object:
     return {"field": value} if isinstance(value, str) else value
 
 
+class _OrField:
+    """In the JSON schema: a field alone will do."""
+
+    def __get_pydantic_json_schema__(self, core: Any, handler: GetJsonSchemaHandler) -> dict[str, Any]:
+        return {"anyOf": [{"type": "string"}, handler(core)]}
+
+
 # `event_time: ts` stands for `event_time: {field: ts}`.
-EventTimeField: TypeAlias = Annotated[EventTime, BeforeValidator(_field_alone)]
+EventTimeField: TypeAlias = Annotated[EventTime, BeforeValidator(_field_alone), _OrField()]
