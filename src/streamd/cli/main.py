@@ -22,7 +22,7 @@ COMMANDS = {
     "doctor": "Check brokers, topics and this machine; find transactions that hang.",
     "explain": "Show what a pipeline will do: graph, topics, keys, delivery, code.",
     "state": "Look at what pipelines remember, and make them forget it.",
-    "replay": "Run a pipeline once more over input that lies in the past, as an app of its own.",
+    "replay": "Run a pipeline once more over past input, as an app of its own.",
     "verify": "Prove exactly-once on a pipeline: random kills, and a comparison with an undisturbed run.",
     "test": "Run the tests that lie beside pipelines, in memory and without any server.",
     "components": "Show the docs of sources, stages, sinks and expression functions.",

@@ -67,7 +67,7 @@ def command(
     config: ConfigOption = None,
     set_: SetOption = None,
 ) -> None:
-    """Run a pipeline once more over input that lies in the past, as an app of its own.
+    """Run a pipeline once more over past input, as an app of its own.
 
     It begins with no state, reads from there to the present end of the input, and ends. The live pipeline may run
     meanwhile: nothing of its positions and its state is touched, and its outputs only with --prefix "".

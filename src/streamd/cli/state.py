@@ -27,13 +27,7 @@ from streamd.state.survey import StoreSize, Survey, TableSize, surveyed
 
 T = TypeVar("T")
 
-app = typer.Typer(
-    name="state",
-    help="Look at what pipelines remember, and make them forget it.",
-    add_completion=False,
-    rich_markup_mode=None,
-    no_args_is_help=True,
-)
+app = typer.Typer(name="state", add_completion=False, rich_markup_mode=None, no_args_is_help=True)
 
 File: TypeAlias = Annotated[Path, typer.Argument(metavar="PIPELINE", help="A pipeline file.", show_default=False)]
 Stage: TypeAlias = Annotated[str, typer.Argument(metavar="STAGE", help="The stage's id.", show_default=False)]
@@ -47,6 +41,11 @@ PrefixOption: TypeAlias = Annotated[
     str, typer.Option("--prefix", "-p", metavar="TEXT", help="Only keys that begin so.", show_default=False)
 ]
 JsonOption: TypeAlias = Annotated[bool, typer.Option("--json", help="Print JSON.")]
+
+
+@app.callback()
+def command() -> None:
+    """Look at what pipelines remember, and make them forget it."""
 
 
 @app.command("ls")

@@ -9,7 +9,7 @@ import sys
 import time
 from pathlib import Path
 
-from streamd.observability.identity import Identity, identity
+from streamd.observability.identity import Identity, identity, running_here
 
 TELL = "from streamd.observability import identity as i\n{}who = i.identity()\nprint(who.host, who.pid, who.since)"
 
@@ -42,3 +42,10 @@ def test_a_pid_that_came_again_is_another_node() -> None:
 def test_it_reads_well() -> None:
     assert str(Identity("a", 12, 1_700_000_000)) == "host a, pid 12, since 2023-11-14 22:13:20 UTC"
     assert Path("/proc/self/stat").exists(), "else the start is the time of the first question"
+
+
+def test_who_runs_here_is_told_by_host_pid_and_start() -> None:
+    here = identity()
+    assert running_here(here)
+    assert not running_here(Identity("elsewhere", here.pid, here.since))
+    assert not running_here(Identity(here.host, here.pid, here.since - 3600)), "a pid that was given again"

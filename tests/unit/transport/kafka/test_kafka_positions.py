@@ -8,7 +8,7 @@ from streamd.component.transaction import Committed
 from streamd.errors import FatalError
 from streamd.observability.identity import identity
 from streamd.record import TaskId
-from streamd.transport.kafka.positions import PositionBook, Signature, signature_in, signature_of
+from streamd.transport.kafka.positions import PositionBook, Signature, signature_in, signature_of, without_cursor
 
 
 def stored(book: PositionBook, positions, cursors=None):
@@ -113,3 +113,14 @@ def test_commits_are_signed_and_the_signature_is_read_by_others():
 @pytest.mark.parametrize("text", ["", "by hand", "[1]", '{"n": 1}', '{"n": 1, "by": ["a.b", "host", "1", 2]}'])
 def test_texts_of_others_have_no_signature(text):
     assert signature_in(text) is None
+
+
+def test_a_cursor_that_is_taken_out_leaves_the_rest():
+    book = PositionBook({("a", 0): "in"}, signature_of(TaskId("app", "p", 0, 0)))
+    text = book.offsets({("a", 0): 5}, {"totals": 3, "sink": [1]}).metadata
+    left = without_cursor(text, "totals")
+    assert book.load({("in", 0): (5, left)}) == Committed({("a", 0): 5}, {"sink": [1]})
+    assert signature_in(left) == signature_in(text)
+    assert without_cursor(left, "totals") == left
+    assert book.load({("in", 0): (5, without_cursor(left, "sink"))}).cursors == {}
+    assert without_cursor("of a console tool", "totals") == "of a console tool"
