@@ -338,3 +338,23 @@ cases:
     # A little behind the half minute: a commit came before the crash.
     assert first == second
     assert 30_000 <= first < 30_100
+
+
+@pytest.mark.parametrize(
+    ("late", "expected"),
+    [
+        ("drop", "{late: {window: 1}}"),
+        ("dead_letter", "{late: 1, dead_letters: [{component: window, error: LateRecordError, key: null}]}"),
+        ("{log: {topic: late-ones}}", "{late: 1, window_late: [{user: bob, ts: 1000}]}"),
+    ],
+)
+def test_late_records(attempt, messages, late, expected):
+    pipeline = WINDOWS.replace("tumbling: 10s,", f"tumbling: 10s, late: {late},")
+    pipeline += "on_error: {dead_letter: {log: {topic: failed}}}\n"
+    cases = f"""\
+cases:
+  one:
+    - input: [{{user: ada, ts: 20000}}, {{user: bob, ts: 1000}}]
+    - expect: {expected}
+"""
+    assert messages(attempt(cases, pipeline)) == []
