@@ -155,6 +155,15 @@ def aggregate(orders: list[Document]) -> list[Document]:
     return made
 
 
+def sort_dedupe(orders: list[Document]) -> list[Document]:
+    made: list[Document] = []
+    for order in sorted(orders, key=lambda one: int(one["ts"])):
+        known = [one["at"] for one in made if one["customer"] == order["customer"]]
+        if order["type"] == "purchase" and all(order["ts"] - at > 300_000 for at in known):
+            made.append({"order": order["order_id"], "customer": order["customer"], "at": order["ts"]})
+    return made
+
+
 def key_by(orders: list[Document]) -> list[Document]:
     made = []
     seen: dict[str, list[float]] = {}
@@ -241,6 +250,7 @@ WANTED: dict[str, Callable[[list[Document]], list[Document]]] = {
     "enrich-json": enrich_json,
     "aggregate": aggregate,
     "key-by": key_by,
+    "sort-dedupe": sort_dedupe,
     "join-refunds": join_refunds,
     "join-table": join_table,
     "python-stage": python_stage,

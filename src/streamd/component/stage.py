@@ -55,6 +55,12 @@ class Body(Protocol):
     def metadata(self, name: str) -> str:
         """Python source of `_key`, `_timestamp`, `_topic`, `_partition`, `_offset` or `_headers` of the record."""
 
+    def key(self) -> str:
+        """The record's key as it is: bytes or None."""
+
+    def headers(self) -> str:
+        """The record's headers: a sequence of (str, bytes or None) pairs."""
+
     def watermark(self) -> str:
         """The watermark as it is after this record, before which nothing more is expected: an int in ms. For `lift`."""
 

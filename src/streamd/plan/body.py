@@ -249,6 +249,12 @@ class FusedBody:
                 return f"{self.constant('header_map', names.header_map)}({self.path.headers})"
         raise FuseError(self.stage_id, f"there is no metadata {name!r}")
 
+    def key(self) -> str:
+        return self.path.key
+
+    def headers(self) -> str:
+        return self.path.headers
+
     def watermark(self) -> str:
         if self.path.watermark is None:
             raise FuseError(self.stage_id, "there is no watermark here")

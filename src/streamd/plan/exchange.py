@@ -138,7 +138,7 @@ class _Exchanging:
             before = None
         if stage.name == "key_by":
             return self._behind_key_by(stage, before)
-        if not stage.spec.keyed:
+        if not stage.spec.keyed or not wanted_by(stage):
             return kept_by(stage, before)
         [wanted] = wanted_by(stage)
         if not enough(before, wanted):

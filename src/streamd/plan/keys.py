@@ -28,8 +28,13 @@ def kept_by(stage: ComponentConfig, key: Key | None) -> Key | None:
 
 
 def wanted_by(stage: ComponentConfig) -> tuple[Key, ...]:
-    """By what a keyed stage works: for each of its ports the key of which all records must be together."""
+    """By what a keyed stage works: for each of its ports the key of which all records must be together.
+
+    `()` for one that works on whatever comes.
+    """
     settings: Any = stage.settings
+    if not hasattr(settings, "by") and not hasattr(settings, "on"):
+        return ()
     on = getattr(settings, "on", None)
     if on is not None:
         return tuple(tuple(map(str, side)) for side in (on.left, on.right))
@@ -47,7 +52,7 @@ def enough(key: Key | None, wanted: Key) -> bool:
 def given_by(stage: ComponentConfig, key: Key) -> Key | None:
     """By what the results of a keyed stage are partitioned, when what it reads is so by `key`."""
     settings: Any = stage.settings
-    if not key:
+    if not key or kept_by(stage, key) is not None:
         return key
     on = getattr(settings, "on", None)
     if on is not None:
