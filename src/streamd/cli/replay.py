@@ -49,7 +49,7 @@ def command(
     app: Annotated[
         str | None,
         typer.Option(
-            "--app", metavar="NAME", help="The replay's own app. Without it: that of the settings, `-replay`."
+            "--app", metavar="NAME", help="The replay's own app. Without it: the settings' own, and `-replay`."
         ),
     ] = None,
     prefix: Annotated[
@@ -57,7 +57,7 @@ def command(
         typer.Option(
             "--prefix",
             metavar="TEXT",
-            help='Before the names of topics and files that it writes; "" for the live ones. Without it: APP.',
+            help='Before the names of what it writes; "" for the live names. Without it: the app and a dot.',
         ),
     ] = None,
     workers: Annotated[

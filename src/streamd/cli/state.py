@@ -79,7 +79,7 @@ def show(
     key: Annotated[
         str | None,
         typer.Argument(
-            metavar="[KEY]", help='A key: text as it is, or JSON, as 7 or ["eu", "shoes"].', show_default=False
+            metavar="KEY", help='A key: text as it is, or JSON, as 7 or ["eu", "shoes"].', show_default=False
         ),
     ] = None,
     prefix: PrefixOption = "",
@@ -149,7 +149,7 @@ def reset(
     file: File,
     stage: Annotated[
         str | None,
-        typer.Argument(metavar="[STAGE]", help="Only what this stage remembers; positions stay.", show_default=False),
+        typer.Argument(metavar="STAGE", help="Only what this stage remembers; positions stay.", show_default=False),
     ] = None,
     yes: Annotated[bool, typer.Option("--yes", "-y", help="Do not ask.")] = False,
     app: AppOption = None,

@@ -137,7 +137,9 @@ class KafkaStored:
         if self._group is not None:
             found = await self._admin.describe_group(self._group)
             if found.members:
-                who = ", ".join(sorted({f"{member.client_id} at {member.host}" for member in found.members}))
+                who = ", ".join(
+                    sorted({f"{member.client_id} at {member.host.lstrip('/')}" for member in found.members})
+                )
                 return f"group {self._group} has members ({who})"
             return None
         for text in (await self._documents()).values():
