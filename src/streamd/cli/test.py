@@ -49,11 +49,11 @@ def command(
     config: ConfigOption = None,
     set_: SetOption = None,
 ) -> None:
-    """Run the tests that lie beside pipelines: input records and the output that is expected of them.
+    """Run the tests that lie beside pipelines, in memory and without any server.
 
-    NAME.test.yaml has cases for NAME.yaml. Each runs the pipeline as it is, but that its sources and sinks are in
-    memory and time stands still: no server is needed, also for pipelines of Kafka. Exit code 0: all passed, 1: a case
-    failed, 2: a file or a pipeline is wrong, or there is nothing to test.
+    NAME.test.yaml has cases for NAME.yaml: input records, and the output that is expected of them. Each runs the
+    pipeline as it is, but that its sources and sinks are in memory and time stands still. Exit code 0: all passed, 1: a
+    case failed, 2: a file or a pipeline is wrong, or there is nothing to test.
     """
     refuse_untested()
     configure_logging("error", "console")
