@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import asyncio
+from collections.abc import Awaitable, Callable
 from pathlib import Path
 from typing import Any
 
@@ -50,12 +52,26 @@ class InlineApp:
     async def run(self, yaml: str) -> None:
         """Run a pipeline until everything is read and committed. `yaml` is put behind a name, source `in`, sink `out`,
         unless it names its own."""
+        await self._run(yaml, None)
+
+    async def run_until(self, yaml: str, done: Callable[[], Awaitable[bool]]) -> None:
+        """Run a pipeline that goes on when all is read, until something has come of that. Gives up after 30 s."""
+        stop = asyncio.Event()
+        async with asyncio.timeout(30), asyncio.TaskGroup() as group:
+            running = group.create_task(self._run(yaml, stop))
+            while not running.done() and not await done():  # noqa: ASYNC110 (nothing tells when a topic grows)
+                await asyncio.sleep(0.02)
+            stop.set()
+
+    async def _run(self, yaml: str, stop: asyncio.Event | None) -> None:
         text = yaml if "source" in yaml else HEAD + yaml
         config = load_pipeline_text(text, self.folder / "p.yaml", self.registry, {}, ServiceConfig.model_validate({}))
         context = PipelineContext("app", config.name, self.folder, self.folder, config.kafka)
         self.metrics = MetricSet()
         options = Options(idle_confirmation=0.1, restart=RestartPolicy(initial=0.01, maximum=0.02))
-        result = await run_inline(build_plan(config), context, self.metrics, until_idle=True, options=options)
+        result = await run_inline(
+            build_plan(config), context, self.metrics, until_idle=stop is None, options=options, stop=stop
+        )
         if result.fault is not None:
             kind = getattr(errors, result.fault.error, FatalError)
             raise (kind if issubclass(kind, FatalError) else FatalError)(result.fault.message)
