@@ -6,7 +6,7 @@ import itertools
 from typing import Any
 
 import pytest
-from hypothesis import given, settings
+from hypothesis import example, given, settings
 from hypothesis import strategies as st
 
 from demo.join_oracle import TYPES, oracle, rows_of
@@ -127,6 +127,7 @@ def test_within(kind, found, cuts, out_of_order, before, after, grace, condition
 
 
 @pytest.mark.parametrize("kind", TYPES)
+@example([*[(0, 0, "a")] * 4, (0, 0, "b"), (0, 1, "b"), (0, 0, "a")], [(1, False), (5, True), (1, True)], 0, 0)
 @given(events, cuts, st.integers(0, 60), st.integers(0, 50))
 @settings(max_examples=100, deadline=None)
 def test_keep(kind, found, cuts, out_of_order, keep):

@@ -65,6 +65,8 @@ class Slots:
         for slot in sorted(self.added.log):
             table = self.rows[slot] = {}
             met = set(self.met.restored(slot)) if self.met is not None and slot in self.met.log else set()
+            # Of a row that met somebody before it was written, the id stands there alone.
+            self.last_id = max(self.last_id, max(met, default=0))
             pairs = self.added.restored(slot)
             for key, row in zip(pairs, pairs, strict=True):
                 table.setdefault(key[0].encode() if key.__class__ is list else key, []).append(row)
