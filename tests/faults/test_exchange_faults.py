@@ -3,12 +3,18 @@
 from __future__ import annotations
 
 import asyncio
+import os
+import random
+import signal
 
+import orjson
 import pytest
 
 from faults.campaign import kill_often
 from faults.conftest import SHORT_SESSION
 from faults.systems import EmbeddedSystem, KafkaSystem
+from integration.kafka.test_kafka_exchange import PIPELINE, events, feed, windows
+from services.kafka import read_topic
 
 
 def exchanging(text: str, partitions: int) -> str:
@@ -60,3 +66,35 @@ async def test_eight_kills_on_both_sides_of_an_exchange(exchange, run_daemon):
     assert verdict.fed == 60_000
     assert campaign.kills == replaced == 8
     assert await exchange.open_transactions() == 0
+
+
+async def test_windows_of_a_bounded_input_are_exact_and_end_under_kills(kafka, make_topic, tmp_path, run_daemon):
+    """Also those who are killed when others have said that they are over."""
+    chance = random.Random(4)
+    source, out = await make_topic(4), await make_topic(2)
+    documents = events(chance, 40_000)
+    await feed(kafka.bootstrap, source, documents, 4)
+    (tmp_path / "pipelines").mkdir()
+    text = PIPELINE.format(
+        servers=kafka.bootstrap, source=source, out=out, settings="end: latest, ", idle="", by="user"
+    )
+    (tmp_path / "pipelines" / "p.yaml").write_text(text)
+    daemon = await run_daemon(workers=2, app=f"ends-{source}")
+    kills = 0
+
+    async def kill():
+        nonlocal kills
+        while kills < 6:
+            await asyncio.sleep(chance.random())
+            for pid in (await daemon.at_work())[:1]:
+                os.kill(pid, signal.SIGKILL)
+                kills += 1
+
+    killing = asyncio.create_task(kill())
+    assert await daemon.ended(120) == 0
+    killing.cancel()
+    assert kills
+    results = [orjson.loads(record.value) for record in await read_topic(kafka.bootstrap, out)]
+    found = {(one["user"], one["window_start"]): (one["n"], one["total"]) for one in results}
+    assert len(found) == len(results)
+    assert found == windows(documents)
