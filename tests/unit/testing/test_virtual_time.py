@@ -11,6 +11,9 @@ from typing import Any
 from streamd.clock import SYSTEM_CLOCK
 from streamd.testing.virtual_time import HandClock, VirtualLoop, under_hand
 
+# Of virtual time, which takes none.
+SECOND, MINUTE, DAY = 1, 60, 86_400
+
 
 def run(work: Coroutine[Any, Any, Any], loop: VirtualLoop) -> Any:
     with asyncio.Runner(loop_factory=lambda: loop) as runner:
@@ -20,8 +23,8 @@ def run(work: Coroutine[Any, Any, Any], loop: VirtualLoop) -> Any:
 def test_a_day_passes_at_once():
     loop = VirtualLoop()
     began = time.monotonic()
-    run(asyncio.sleep(86_400), loop)
-    assert loop.time() >= 86_400
+    run(asyncio.sleep(DAY), loop)
+    assert loop.time() >= DAY
     assert time.monotonic() - began < 5
 
 
@@ -65,7 +68,7 @@ def test_the_wall_clock_moves_by_hand_alone():
 
     async def ticking() -> None:
         for _ in range(3):
-            await asyncio.sleep(1)
+            await asyncio.sleep(SECOND)
             seen.append(clock.now_ms())
 
     async def work() -> None:
@@ -74,7 +77,7 @@ def test_the_wall_clock_moves_by_hand_alone():
         task = asyncio.create_task(ticking())
         await asyncio.sleep(0)
         await clock.go_on(2500)
-        await asyncio.sleep(50)
+        await asyncio.sleep(MINUTE)
         await task
         assert clock.now_ms() == 3500
 
