@@ -84,15 +84,15 @@ def test_a_key_is_shown_with_its_value(cli: Cli, spend: Path) -> None:
     assert lines[1].split()[1:] == ["values", "ann", "[20]"]
     shown = json.loads(cli("state", "show", spend, "totals", "7", "--json").out)
     assert [(one["key"], one["value"]) for one in shown] == [("7", [20])]
-    assert json.loads(cli("state", "show", spend, "pairs", '[true, "ann"]', "--json").out)[0]["value"] == [10]
+    assert json.loads(cli("state", "show", spend, "pairs", '["ann", true]', "--json").out)[0]["value"] == [10]
 
 
 def test_the_first_keys_and_those_of_a_prefix(cli: Cli, spend: Path) -> None:
     done = cli("state", "show", spend, "totals", "--limit", "2")
     assert len(done.out.splitlines()) == 3
     assert "and more" in done.err
-    done = cli("state", "show", spend, "pairs", "--prefix", '[true,"b')
-    assert [line.split()[2] for line in done.out.splitlines()[1:]] == ['[true,"bob"]']
+    done = cli("state", "show", spend, "pairs", "--prefix", '["b')
+    assert [line.split()[2] for line in done.out.splitlines()[1:]] == ['["bob",false]', '["bob",true]']
     done = cli("state", "show", spend, "totals", "--prefix", "zoe")
     assert (done.code, done.out, done.err) == (1, "", "stage totals of spend remembers nothing of that\n")
     assert cli("state", "show", spend, "totals", "--table", "nix").code == 1
