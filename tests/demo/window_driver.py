@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterable, Sequence
+from pathlib import Path
 from typing import Any
 
 import orjson
@@ -13,6 +14,8 @@ from streamd.component.state import key_of
 from streamd.errors import LateRecordError
 from streamd.expr.aggregates import columns_of
 from streamd.record import Result, SourceRecord
+from streamd.state.cold import ColdTier
+from streamd.state.spill import Spill
 from streamd.state.store import TableStore
 from streamd.windows.build import kernel_of
 from streamd.windows.kernel import Kernel
@@ -23,10 +26,14 @@ Event = tuple[Any, int, Any]
 
 
 class WindowDriver:
-    """One task's windows. The watermark is the highest time so far, less `out_of_order` ms."""
+    """One task's windows. The watermark is the highest time so far, less `out_of_order` ms.
 
-    def __init__(self, spec: WindowSpec, out_of_order: int = 0) -> None:
-        self.spec, self.out_of_order = spec, out_of_order
+    `cold`: a folder, where there is a checkpoint after each batch and then no memory is left for any key.
+    """
+
+    def __init__(self, spec: WindowSpec, out_of_order: int = 0, cold: Path | None = None) -> None:
+        self.spec, self.out_of_order, self.cold = spec, out_of_order, cold
+        self.spill: Spill | None = None
         self.highest = BEGINNING
         self.out: list[Result] = []
         self.failed: list[tuple[SourceRecord, Exception]] = []
@@ -36,7 +43,10 @@ class WindowDriver:
         self._open()
 
     def _open(self) -> None:
-        self.store = TableStore()
+        if self.spill is not None:
+            self.spill.close()
+        self.spill = None if self.cold is None else Spill(ColdTier(self.cold, "t"), lambda: 0)
+        self.store = TableStore("windows", self.spill)
         self.kernel: Kernel = kernel_of(self.spec)
         self.kernel.open(self.store)
 
@@ -51,6 +61,15 @@ class WindowDriver:
         self.kernel.process(rows, out, self.failed)
         self._take(out)
         self._advance(self.highest)
+        if self.spill is not None:
+            self._checkpoint()
+
+    def _checkpoint(self) -> None:
+        self.log += self.store.changes()
+        self.store.committed()
+        if self.spill is not None:
+            self.spill.settle()
+            self.spill.fit()
 
     def _keys(self, key: Any) -> list[Any]:
         if self.spec.keys > 1:
@@ -74,16 +93,19 @@ class WindowDriver:
     def end(self) -> None:
         """The end of all input."""
         self._advance(END)
+        if self.spill is not None:
+            self.spill.close()
 
     def crash(self) -> None:
         """A checkpoint, and a new task that goes on from it."""
-        self.log += self.store.changes()
-        self.store.committed()
+        self._checkpoint()
         newest = dict(self.log)
         self._open()
         # In an order of no meaning.
         self.store.load(sorted(newest.items(), key=lambda change: orjson.dumps(change[0].decode())[::-1]))
         self.store.loaded()
+        if self.spill is not None:
+            self.spill.fit()
         self.kernel.restored()
 
     @property

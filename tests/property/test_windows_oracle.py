@@ -4,7 +4,9 @@ with crashes in between.
 
 from __future__ import annotations
 
+import tempfile
 from itertools import pairwise
+from pathlib import Path
 from typing import Any
 
 import pytest
@@ -30,8 +32,10 @@ small, emits = st.integers(1, 12), st.one_of(st.sampled_from(["close", "update"]
 grace, out_of_order = st.sampled_from([0, 0, 3, 11]), st.sampled_from([0, 0, 2, 7, 100])
 
 
-def run(spec: WindowSpec, records: list[Any], disorder: int, batches: list[tuple[int, bool]]) -> WindowDriver:
-    driver, rest = WindowDriver(spec, disorder), records
+def run(
+    spec: WindowSpec, records: list[Any], disorder: int, batches: list[tuple[int, bool]], cold: Path | None = None
+) -> WindowDriver:
+    driver, rest = WindowDriver(spec, disorder, cold), records
     for size, crash in batches:
         driver.batch(rest[:size])
         rest = rest[size:]
@@ -131,3 +135,23 @@ def test_crashes_do_not_change_a_digit(records, disorder, batches):
     for spec in specs:
         crashed = run(spec, records, disorder, [(size, True) for size, _ in batches])
         assert crashed.values == run(spec, records, disorder, []).values
+
+
+@settings(max_examples=15, deadline=None)
+@given(events, out_of_order, cuts, emits)
+def test_state_that_is_not_in_memory_is_the_same(records, disorder, batches, emit):
+    specs = [
+        windows("tumbling", size=10, every=10, emit=emit),
+        windows("hopping", size=12, every=4, emit=emit),
+        windows("session", gap=6, longest=20, emit=emit),
+        windows("sliding", size=15, every=15),
+        windows("count", size=6, every=2),
+        windows("global", emit=emit),
+    ]
+    with tempfile.TemporaryDirectory() as folder:
+        for number, spec in enumerate(specs):
+            cold = run(spec, records, disorder, batches, Path(folder) / str(number))
+            assert cold.values == run(spec, records, disorder, batches).values
+            assert [one for one in cold.values if one.pop("window_final", True)] == answer(
+                spec, records, disorder
+            ).final
