@@ -6,7 +6,7 @@ import itertools
 from typing import Any
 
 import pytest
-from hypothesis import given, settings
+from hypothesis import example, given, settings
 from hypothesis import strategies as st
 
 from streamd.component.stage import END
@@ -107,6 +107,8 @@ def test_latest(outer, found, cuts):
 
 @pytest.mark.parametrize("outer", [False, True])
 @given(events, cuts, st.integers(0, 30), st.integers(0, 30))
+# A deletion comes before what it deletes.
+@example([(79, STREAM, "7", 0), (79, TABLE, "7", 1), (78, TABLE, "7", 0)], [(1, False)], 1, 0)
 @settings(max_examples=100, deadline=None)
 def test_as_of(outer, found, cuts, out_of_order, history):
     # What a late change of the table means depends on when it comes; all others must not.
@@ -127,6 +129,8 @@ def test_as_of(outer, found, cuts, out_of_order, history):
     run = Run(lambda results: AsOfJoin(results, TABLE, outer, history))
     assert sorted(run.drive(rows, cuts), key=str) == sorted(expected, key=str)
     assert [number for number, _ in run.failed] == late
+    # Nothing is kept of keys that are gone.
+    assert all(len(versions[-1]) > 1 for _, versions in run.join._versions.scan())
     assert all(isinstance(error, LateRecordError) for _, error in run.failed)
 
 

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import heapq
 from bisect import bisect_right
-from collections.abc import Callable
+from collections.abc import Callable, Hashable
 from typing import Any
 
 import orjson
@@ -104,6 +104,9 @@ class AsOfJoin:
         exec(compile(self.source, "<streamd join>", "exec"), namespace)
         self._result: Callable[[Kept, Kept | None], dict[str, Any] | None] = namespace["result"]
         self._heap: list[int] = []
+        # {time: keys deleted then}, and a heap of these times.
+        self._deleted: dict[int, list[Hashable]] = {}
+        self._deletions: list[int] = []
         self._watermark = BEGINNING
         self.refused: list[tuple[RawRecord, Exception]] = []
 
@@ -115,8 +118,11 @@ class AsOfJoin:
         self._waiting = store.times("waiting")
 
     def restored(self) -> None:
-        """Find the times that wait."""
+        """Find the times that wait, and what was deleted."""
         self._heap = sorted(self._waiting)
+        for key, versions in self._versions.scan():
+            if len(versions[-1]) == 1:
+                self._forget_later(versions[-1][0], key)
 
     def process(self, rows: list[tuple[Any, ...]], out: list[Result], failed: Failed) -> None:
         """Take rows `(r, time, watermark, port, key, row)`; a row None is a deletion."""
@@ -126,9 +132,10 @@ class AsOfJoin:
                 if row is not None:
                     self._add(key, row)
                 else:
+                    # Also of a key that is not there: an older version of it may still come.
                     for name in keys_of_tombstone(key):
-                        if self._versions[name] is not None:
-                            self._add(name, [time])
+                        self._add(name, [time])
+                        self._forget_later(time, name)
                 continue
             if time < watermark - history:
                 failed.append((r, late(watermark - history - time)))
@@ -171,7 +178,24 @@ class AsOfJoin:
                 for row in rows:
                     self._give(key, row, found, out)
             waiting.drop(time)
+        self._forget(watermark - self._history)
         return watermark if watermark in (BEGINNING, END) else watermark - self._history
+
+    def _forget_later(self, time: int, key: Hashable) -> None:
+        keys = self._deleted.get(time)
+        if keys is None:
+            self._deleted[time] = [key]
+            heapq.heappush(self._deletions, time)
+        else:
+            keys.append(key)
+
+    def _forget(self, bound: int) -> None:
+        """Forget the keys that were deleted before `bound`, and not set again since."""
+        while self._deletions and self._deletions[0] < bound:
+            for key in self._deleted.pop(heapq.heappop(self._deletions)):
+                versions: list[Kept] | None = self._versions[key]
+                if versions is not None and len(versions[-1]) == 1 and versions[-1][0] < bound:
+                    self._versions.remove(key)
 
     def _give(self, key: Any, row: Kept, found: Kept | None, out: list[Result]) -> None:
         try:

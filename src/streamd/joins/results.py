@@ -7,7 +7,7 @@ from typing import Any
 
 import orjson
 
-from streamd.component.state import LARGEST, SMALLEST
+from streamd.component.state import LARGEST, SMALLEST, key_of
 from streamd.errors import LateRecordError, TransformError
 from streamd.expr import Expression
 from streamd.joins.sides import Carried, Columns, Sides, names_of
@@ -114,11 +114,11 @@ def keys_of_tombstone(key: bytes) -> Sequence[Hashable]:
         text = key.decode()
     except UnicodeDecodeError:
         raise TransformError("the key of a record without a value is not UTF-8 text") from None
-    if text.lstrip("-").isdigit() and text.isascii():
-        number = int(text)
-        if SMALLEST <= number <= LARGEST and str(number) == text:
-            return text, number
-    return text, key
+    try:
+        value = orjson.loads(key)
+    except orjson.JSONDecodeError:
+        return (text,)
+    return (text,) if value is None or value.__class__ is str else (text, key_of(value))
 
 
 def storable(value: Any) -> Any:

@@ -93,8 +93,9 @@ def test_merged_documents():
 def test_keys_of_results_and_of_tombstones():
     assert [key_bytes(key) for key in ("é", 17, b"[1]")] == ["é".encode(), b"17", b"[1]"]
     assert keys_of_tombstone(b"17") == ("17", 17)
-    assert keys_of_tombstone(b"017") == ("017", b"017")
-    assert keys_of_tombstone(b'["a",1]') == ('["a",1]', b'["a",1]')
+    assert keys_of_tombstone(b"017") == ("017",)
+    assert keys_of_tombstone(b"null") == ("null",)
+    assert keys_of_tombstone(b'["a", 1]') == ('["a", 1]', b'["a",1]')
     with pytest.raises(Exception, match="not UTF-8"):
         keys_of_tombstone(b"\xff")
 
