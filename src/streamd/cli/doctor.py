@@ -121,8 +121,9 @@ def _add(use: Any, plan: PipelinePlan) -> None:
         for source in inputs:
             named: Any = source.settings
             use.groups[plan.name] = named.group or group_name(use.app, plan.name)
+        reach = max((getattr(stage.settings, "reach", 0.0) for stage in plan.config.stages), default=0.0)
         for topic, role, start_ms in _topics(use.app, plan, part):
-            _use_topic(use, topic, role, plan.name, part, start_ms)
+            _use_topic(use, topic, role, plan.name, part, start_ms, reach if role == "input" else 0.0)
 
 
 def _topics(app: str, plan: PipelinePlan, part: PartPlan) -> Iterator[tuple[str, str, int | None]]:
@@ -146,7 +147,9 @@ def _topics(app: str, plan: PipelinePlan, part: PartPlan) -> Iterator[tuple[str,
             yield f"streamd.{app}.{plan.name}.positions", "positions", None
 
 
-def _use_topic(use: Any, topic: str, role: str, pipeline: str, part: PartPlan, start_ms: int | None) -> None:
+def _use_topic(
+    use: Any, topic: str, role: str, pipeline: str, part: PartPlan, start_ms: int | None, reach: float
+) -> None:
     from streamd.transport.kafka.doctor import TopicUse
 
     inputs = sorted(
@@ -155,12 +158,13 @@ def _use_topic(use: Any, topic: str, role: str, pipeline: str, part: PartPlan, s
     together = tuple(inputs) if role in ("input", "changelog") else ()
     known = use.topics.get(topic)
     if known is None:
-        use.topics[topic] = TopicUse(frozenset({role}), frozenset({pipeline}), together, start_ms)
+        use.topics[topic] = TopicUse(frozenset({role}), frozenset({pipeline}), together, start_ms, reach)
     else:
         start = start_ms if known.start_ms is None else known.start_ms
         use.topics[topic] = TopicUse(
-            known.roles | {role}, known.pipelines | {pipeline}, known.together or together, start
-        )
+            known.roles | {role}, known.pipelines | {pipeline}, known.together or together, start,
+            max(known.reach, reach),
+        )  # fmt: skip
 
 
 _SIGNS = {"ok": ("ok", "green"), "warning": ("warning", "yellow"), "problem": ("PROBLEM", "red")}

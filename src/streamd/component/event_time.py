@@ -15,8 +15,9 @@ class EventTime(Model):
 
     field: ExpressionField | None = Field(
         None,
-        description="Where the time is, in ms since the epoch; without it the time that the source itself gives.",
-        examples=["ts"],
+        description="Where the time is: ms since the epoch (`ts * 1000` where it is seconds), or ISO 8601 text; "
+        "without it the time that the source itself gives.",
+        examples=["ts", "ts * 1000"],
     )
     clock: Literal["event", "processing"] = Field(
         "event",

@@ -106,6 +106,7 @@ def _label(component: ComponentConfig, part: PartPlan, delivery: Delivery) -> st
     if component.kind == "source":
         group = getattr(settings, "group", None)
         words.append(f"group {group}" if group else "")
+        words.append(_event_time(getattr(settings, "event_time", None)))
         words.append("" if component.spec.replayable else "— cannot be read again: what a crash interrupts is lost")
     if component.kind == "stage":
         words.append(_stage_text(component))
@@ -118,6 +119,17 @@ def _label(component: ComponentConfig, part: PartPlan, delivery: Delivery) -> st
     if component.on_error is not None:
         words.append(f"[on error: {_policy(component.on_error)}]")
     return "  ".join(word for word in words if word)
+
+
+def _event_time(settings: Any) -> str:
+    """Where the time of records is from, and what windows wait for."""
+    if settings is None:
+        return ""
+    of = f"{settings.field} in ms" if settings.field is not None else "the record itself"
+    words = [f"time of {'the processing' if settings.clock == 'processing' else of}"]
+    words += [f"up to {_time(settings.out_of_order)} out of order"] if settings.out_of_order else []
+    words += [f"left out when quiet for {_time(settings.idle)}"] if settings.idle is not None else []
+    return ", ".join(words)
 
 
 def _stage_text(component: ComponentConfig) -> str:

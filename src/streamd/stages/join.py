@@ -144,6 +144,13 @@ class JoinConfig(Model):
         return "all records of both inputs for ever"
 
     @property
+    def reach(self) -> float:
+        """Seconds of event time that two records may be apart, as far as a time bounds that; else 0."""
+        if self.within is not None:
+            return max(self.within.before, self.within.after) + self.grace
+        return self.keep or self.history
+
+    @property
     def grows(self) -> str:
         """What grows without bound, and what would bound it, for `explain`; "" when nothing does."""
         if any(self.tables) or self.within is not None or self.keep is not None:

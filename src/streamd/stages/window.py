@@ -30,6 +30,8 @@ task. With `sets` a record counts once for each set of fields, with null for the
 1.0 are the same key, "1" and true are others; a key that is null is an error of the record. Where windows overlap, and
 in `sliding` ones, the first and the last value go by time, in pieces of the windows, before they go by arrival.
 
+The end of a bounded input gives all windows; what a later run finds behind it begins its windows anew.
+
 What is kept is committed together with positions and outputs. Once something is kept, what windows are and what is
 aggregated in them stay as they are: with other settings the pipeline refuses to start.
 """
@@ -196,6 +198,13 @@ class WindowConfig(Model):
         }
         late = f", and {_shown(spec.grace)} of grace" if spec.grace else ""
         return kept[spec.kind] + late
+
+    @property
+    def reach(self) -> float:
+        """Seconds of event time whose records one result is made of, as far as a time bounds that; else 0."""
+        if self.session is not None:
+            return max(self.session.gap, self.session.longest or 0.0) + self.grace
+        return (self.tumbling or self.sliding or (self.hopping.size if self.hopping else 0.0)) + self.grace
 
     @property
     def grows(self) -> str:

@@ -139,6 +139,17 @@ def test_what_pipelines_ask_of_a_cluster(tmp_path: Path) -> None:
         "streamd.shop.feed.positions": {"positions"},
     }
     assert use.topics["orders"].start_ms == 1000
+    assert use.topics["orders"].reach == 0.0
     assert use.topics["streamd.shop.copy.aggregate.changelog"].together == ("orders",)
+    [use] = kafka_uses(
+        [
+            plan(
+                "name: late\nkafka: {bootstrap: 'kafka:9092'}\nsource: {kafka: {topic: a, partitioned_by: user}}\n"
+                "stages: [window: {by: user, tumbling: 1h, grace: 5m, aggregate: {n: count()}}]\nsink: discard\n"
+            )
+        ],
+        service,
+    )
+    assert use.topics["a"].reach == 3900.0
     elsewhere = plan("name: far\nkafka: {bootstrap: 'far:9092'}\nsource: {kafka: {topic: a}}\nsink: discard\n")
     assert len(kafka_uses([copy, elsewhere], service)) == 2

@@ -18,6 +18,7 @@ def test_what_is_kept_for_how_long_and_where(cli: Cli, write: Write) -> None:
 
     log, kafka = (cli("explain", f"{name}.yaml").out for name in ("log", "kafka"))
 
+    assert "topic in  time of t in ms\n" in log
     assert "stage  window  [keyed]" in log
     assert "windows of 10 s that are not over, and 5 s of grace; the embedded log's changelog]" in log
     assert "for 30 m after its last record; topic streamd." in kafka
@@ -75,3 +76,14 @@ def test_the_code_of_keyed_stages(cli: Cli, write: Write) -> None:
 
     assert "def " not in plain
     assert "def process(" in code.partition("\n# state of window\n")[2]
+
+
+def test_how_a_source_follows_time(cli: Cli, write: Write) -> None:
+    """Where the times are from, in which unit, and what windows wait for."""
+    write("event.yaml", LOG.replace("field: t", "field: ts * 1000, out_of_order: 5s, idle: 30s"))
+    write("clock.yaml", LOG.replace("field: t", "clock: processing"))
+
+    event, clock = (cli("explain", f"{name}.yaml").out for name in ("event", "clock"))
+
+    assert "time of ts * 1000 in ms, up to 5 s out of order, left out when quiet for 30 s\n" in event
+    assert "time of the processing\n" in clock

@@ -42,13 +42,15 @@ _OF_GROUPS: Final = "See that every broker is up and the partitions of __consume
 class TopicUse:
     """What a topic is used for. `roles`: input, output, changelog, positions. `tasks`: of a changelog's part, 0: any.
 
-    `together`: sorted inputs of the part that reads it. `start_ms`: where a source begins that says a time.
+    `together`: sorted inputs of the part that reads it. `start_ms`: where a source begins that says a time. `reach`:
+    for how many seconds of event time the stages of a pipeline that reads it put records together.
     """
 
     roles: frozenset[str]
     pipelines: frozenset[str]
     together: tuple[str, ...] = ()
     start_ms: int | None = None
+    reach: float = 0.0
 
 
 @dataclass(frozen=True, slots=True)

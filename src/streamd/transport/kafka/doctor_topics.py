@@ -161,6 +161,26 @@ def _set_right(name: str, how: TopicUse, settings: Settings, use: Use) -> list[F
                 "Older records may be gone. Raise retention.ms before, or begin later.", bad="warning",
             )
         )  # fmt: skip
+    if "delete" in policy and retention > 0:
+        findings += kept_long_enough(subject, how, retention)
+    return findings
+
+
+def kept_long_enough(subject: str, how: TopicUse, retention: int) -> list[Finding]:
+    """Whether records are still there when stages want them; state has them in any case, but for a new beginning."""
+    findings, kept = [], f"keeps {retention / 3_600_000:g} h (retention.ms)"
+    if "input" in how.roles and how.reach:
+        findings.append(
+            judged(
+                "retention", retention >= 1000 * how.reach, subject, kept,
+                f"{how.reach / 3600:g} h, which windows and joins put together",
+                "What they remember could not be computed once more, as after `streamd state reset`, in a `streamd "
+                "replay`, or after a long standstill. Raise retention.ms.", bad="warning",
+            )
+        )  # fmt: skip
+    if "exchange" in how.roles:
+        remedy = "What is not read by then is lost; what is read streamd deletes itself. Set retention.ms=-1."
+        findings.append(Finding("retention", "problem", subject, kept, "until it is read", remedy))
     return findings
 
 
