@@ -130,9 +130,6 @@ def by_arrival(items: Iterable[tuple[Hashable, Accumulator]]) -> list[tuple[Hash
     """(key, accumulator) in the order of arrival, which most of them are in already."""
     found = list(items)
     arrivals = [accumulator[0] for _, accumulator in found]
-    return found if arrivals == sorted(arrivals) else sorted(found, key=_arrival)
-
-
-def _arrival(item: tuple[Hashable, Accumulator]) -> int:
-    arrival: int = item[1][0]
-    return arrival
+    if arrivals == sorted(arrivals):
+        return found
+    return [found[n] for n in sorted(range(len(found)), key=arrivals.__getitem__)]
