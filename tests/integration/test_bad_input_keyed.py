@@ -48,13 +48,13 @@ def row(key: object, at: int = 5) -> dict[str, object]:
     return {"k": key, "t": at}
 
 
-@pytest.mark.parametrize("kind", STAGES)
-@pytest.mark.parametrize("name", BAD_KEYS)
+# `key_by` keeps no key: any that can be written is one.
+@pytest.mark.parametrize(
+    ("kind", "name"), [(kind, name) for kind in STAGES for name in BAD_KEYS if kind != "key_by" or "64" not in name]
+)
 async def test_a_record_with_a_bad_key_is_a_dead_letter_and_changes_nothing(
     app: InlineApp, kind: str, name: str
 ) -> None:
-    if kind == "key_by" and "64 bits" in name:
-        pytest.skip("it keeps no key: any that can be written is one")
     value, message = BAD_KEYS[name]
     await app.seed([row("a"), value, row("a", 6), row("a", 30)])
     await app.run(HEAD + STAGES[kind] + DEAD)
