@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import logging
 import os
 import sys
 import threading
@@ -9,9 +10,10 @@ import traceback
 from collections.abc import AsyncIterator, Awaitable, Callable, Generator, Iterator
 
 import pytest
+import structlog
 
 from services.kafka import KafkaBroker, KafkaCluster, Topics
-from streamd.observability import redact
+from streamd.observability import logs, redact
 
 GRACE = 120.0  # seconds beyond its timeout that a test may take to clean up
 MakeTopic = Callable[..., Awaitable[str]]
@@ -48,6 +50,24 @@ def secrets_of_its_own() -> Iterator[None]:
     yield
     redact._known.clear()
     redact._known.update(before)
+
+
+@pytest.fixture(autouse=True)
+def logging_as_it_was() -> Iterator[None]:
+    """A command that a test runs in this process sets up logging for good."""
+    root = logging.getLogger()
+    level, handlers = root.level, list(root.handlers)
+    chatty = {name: logging.getLogger(name).level for name in logs._CHATTY}
+    yield
+    structlog.reset_defaults()
+    structlog.contextvars.clear_contextvars()
+    logging.captureWarnings(False)
+    root.setLevel(level)
+    for handler in set(root.handlers) - set(handlers):
+        if isinstance(handler, logs.LibraryHandler):
+            root.removeHandler(handler)
+    for name, before in chatty.items():
+        logging.getLogger(name).setLevel(before)
 
 
 @pytest.fixture(scope="session")

@@ -82,9 +82,10 @@ def test_a_component_has_a_test_of_its_name(kind, name):
 
 
 def named_components(node: object) -> set[str]:
-    """Every key in an example: a component is named by one."""
+    """Every key in an example: a component is named by one. A URI without a scheme is a file."""
     if isinstance(node, dict):
-        return set(node) | {key for value in node.values() for key in named_components(value)}
+        named = set(node) | {key for value in node.values() for key in named_components(value)}
+        return named | {"file"} if "uri" in node else named
     if isinstance(node, list):
         return {key for value in node for key in named_components(value)}
     return set()

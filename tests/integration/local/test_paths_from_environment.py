@@ -1,4 +1,4 @@
-"""Where relative paths start: at the pipeline's file for what stands in it, where one is for what one says at a start."""
+"""Where relative paths start: at the pipeline's file, or where one is for what one says at a start."""
 
 from __future__ import annotations
 

@@ -56,18 +56,10 @@ class Output:
 
 @pytest.fixture
 def output(tmp_path: Path) -> Iterator[Output]:
-    """Puts structlog and the standard library's logging back as they were."""
-    root = logging.getLogger()
-    before = (root.level, list(root.handlers), {name: logging.getLogger(name).level for name in logs._CHATTY})
     made = Output(tmp_path / "log")
     yield made
-    structlog.reset_defaults()
-    structlog.contextvars.clear_contextvars()
-    logging.captureWarnings(False)
-    root.setLevel(before[0])
-    root.handlers[:] = before[1]
-    for name, level in before[2].items():
-        logging.getLogger(name).setLevel(level)
+    root = logging.getLogger()
+    root.handlers[:] = [handler for handler in root.handlers if not isinstance(handler, logs.LibraryHandler)]
     os.close(made.descriptor)
 
 
