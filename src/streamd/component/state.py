@@ -92,7 +92,10 @@ def key_of(value: Any) -> Hashable:
     if type(value) is float:
         if not math.isfinite(value):
             raise TransformError("a key is no finite number")
-        if value.is_integer() and SMALLEST <= value <= LARGEST:
+        if value.is_integer():
+            if not SMALLEST <= value <= LARGEST:
+                # Where a whole document is decoded, integers so large come as floats, and several as the same one.
+                raise TransformError("a key is a whole number of more than 64 bits")
             return int(value)
     try:
         key = orjson.dumps(value, option=orjson.OPT_SORT_KEYS)

@@ -120,9 +120,8 @@ def event_time(value: Any) -> int:
         except ValueError:
             raise ExtractError("the event time is text, but not an ISO 8601 time") from None
         return int((moment if moment.tzinfo else moment.replace(tzinfo=UTC)).timestamp() * 1000)
-    raise ExtractError(
-        f"the event time must be a number of milliseconds or ISO 8601 text, this one is {_json_name(value)}"
-    )
+    got = "a number that is no time" if type(value) is float else _json_name(value)
+    raise ExtractError(f"the event time must be a number of milliseconds or ISO 8601 text, this one is {got}")
 
 
 def too_far_ahead(timestamp: int, limit: int) -> None:
