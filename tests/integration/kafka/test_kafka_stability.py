@@ -83,7 +83,8 @@ def gauges(metrics):
 async def test_the_supervisor_sees_outputs_that_stand_still(kafka, make_topic, open_at, tmp_path):
     source, sink = await make_topic(1), await make_topic(2)
     text = (
-        f"name: p\nkafka: {{bootstrap: '{kafka.bootstrap}'}}\nsource: {{kafka: {{topic: {source}, partitioned_by: key}}}}\n"
+        f"name: p\nkafka: {{bootstrap: '{kafka.bootstrap}'}}\n"
+        f"source: {{kafka: {{topic: {source}, partitioned_by: key}}}}\n"
         f"stages:\n  - aggregate: {{by: key, values: {{seen: count()}}}}\nsink: {{kafka: {{topic: {sink}}}}}\n"
     )
     plan = build_plan(load_pipeline_text(text, tmp_path / "p.yaml", Registry.default(), {}, ServiceConfig()))
