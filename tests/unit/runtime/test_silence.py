@@ -7,6 +7,7 @@ from pathlib import Path
 import pytest
 
 from demo.inline_app import InlineApp
+from streamd.clock import SYSTEM_CLOCK
 
 WINDOWS = """
 stages: [window: {by: k, tumbling: 50ms, aggregate: {n: count()}}]
@@ -72,3 +73,13 @@ sink: {log: {topic: out}}
 
     await app.run_until(text, alone)
     assert [v["at"] for v in await app.values()] == [5, 0]
+
+
+async def test_a_clock_that_is_set_back_makes_nothing_late(app: InlineApp, monkeypatch: pytest.MonkeyPatch) -> None:
+    now = iter(range(1_700_000_000_000, 0, -60_000))
+    monkeypatch.setattr(SYSTEM_CLOCK, "now_ms", lambda: next(now))
+    (app.folder / "in.ndjson").write_text('{"k":"a"}\n' * 4)
+    text = "name: p\nsource: {file: {path: in.ndjson, event_time: {clock: processing}}}\n" + WINDOWS
+    await app.run(text + "batch: {max_records: 1}\n")
+    assert [v["n"] for v in await app.values()] == [4]
+    assert app.total("streamd_late_records_total", stage="window") == 0
