@@ -385,7 +385,7 @@ class EmbeddedSystem(System):
         return partitions
 
     async def _positions(self) -> dict[int, int]:
-        rows = await asyncio.to_thread(self._ask, "SELECT partition, position FROM position")
+        rows = await asyncio.to_thread(self._ask, "SELECT partition, position FROM position WHERE source='source'")
         return {partition: int(position) for partition, position in rows}
 
     async def _ends(self) -> dict[int, int]:
