@@ -287,7 +287,8 @@ def in_order(documents: list[Document]) -> list[str]:
 
 @pytest.mark.parametrize("path", ALL, ids=lambda path: str(path.relative_to(PIPELINES)))
 def test_example_validates(path, tmp_path):
-    env = {"EVENTS": "events", "OUT": "out", "KAFKA_BOOTSTRAP": "kafka:9092"}
+    (tmp_path / "side.csv").write_text("1,one\n")
+    env = {"EVENTS": "events", "OUT": "out", "SIDE": "side.csv", "KAFKA_BOOTSTRAP": "kafka:9092"}
     ended = streamd("validate", path, env=env, folder=tmp_path)
     assert ended.code == 0, ended.all
 
