@@ -28,7 +28,8 @@ def context(settings: KafkaSettings | None) -> PipelineContext:
 
 def source(topic: str) -> SimpleNamespace:
     """What the factory reads of a `ComponentConfig`."""
-    return SimpleNamespace(id=SOURCE[0], name="kafka", settings=SimpleNamespace(topic=topic, group=None))
+    settings, spec = SimpleNamespace(topic=topic, group=None), SimpleNamespace(transport="kafka")
+    return SimpleNamespace(id=SOURCE[0], name="kafka", settings=settings, spec=spec)
 
 
 async def test_tasks_of_a_pipeline_share_a_client_which_the_last_one_closes(kafka, make_topic):
