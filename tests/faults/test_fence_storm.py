@@ -69,9 +69,9 @@ async def test_the_same_app_with_another_group_is_told_who_the_other_is(
 ):
     """No generation keeps the two apart, only the transactional id: the second stops, the first goes on."""
     system = kafka_system
-    topic = f"{{kafka: {{topic: {system.input}}}}}"
-    other = topic.replace("}}", f", group: other-{system.input}}}}}")
-    folder = second_folder(system, tmp_path, lambda text: text.replace(topic, other))
+    source = f"{{kafka: {{topic: {system.input},"
+    other = f"{source} group: other-{system.input},"
+    folder = second_folder(system, tmp_path, lambda text: text.replace(source, other))
     first = await run_daemon(workers=1)
     enough = asyncio.Event()
     async with asyncio.TaskGroup() as group:
