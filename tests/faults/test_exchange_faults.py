@@ -79,13 +79,14 @@ async def test_windows_of_a_bounded_input_are_exact_and_end_under_kills(kafka, m
         servers=kafka.bootstrap, source=source, out=out, settings="end: latest, ", idle="", by="user"
     )
     (tmp_path / "pipelines" / "p.yaml").write_text(text)
-    daemon = await run_daemon(workers=2, app=f"ends-{source}")
+    # Slow enough to be killed before it is through, on a machine without other work as well.
+    daemon = await run_daemon(workers=2, app=f"ends-{source}", env={"STREAMD_FAULT": "before_commit:sleep=0.3"})
     kills = 0
 
     async def kill():
         nonlocal kills
         while kills < 6:
-            await asyncio.sleep(chance.random())
+            await asyncio.sleep(chance.random() * 0.4)
             for pid in (await daemon.at_work())[:1]:
                 os.kill(pid, signal.SIGKILL)
                 kills += 1
