@@ -17,9 +17,8 @@ import sys
 import time
 from typing import Any
 
-from streamd.component.stage import BEGINNING
 from streamd.expr import parse_aggregate
-from streamd.record import Result
+from streamd.record import BEGINNING, Result
 from streamd.state.store import TableStore
 from streamd.windows.build import kernel_of
 from streamd.windows.spec import WindowSpec

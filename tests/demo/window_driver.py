@@ -9,11 +9,10 @@ from typing import Any
 import orjson
 
 from streamd.component.grouping import composite_key
-from streamd.component.stage import BEGINNING, END
 from streamd.component.state import key_of
 from streamd.errors import LateRecordError
 from streamd.expr.aggregates import columns_of
-from streamd.record import Result, SourceRecord
+from streamd.record import BEGINNING, END, Result, SourceRecord
 from streamd.state.cold import ColdTier
 from streamd.state.spill import Spill
 from streamd.state.store import TableStore

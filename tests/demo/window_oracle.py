@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterable, Sequence
 from typing import Any, NamedTuple
 
-from streamd.component.stage import BEGINNING
+from streamd.record import BEGINNING
 from streamd.windows.spec import WindowSpec
 
 Event = tuple[Any, int, Any]

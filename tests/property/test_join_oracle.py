@@ -10,12 +10,12 @@ from hypothesis import example, given, settings
 from hypothesis import strategies as st
 
 from demo.join_oracle import TYPES, oracle, rows_of
-from streamd.component.stage import END
 from streamd.errors import LateRecordError
 from streamd.expr import parse
 from streamd.joins import kept
 from streamd.joins.results import Results
 from streamd.joins.streams import Bounds, StreamJoin
+from streamd.record import END
 from streamd.state.store import TableStore
 
 FIELDS = {"l": parse("left.n"), "r": parse("right.n")}

@@ -9,11 +9,11 @@ import pytest
 from hypothesis import example, given, settings
 from hypothesis import strategies as st
 
-from streamd.component.stage import END
 from streamd.errors import LateRecordError
 from streamd.expr import parse
 from streamd.joins.lookup import AsOfJoin, LatestJoin, TableJoin
 from streamd.joins.results import Results
+from streamd.record import END
 from streamd.state.store import TableStore
 
 STREAM, TABLE = 0, 1

@@ -6,7 +6,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from demo.watermark_inputs import Inputs
-from streamd.component.stage import BEGINNING, END
+from streamd.record import BEGINNING, END
 
 NAMES = st.sampled_from("abc")
 STEPS = st.lists(

@@ -11,8 +11,6 @@ from typing import Any, Protocol
 from streamd.component.context import TaskContext
 from streamd.component.state import Table
 from streamd.expr import Expression
-from streamd.record import BEGINNING as BEGINNING
-from streamd.record import END as END
 from streamd.record import RawRecord, Record, Result
 
 

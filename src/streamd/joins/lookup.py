@@ -13,7 +13,6 @@ from typing import Any
 
 import orjson
 
-from streamd.component.stage import BEGINNING, END
 from streamd.component.state import Store
 from streamd.expr import failure
 from streamd.joins.results import Results, key_bytes, keys_of_tombstone, late
@@ -21,7 +20,7 @@ from streamd.joins.sides import LEFT
 from streamd.joins.slots import Kept
 from streamd.joins.stream_source import NAMES
 from streamd.joins.streams import Failed
-from streamd.record import RawRecord, Result, SourceRecord
+from streamd.record import BEGINNING, END, RawRecord, Result, SourceRecord
 
 
 class LatestJoin:

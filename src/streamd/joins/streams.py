@@ -19,7 +19,6 @@ from collections.abc import Callable, Hashable
 from dataclasses import dataclass
 from typing import Any, TypeAlias
 
-from streamd.component.stage import BEGINNING, END
 from streamd.component.state import Store
 from streamd.expr import failure
 from streamd.joins.kept import all_rows, spill
@@ -27,7 +26,7 @@ from streamd.joins.results import Results, key_bytes, late
 from streamd.joins.sides import LEFT, RIGHT
 from streamd.joins.slots import Slots
 from streamd.joins.stream_source import NAMES, lines
-from streamd.record import RawRecord, Result
+from streamd.record import BEGINNING, END, RawRecord, Result
 
 Failed: TypeAlias = list[tuple[RawRecord, Exception]]
 

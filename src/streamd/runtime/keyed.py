@@ -5,9 +5,10 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from typing import Any
 
-from streamd.component.stage import BEGINNING, KeyedStage
+from streamd.component.stage import KeyedStage
 from streamd.config.pipeline import ComponentConfig
 from streamd.plan.graph import PartPlan, producer
+from streamd.record import BEGINNING
 
 
 class KeyedStages:

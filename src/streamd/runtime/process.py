@@ -15,14 +15,14 @@ from typing import Any
 from streamd.clock import Clock
 from streamd.component.context import TaskContext
 from streamd.component.sink import Writer
-from streamd.component.stage import BEGINNING, END, BatchStage
+from streamd.component.stage import BatchStage
 from streamd.component.state import Store
 from streamd.config.pipeline import ComponentConfig, ErrorPolicy
 from streamd.errors import FatalError, LateRecordError, TransientError
 from streamd.observability.metrics import MetricSet
 from streamd.plan.fuse import Chain
 from streamd.plan.graph import PartPlan
-from streamd.record import Position, RawRecord, Record, TaskId
+from streamd.record import BEGINNING, END, Position, RawRecord, Record, TaskId
 from streamd.runtime.assembly import Assembly
 from streamd.runtime.counting import Counting
 from streamd.runtime.failure import (

@@ -20,12 +20,11 @@ from streamd.clock import SYSTEM_CLOCK, Clock
 from streamd.component.context import TaskContext
 from streamd.component.sink import Writer
 from streamd.component.source import Reader
-from streamd.component.stage import BEGINNING, END
 from streamd.component.transaction import Committed, Transaction
 from streamd.errors import FencedError
 from streamd.observability import catalog
 from streamd.observability.metrics import MetricSet
-from streamd.record import Position, RawRecord, TaskId
+from streamd.record import BEGINNING, END, Position, RawRecord, TaskId
 from streamd.runtime.assembly import Assembly
 from streamd.runtime.checkpoint import Checkpoint
 from streamd.runtime.control import Look, Seen

@@ -16,9 +16,8 @@ from collections.abc import Awaitable, Callable, Iterable, Mapping, Sequence
 from streamd.clock import Clock
 from streamd.component.event_time import EventTime
 from streamd.component.source import Reader
-from streamd.component.stage import BEGINNING, END
 from streamd.config.pipeline import ComponentConfig
-from streamd.record import RawRecord
+from streamd.record import BEGINNING, END, RawRecord
 
 # No source has this id.
 ALL = ""

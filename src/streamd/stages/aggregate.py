@@ -37,10 +37,10 @@ from streamd.component.fields import AggregateField, Duration
 from streamd.component.grouping import GroupingField, lift_keys, named_key
 from streamd.component.model import Model
 from streamd.component.spec import stage
-from streamd.component.stage import BEGINNING, END, Body
+from streamd.component.stage import Body
 from streamd.component.state import Table
 from streamd.expr.aggregates import Accumulator, Aggregate, compiled, growing, slots_of, write_columns
-from streamd.record import RawRecord, Result
+from streamd.record import BEGINNING, END, RawRecord, Result
 
 
 class EmitSettings(Model):

@@ -10,14 +10,13 @@ from typing import Any, Self
 import orjson
 
 from streamd.component.context import PipelineContext
-from streamd.component.stage import BEGINNING
 from streamd.config.pipeline import ComponentConfig, PipelineConfig
 from streamd.errors import ConfigError, StreamdError
 from streamd.observability import catalog
 from streamd.observability.metrics import MetricSet
 from streamd.plan.graph import PartPlan, PipelinePlan, build_plan
 from streamd.plan.loops import refuse_loops
-from streamd.record import TaskId
+from streamd.record import BEGINNING, TaskId
 from streamd.runtime.assembly import Assembly
 from streamd.runtime.backoff import RestartPolicy, fault_of
 from streamd.runtime.control import Assign, Fault, Look, Member, Seen, TaskEnded

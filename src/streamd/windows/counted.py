@@ -9,9 +9,8 @@ from collections.abc import Hashable
 from math import gcd
 from typing import Any
 
-from streamd.component.stage import END
 from streamd.component.state import Store, Table
-from streamd.record import Result
+from streamd.record import END, Result
 from streamd.windows.accumulators import Accumulators, Coder, for_keys, guarded, row_pattern
 from streamd.windows.code import indented
 from streamd.windows.kernel import Accumulator, Kernel

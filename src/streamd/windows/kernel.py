@@ -7,10 +7,9 @@ from collections.abc import Callable, Hashable, Iterable
 from copy import deepcopy
 from typing import Any, Final, TypeAlias
 
-from streamd.component.stage import BEGINNING, END
 from streamd.component.state import Store, Table
 from streamd.errors import LateRecordError, TransformError
-from streamd.record import RawRecord, Result
+from streamd.record import BEGINNING, END, RawRecord, Result
 from streamd.windows.accumulators import Accumulators, put_back
 from streamd.windows.code import Code
 from streamd.windows.spec import WindowSpec

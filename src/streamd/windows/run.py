@@ -12,7 +12,7 @@ from collections.abc import Callable, Hashable, Sequence
 from dataclasses import dataclass
 from typing import Any, Final, TypeAlias
 
-from streamd.component.stage import BEGINNING
+from streamd.record import BEGINNING
 
 Accumulator: TypeAlias = list[Any]
 # What is kept of a record: its time, the number of its arrival, the aggregates' arguments.

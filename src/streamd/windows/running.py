@@ -4,9 +4,8 @@ from __future__ import annotations
 
 from collections.abc import Hashable
 
-from streamd.component.stage import END
 from streamd.component.state import Store, Table
-from streamd.record import Result
+from streamd.record import END, Result
 from streamd.windows.accumulators import Accumulators, for_keys, guarded, row_pattern
 from streamd.windows.code import indented
 from streamd.windows.kernel import Kernel, by_arrival

@@ -12,9 +12,8 @@ from heapq import heapify, heappop, heappush
 from math import gcd
 from typing import Any
 
-from streamd.component.stage import BEGINNING
 from streamd.component.state import Store, Table, TimeTable
-from streamd.record import Result
+from streamd.record import BEGINNING, Result
 from streamd.windows.accumulators import Accumulators, for_keys, guarded, row_pattern
 from streamd.windows.code import indented
 from streamd.windows.kernel import LARGEST_TIME, Kernel, by_arrival

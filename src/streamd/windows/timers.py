@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import Any, Final
 
-from streamd.component.stage import BEGINNING
+from streamd.record import BEGINNING
 
 Lists = dict[int, list[Any]]
 

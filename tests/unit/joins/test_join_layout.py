@@ -2,11 +2,11 @@
 
 from __future__ import annotations
 
-from streamd.component.stage import END
 from streamd.expr import parse
 from streamd.joins.kept import CHUNK
 from streamd.joins.results import Results
 from streamd.joins.streams import Bounds, StreamJoin
+from streamd.record import END
 from streamd.state.store import TableStore
 
 FIELDS = {"l": parse("left.n"), "r": parse("right.n")}

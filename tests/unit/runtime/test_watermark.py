@@ -7,7 +7,7 @@ from typing import Any
 import pytest
 
 from demo.watermark_inputs import Inputs
-from streamd.component.stage import BEGINNING, END
+from streamd.record import BEGINNING, END
 
 
 def test_it_follows_the_highest_time_less_what_may_come_out_of_order() -> None:

@@ -9,8 +9,8 @@ from types import SimpleNamespace
 import pytest
 
 from streamd.component.grouping import composite_key
-from streamd.component.stage import END
 from streamd.errors import FatalError
+from streamd.record import END
 from streamd.stages.aggregate import AggregateConfig, AggregateStage
 from streamd.state.store import TableStore
 

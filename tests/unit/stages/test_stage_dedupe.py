@@ -6,7 +6,7 @@ import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
-from streamd.component.stage import END
+from streamd.record import END
 from streamd.stages.dedupe import Dedupe, DedupeConfig
 from streamd.state.store import TableStore
 
