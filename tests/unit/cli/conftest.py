@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import shutil
 import subprocess
 import sys
 from pathlib import Path
@@ -10,6 +11,7 @@ from pathlib import Path
 import pytest
 
 from demo.command_line import Cli, Outcome, Process, Write
+from services.command import streamd
 from streamd.cli.main import run
 
 
@@ -61,3 +63,21 @@ def write(tmp_path: Path) -> Write:
         return file
 
     return write
+
+
+@pytest.fixture(scope="module")
+def ran(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A folder where the module's pipelines FEED and SPEND have run to the end of their input, as SERVICE says."""
+    folder, module = tmp_path_factory.mktemp("ran"), request.module
+    for name, text in (("streamd.yaml", module.SERVICE), ("feed.yaml", module.FEED), ("spend.yaml", module.SPEND)):
+        (folder / name).write_text(text)
+    done = streamd("run", "feed.yaml", "spend.yaml", "--until-idle", folder=folder)
+    assert done.code == 0, done.all
+    return folder
+
+
+@pytest.fixture
+def spend(ran: Path, cli: Cli, tmp_path: Path) -> Path:
+    """The file of SPEND in a copy of that folder."""
+    shutil.copytree(ran, tmp_path, dirs_exist_ok=True)
+    return tmp_path / "spend.yaml"

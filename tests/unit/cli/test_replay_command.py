@@ -3,13 +3,11 @@
 from __future__ import annotations
 
 import json
-import shutil
 from pathlib import Path
 
 import pytest
 
 from demo.command_line import Cli
-from services.command import streamd
 from streamd.errors import ConfigError
 from streamd.replay.span import Point, check_partitions, counted, offset_in, read_offsets, spans
 
@@ -26,24 +24,6 @@ stages:
   - {id: totals, aggregate: {by: user, values: {orders: count(), last: last(n)}}}
 sink: {file: {path: "out-{partition}.ndjson"}}
 """
-
-
-@pytest.fixture(scope="module")
-def ran(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """A folder where a pipeline has run over 40 records of two users."""
-    folder = tmp_path_factory.mktemp("ran")
-    for name, text in (("streamd.yaml", SERVICE), ("feed.yaml", FEED), ("spend.yaml", SPEND)):
-        (folder / name).write_text(text)
-    done = streamd("run", "feed.yaml", "spend.yaml", "--until-idle", folder=folder)
-    assert done.code == 0, done.all
-    return folder
-
-
-@pytest.fixture
-def spend(ran: Path, cli: Cli, tmp_path: Path) -> Path:
-    """The pipeline's file in a copy of that folder."""
-    shutil.copytree(ran, tmp_path, dirs_exist_ok=True)
-    return tmp_path / "spend.yaml"
 
 
 def lines(folder: Path, prefix: str = "") -> list[str]:

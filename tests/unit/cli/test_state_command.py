@@ -4,14 +4,10 @@ from __future__ import annotations
 
 import asyncio
 import json
-import shutil
 import sqlite3
 from pathlib import Path
 
-import pytest
-
 from demo.command_line import Cli, Write
-from services.command import streamd
 from streamd.transport.embedded import lock
 
 SERVICE = "app: shop\nhttp: {enabled: false}\nworkers: 1\nlog: {level: warning}\n"
@@ -28,24 +24,6 @@ stages:
   - {id: pairs, aggregate: {by: {who: user, even: orders % 2 == 0}, values: {times: count()}}}
 sink: {file: {path: "out-{partition}.ndjson"}}
 """
-
-
-@pytest.fixture(scope="module")
-def ran(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """A folder where a pipeline has run to the end of its input: 20 records of each of three users."""
-    folder = tmp_path_factory.mktemp("ran")
-    for name, text in (("streamd.yaml", SERVICE), ("feed.yaml", FEED), ("spend.yaml", SPEND)):
-        (folder / name).write_text(text)
-    done = streamd("run", "feed.yaml", "spend.yaml", "--until-idle", folder=folder)
-    assert done.code == 0, done.all
-    return folder
-
-
-@pytest.fixture
-def spend(ran: Path, cli: Cli, tmp_path: Path) -> Path:
-    """The pipeline's file in a copy of that folder."""
-    shutil.copytree(ran, tmp_path, dirs_exist_ok=True)
-    return tmp_path / "spend.yaml"
 
 
 def entries(cli: Cli, *arguments: object) -> dict[str, object]:
