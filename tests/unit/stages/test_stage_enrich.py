@@ -129,7 +129,7 @@ async def test_a_bad_table_stops_the_pipeline_and_says_where(enriched, app, name
 async def test_a_missing_table_and_then_it_is_there(app, table):
     await app.seed([{"user": 1}])
     stages = "stages:\n- enrich: {file: users.csv, key: user, match: id, as: u}\n"
-    with pytest.raises(NotFoundError, match=r"users.csv of an enrich stage does not exist or is not a file"):
+    with pytest.raises(NotFoundError, match=r"users.csv does not exist or is not a file"):
         await app.run(stages)
     table("users.csv", CSV)
     await app.run(stages)
