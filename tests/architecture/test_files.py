@@ -28,7 +28,7 @@ def files() -> list[Path]:
     """Every text file that belongs to the project."""
     roots = [REPOSITORY / folder for folder in FOLDERS if (REPOSITORY / folder).exists()]
     found = [path for root in roots for path in root.rglob("*") if path.is_file()]
-    found += [path for path in REPOSITORY.iterdir() if path.is_file() and path.name != ".env"]
+    found += [path for path in REPOSITORY.iterdir() if path.is_file() and path.name not in (".env", ".git")]
     return sorted(path for path in found if path.suffix not in BINARY and "__pycache__" not in path.parts)
 
 
