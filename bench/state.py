@@ -1,6 +1,6 @@
 """What state costs: a checkpoint, a restore, a record at a growing number of keys, and beyond memory.
 
-    bench/state.py [--keys 10_000 100_000 1_000_000] [changes] [restore] [records] [beyond] [snapshot]
+    bench/state.py [--keys 10_000 100_000 1_000_000] [changes] [restore] [records] [beyond] [snapshot] [ttl]
 
 CPU time of one process, as others may share the machine. No broker: what Kafka's part of a restore costs is measured
 over record batches in memory. `beyond` gives the table a quarter of the memory that it needs, and draws keys at random,
@@ -17,12 +17,14 @@ import tempfile
 import time
 from collections.abc import Iterator
 from pathlib import Path
+from types import SimpleNamespace
 
 import orjson
 
 from streamd.component.state import Table
 from streamd.component.transaction import Changelog
 from streamd.record import TaskId
+from streamd.stages.aggregate import AggregateConfig, AggregateStage
 from streamd.state.cold import ColdTier
 from streamd.state.snapshot import Snapshot
 from streamd.state.spill import Spill
@@ -185,10 +187,34 @@ def measure_records(keys: int, spill: Spill | None = None, label: str = "") -> N
     print(f"record{label}, {keys:,} keys: {plain * each:.2f} µs + {changes * each:.2f} µs for checkpoints")
 
 
+async def measure_ttl(keys: int) -> None:
+    """µs for each record of `aggregate` over random keys: for ever, and for so long that half rest."""
+    drawn = random.Random(3).choices(users(keys), k=10 * PER_CHECKPOINT)
+    for ttl in (None, 3600.0, keys / 1000 / 1.4):
+        config = AggregateConfig.model_validate({"by": "user", "values": {"n": "count()", "s": "sum(x)"}, "ttl": ttl})
+        stage = AggregateStage(config, SimpleNamespace(clock=None, base_dir=None))  # type: ignore[arg-type]
+        store = TableStore("s")
+        await stage.open(SimpleNamespace(store=store))  # type: ignore[arg-type]
+        spent = 0.0
+        for at in range(0, len(drawn), 1000):
+            rows = [(None, at + n, at + n, key, 1.25) for n, key in enumerate(drawn[at : at + 1000])]
+            began = time.process_time()
+            stage.process(rows, [], [])
+            stage.advance(at + 999, [])
+            spent += time.process_time() - began
+            if at % PER_CHECKPOINT == 0:
+                store.changes()
+                store.committed()
+        kept = "for ever" if ttl is None else f"for {ttl:g} s"
+        print(
+            f"aggregate {kept}, {keys:,} keys: {spent / len(drawn) * 1e6:.2f} µs a record, {len(store):,} entries left"
+        )
+
+
 def main() -> None:
     """See above."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("what", nargs="*", default=["changes", "restore", "records", "beyond", "snapshot"])
+    parser.add_argument("what", nargs="*", default=["changes", "restore", "records", "beyond", "snapshot", "ttl"])
     parser.add_argument("--keys", nargs="*", type=int, default=[10_000, 100_000, 1_000_000])
     given = parser.parse_args()
     gc.disable()  # as workers do
@@ -207,6 +233,8 @@ def main() -> None:
             spill = Spill(ColdTier(Path(folder), "bench"), lambda: keys * 260 // 4)
             measure_records(keys, spill, " beyond memory")
             spill.close()
+    if "ttl" in given.what:
+        asyncio.run(measure_ttl(100_000))
     if "snapshot" in given.what:
         with tempfile.TemporaryDirectory() as folder:
             measure_snapshot(Path(folder), 1_000_000)

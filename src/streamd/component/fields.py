@@ -163,6 +163,14 @@ def _resolved(value: object) -> Any:
     return value
 
 
+def duration_text(seconds: float) -> str:
+    """A duration for people, in the largest unit that it is a whole number of: "7d"."""
+    for size, unit in ((86400, "d"), (3600, "h"), (60, "m"), (1, "s")):
+        if seconds >= size and seconds % size == 0:
+            return f"{seconds // size:.0f}{unit}"
+    return f"{seconds * 1000:g}ms"
+
+
 # Seconds, ≥ 0.
 Duration: TypeAlias = Annotated[
     float,

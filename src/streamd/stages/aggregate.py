@@ -1,4 +1,4 @@
-"""Keeps running aggregates per key, for ever, and gives their new values: a table that changes.
+"""Keeps running aggregates per key, for ever or for a while, and gives their new values: a table that changes.
 
     - aggregate: {by: user, values: {orders: count(), total: sum(amount)}}
     - aggregate: {by: [region, product], values: {last_price: last(price)}}
@@ -6,6 +6,7 @@
     - aggregate: {by: channel, values: {cheap: count(where=price < 100), p95: quantile(price, 0.95)}}
     - aggregate: {by: auction, values: {best: "first(_value, order_by=[desc(price), time])"}, emit: {every: 1s}}
     - aggregate: {by: {sets: [[region], [region, product], []]}, values: {sold: sum(amount)}}
+    - aggregate: {by: session, values: {clicks: count()}, ttl: 7d}
 
 Each record gives the key's fields and the values as they are after it. With `emit: {every: 1s}` each key that has
 changed is given once, at most that long after the change by the wall clock, and at the end of the input: fewer rows,
@@ -16,9 +17,12 @@ time is that of the record, or the watermark where that is later.
 that is null is an error of the record. With `sets` a record counts once for each set of fields, with null for the
 fields that the set leaves out. A value that is null counts for nothing but in `count()`. A tombstone is passed on.
 
-What is kept is committed together with positions and outputs; it grows with the number of keys. Once something is kept,
-`by` and `values` stay as they are: with other settings the pipeline refuses to start, since it would go on from what
-means something else.
+With `ttl` a key is forgotten when the watermark is that far past its last update, and a record that comes later begins
+anew. Nothing is given when a key is forgotten. A late record is an update at the watermark.
+
+What is kept is committed together with positions and outputs; without `ttl` it grows with the number of keys. Once
+something is kept, `by` and `values` stay as they are: with other settings the pipeline refuses to start, since it would
+go on from what means something else. The same goes for whether there is a `ttl`; how long it is may change.
 
 All records of a key are counted by one task: where the source does not bring them together, they move through an
 exchange before this stage, see `key_by`.
@@ -33,7 +37,8 @@ from typing import Any, Literal
 from pydantic import Field, model_validator
 
 from streamd.component.context import PipelineContext, TaskContext
-from streamd.component.fields import AggregateField, Duration
+from streamd.component.expiry import Expiry, Unexpired
+from streamd.component.fields import AggregateField, Duration, duration_text
 from streamd.component.grouping import GroupingField, lift_keys, named_key
 from streamd.component.model import Model
 from streamd.component.spec import stage
@@ -67,16 +72,26 @@ class AggregateConfig(Model):
         "on_update", description="Whether each record gives a result, or each changed key from time to time.",
         examples=["on_update", {"every": "1s"}],
     )  # fmt: skip
+    ttl: Duration | None = Field(
+        None,
+        ge=0.001,
+        description="How long a key is kept that is not updated, in event time; without it for ever.",
+        examples=["7d"],
+    )
 
     @property
     def remembers(self) -> str:
         """What is kept, for `explain`."""
-        return f"each {' and '.join(self.by.fields) or 'group'} for ever"
+        key = f"each {' and '.join(self.by.fields) or 'group'}"
+        if self.ttl is None:
+            return f"{key} for ever; `ttl` would bound that"
+        return f"{key} for {duration_text(self.ttl)} after its last update"
 
     @property
     def grows(self) -> str:
         """What grows without bound besides the number of keys, for `explain`; "" when nothing does."""
-        return growing(self.values)
+        grows = growing(self.values)
+        return f"{grows}; `ttl` would forget keys that are not updated" if grows and self.ttl is None else grows
 
     @model_validator(mode="after")
     def _names_once(self) -> AggregateConfig:
@@ -89,12 +104,17 @@ class AggregateConfig(Model):
 
 
 def _settings(config: AggregateConfig) -> dict[str, str]:
-    return config.by.settings() | {f"values.{name}": str(aggregate) for name, aggregate in config.values.items()}
+    values = {f"values.{name}": str(aggregate) for name, aggregate in config.values.items()}
+    # Times are kept or not; how long a key is kept is another matter.
+    return config.by.settings() | values | ({} if config.ttl is None else {"ttl": "set"})
 
 
 @stage("aggregate", config=AggregateConfig, fused=False, keyed=True, state=_settings)
 class AggregateStage:
-    """The stage `aggregate`. It keeps {key: accumulator}, and {key: time} of what has changed and was not given yet."""
+    """The stage `aggregate`. It keeps {key: accumulator}, and {key: time} of what has changed and was not given yet.
+
+    With `ttl`, behind the slots of an accumulator there is the time of its last update.
+    """
 
     spec: Any
 
@@ -108,7 +128,8 @@ class AggregateStage:
         self._changed: dict[Hashable, int] = {}
         self._watermark = BEGINNING
         self._marks: Table
-        self.view: Table
+        self._table: Table
+        self._expiry: Expiry | None = None
         self.due: int | None = None
 
     @property
@@ -143,9 +164,21 @@ class AggregateStage:
         """Take the tables from the task's store."""
         assert task.store is not None
         many = self.kernel.accumulator
-        coders = (many.pack, many.unpack) if many.packs else ()
-        self.view = task.store.table("values", *coders)
+        coders: tuple[Any, ...] = (many.pack, many.unpack) if many.packs else ()
+        if self.config.ttl is not None:
+            self._expiry = Expiry(task.store.times("expiry"), round(1000 * self.config.ttl))
+            if many.packs:
+                coders = (lambda a: [*many.pack(a), a[-1]], lambda a: [*many.unpack(a), a[-1]])
+        self._table = task.store.table("values", *coders)
         self._marks = task.store.table("changed")
+
+    @property
+    def view(self) -> Table | Unexpired:
+        """See `Viewed`."""
+        if self._expiry is None:
+            return self._table
+        ttl = self._expiry.ttl
+        return Unexpired(self._table, lambda a: a[-1], lambda: self._watermark - ttl)
 
     def restored(self) -> None:
         """Whatever was to be given before the crash is still to be given."""
@@ -158,7 +191,8 @@ class AggregateStage:
         """See `KeyedStage`. Only the user's own aggregates can fail here."""
         if not rows:
             return
-        self.kernel.process(rows, out, failed, self.view, self._changed, self._marks)
+        track = () if self._expiry is None else (self._expiry.add,)
+        self.kernel.process(rows, out, failed, self._table, self._changed, self._marks, *track)
         self._watermark = max(self._watermark, rows[-1][2])
         if self._changed and self.due is None and isinstance(self.config.emit, EmitSettings):
             self.due = self.context.clock.now_ms() + round(1000 * self.config.emit.every)
@@ -169,6 +203,8 @@ class AggregateStage:
             self._give(out)
         else:
             self._watermark = max(self._watermark, watermark)
+            if self._expiry is not None:
+                self._forget(self._expiry, out)
         return watermark
 
     def tick(self, now_ms: int, out: list[Result]) -> None:
@@ -186,16 +222,33 @@ class AggregateStage:
         """Nothing is held."""
 
     def _give(self, out: list[Result]) -> None:
-        table, marks, give = self.view, self._marks, self.kernel.give
+        table, marks, give = self._table, self._marks, self.kernel.give
         for key, time in self._changed.items():
             give(key, table[key], max(time, self._watermark), out)
             marks.remove(key)
         self._changed.clear()
         self.due = None
 
+    def _forget(self, expiry: Expiry, out: list[Result]) -> None:
+        """Forget keys whose time has come; a change that was not given yet is given."""
+        table, changed = self._table, self._changed
+        bound = self._watermark - expiry.ttl
+        for key in expiry.due(bound):
+            accumulator = table[key]
+            if accumulator[-1] > bound:
+                expiry.add(key, accumulator[-1])
+                continue
+            if key in changed:
+                self.kernel.give(key, accumulator, max(changed.pop(key), self._watermark), out)
+                self._marks.remove(key)
+            table.remove(key)
+
 
 class Kernel:
-    """`process(rows, out, failed, table, changed, marks)` and `give(key, accumulator, time, out)`, generated."""
+    """`process(rows, out, failed, table, changed, marks)` and `give(key, accumulator, time, out)`, generated.
+
+    With `ttl`, `process` takes `track(key, time)` besides, which is told of new keys.
+    """
 
     process: Callable[..., None]
     give: Callable[[Hashable, list[Any], int, list[Result]], None]
@@ -206,6 +259,8 @@ class Kernel:
         self._namespace: dict[str, Any] = {"Result": Result, "named_key": named_key}
         self._keys = [f"key_{number}" for number in range(keys)] if keys > 1 else ["key"]
         self._periodic = isinstance(config.emit, EmitSettings)
+        self._ttl = None if config.ttl is None else round(1000 * config.ttl)
+        self._updated = f"a[{sum(aggregate.slots for aggregate in many.aggregates)}]"
         self.source = "\n".join([*self._process(), "", "", *self._give()]) + "\n"
         filename = f"<streamd aggregate {', '.join(names)}>"
         exec(compile(self.source, filename, "exec"), self._namespace)
@@ -221,7 +276,7 @@ class Kernel:
     def _process(self) -> list[str]:
         row = ", ".join(["r", "time", "watermark", *self._keys, *self.columns])
         lines = [
-            "def process(rows, out, failed, table, changed, marks):",
+            f"def process(rows, out, failed, table, changed, marks{'' if self._ttl is None else ', track'}):",
             "    dirty, append = table.dirty.add, out.append",
             f"    for {row} in rows:",
             "        if time < watermark: time = watermark",
@@ -229,6 +284,8 @@ class Kernel:
             "            append(Result(None, r.key, time, r.headers))",
             "            continue",
         ]
+        if self._ttl is not None:
+            lines.append(f"        expired = watermark - {self._ttl}")
         lines += [f"        {line}" for line in self._tries()]
         for number, key in enumerate(self._keys):
             lines += [f"        {line}" for line in self._step(number, key)]
@@ -236,7 +293,19 @@ class Kernel:
 
     def _fetch(self, number: int, key: str) -> list[str]:
         start = ", ".join(aggregate.start_source() for aggregate in self.accumulator.aggregates)
-        return [f"a = table[{key}]", f"if a is None: a = table[{key}] = [{start}]"]
+        if self._ttl is None:
+            return [f"a = table[{key}]", f"if a is None: a = table[{key}] = [{start}]"]
+        # What has expired is replaced, whether its turn to be removed has come or not: no batch decides about that.
+        return [
+            f"a = table[{key}]",
+            "if a is None:",
+            f"    a = table[{key}] = [{start}, time]",
+            f"    track({key}, time)",
+            f"elif {self._updated} <= expired:",
+            *([f"    if {key} in changed: give({key}, a, time, out)"] if self._periodic else []),
+            f"    a = table[{key}] = [{start}, time]",
+            f"elif time > {self._updated}: {self._updated} = time",
+        ]
 
     def _tries(self) -> list[str]:
         """The steps that may raise, on copies of their slots, for all keys before any of them changes."""
@@ -244,7 +313,10 @@ class Kernel:
             return []
         lines = ["try:"]
         for number, key in enumerate(self._keys):
-            lines += [f"    {line}" for line in (f"a = table[{key}] or empty", *self._fallible(number)[0])]
+            found = [f"a = table[{key}] or empty"]
+            if self._ttl is not None:
+                found = [f"a = table[{key}]", f"if a is None or {self._updated} <= expired: a = empty"]
+            lines += [f"    {line}" for line in (*found, *self._fallible(number)[0])]
         starts = ", ".join(aggregate.start_source() for aggregate in self.accumulator.aggregates)
         self._namespace["empty"] = eval(f"[{starts}]")
         return [*lines, "except Exception as error:", "    failed.append((r, error))", "    continue"]

@@ -48,7 +48,7 @@ from pydantic import Field, model_validator
 from pydantic_core import InitErrorDetails, PydanticCustomError, ValidationError
 
 from streamd.component.context import PipelineContext, TaskContext
-from streamd.component.fields import Duration, ExpressionField, LateField
+from streamd.component.fields import Duration, ExpressionField, LateField, duration_text
 from streamd.component.model import Model
 from streamd.component.partitioning import SHORT
 from streamd.component.spec import stage
@@ -138,9 +138,11 @@ class JoinConfig(Model):
         if any(self.tables):
             return "the newest record of each key" if self.as_of == "latest" else "versions of each key, and who waits"
         if self.within is not None:
-            return f"records for as long as others may come within {_shown(self.within.before + self.within.after)}"
+            return (
+                f"records for as long as others may come within {duration_text(self.within.before + self.within.after)}"
+            )
         if self.keep is not None:
-            return f"records for {_shown(self.keep)}"
+            return f"records for {duration_text(self.keep)}"
         return "all records of both inputs for ever"
 
     @property
@@ -352,13 +354,6 @@ def tombstone_key(key: bytes | None) -> bytes:
     if key is None:
         raise TransformError("a record without a value has no key either: a table cannot tell what it deletes")
     return key
-
-
-def _shown(seconds: float) -> str:
-    for size, unit in ((86400, "d"), (3600, "h"), (60, "m"), (1, "s")):
-        if seconds >= size and seconds % size == 0:
-            return f"{seconds // size:.0f}{unit}"
-    return f"{seconds * 1000:g}ms"
 
 
 def _ms(seconds: float) -> int:

@@ -8,6 +8,7 @@ from types import SimpleNamespace
 
 import pytest
 
+from streamd.component.expiry import AT_ONCE
 from streamd.component.grouping import composite_key
 from streamd.errors import FatalError
 from streamd.record import END
@@ -245,9 +246,13 @@ async def test_a_view_shows_what_the_last_result_said():
 
 def test_what_grows_without_bound_is_said():
     stage, _ = small({"by": "user", "values": {"n": "count()", "ids": "count_distinct(id)"}})
-    assert stage.config.remembers == "each user for ever"
-    assert stage.config.grows == "per key without bound: `ids` has one entry for each different value"
+    assert stage.config.remembers == "each user for ever; `ttl` would bound that"
+    grows = "per key without bound: `ids` has one entry for each different value"
+    assert stage.config.grows == f"{grows}; `ttl` would forget keys that are not updated"
     assert small({"by": "user", "values": {"n": "count()"}})[0].config.grows == ""
+    bounded, _ = small({"by": "user", "values": {"ids": "count_distinct(id)"}, "ttl": "7d"})
+    assert bounded.config.remembers == "each user for 7d after its last update"
+    assert bounded.config.grows == grows
 
 
 def test_the_generated_code_is_what_one_would_write():
@@ -259,6 +264,90 @@ def test_the_generated_code_is_what_one_would_write():
     ]
     assert "            a[1] += 1" not in stage.source
     assert "        a[1] += 1" in stage.source
+
+
+TTL = """
+source: {log: {topic: in, event_time: {field: t, max_future: null}}}
+sink: {log: {topic: out}}
+stages: [{aggregate: {by: k, values: {n: count()}, ttl: %s}}]
+"""
+
+
+async def test_a_key_that_is_not_updated_is_forgotten(app):
+    await app.seed([{"k": k, "t": t} for k, t in (("a", 0), ("b", 5), ("a", 9), ("b", 15), ("a", 18), ("a", 28))])
+    await app.run("name: p" + TTL % "10ms")
+    assert [(found["k"], found["n"]) for found in await app.values()] == [
+        ("a", 1), ("b", 1), ("a", 2), ("b", 1), ("a", 3), ("a", 1),
+    ]  # fmt: skip
+
+
+async def test_how_long_keys_are_kept_may_change_and_whether_may_not(app):
+    await app.seed([{"k": "a", "t": 0}, {"k": "b", "t": 50}])
+    await app.run("name: p" + TTL % "100ms")
+    await app.seed([{"k": "a", "t": 51}, {"k": "b", "t": 52}])
+    await app.run("name: p" + TTL % "10ms")
+    assert [found["n"] for found in await app.values()] == [1, 1, 1, 2]
+    with pytest.raises(FatalError, match="other settings: ttl is gone"):
+        await app.run("name: p" + TTL % "null")
+
+
+async def test_a_forgotten_key_is_in_no_view_and_leaves_the_store():
+    stage, _ = small({"by": "k", "values": {"n": "count()"}, "ttl": "100ms"})
+    store = TableStore()
+    await opened(stage, store)
+    stage.process([(None, 0, 0, "a"), (None, 3, 3, b"[1]"), (None, 50, 50, "b"), (None, 102, 102, "b")], out := [], [])
+    assert dict(stage.view.scan()) == {"b": [2, 102], b"[1]": [1, 3]}, "a is there still, and over"
+    assert stage.view["a"] is None
+    assert stage.view[b"[1]"] is not None
+    store.committed()
+    stage.advance(200, out)
+    # Removed by the piece of time: b stands in its next one.
+    gone = {name for name, value in store.changes() if value is None and name.startswith(b"values:")}
+    assert gone == {b'values:"a"', b"values:[1]"}
+    store.committed()
+    stage.advance(END - 1, out)
+    store.committed()
+    assert len(store) == 0
+
+
+async def test_a_change_that_waits_is_given_before_its_key_is_forgotten():
+    stage, _ = small({"by": "k", "values": {"n": "count()"}, "ttl": "10ms", "emit": {"every": "1h"}})
+    await opened(stage, TableStore())
+    out = []
+    stage.process([(None, 0, 0, "a"), (None, 0, 0, "b"), (None, 1, 1, "a"), (None, 12, 12, "a")], out, [])
+    assert [(r.value["k"], r.value["n"], r.timestamp) for r in out] == [("a", 2, 12)]
+    stage.advance(30, out)
+    assert sorted((r.value["k"], r.value["n"], r.timestamp) for r in out[1:]) == [("a", 1, 30), ("b", 1, 30)]
+    stage.advance(END, out)
+    assert len(out) == 3
+
+
+async def test_many_keys_are_forgotten_some_at_a_time():
+    stage, _ = small({"by": "k", "values": {"n": "count()"}, "ttl": "1ms"})
+    store = TableStore()
+    await opened(stage, store)
+    stage.process([(None, 0, 0, f"k{n}") for n in range(2 * AT_ONCE)], [], [])
+    stage.advance(1, [])
+    left = len(dict(stage._table.scan()))
+    assert AT_ONCE // 2 < left <= AT_ONCE
+    assert not dict(stage.view.scan())
+    stage.advance(2, [])
+    stage.advance(3, [])
+    assert not len(store)
+
+
+async def test_own_code_begins_anew_for_a_key_that_was_forgotten(app, tmp_path, monkeypatch):
+    monkeypatch.setattr(sys, "path", [*sys.path])
+    (tmp_path / "own_words.py").write_text(OWN)
+    words = [("a", 0), ("b", 1), (5, 20), ("c", 21)]
+    await app.seed([{"k": 1, "w": w, "t": t} for w, t in words])
+    pipeline = TTL.replace("n: count()", "s: 'custom(\"own_words:Words\", w)', d: count_distinct(w)") % "10ms"
+    await app.run("name: p\non_error: skip" + pipeline)
+    assert [(found["s"], found["d"]) for found in await app.values()] == [("A", 1), ("A B", 2), ("C", 1)]
+    await app.seed([{"k": 1, "w": "d", "t": 22}])
+    await app.run("name: p\non_error: skip" + pipeline)
+    assert [(found["s"], found["d"]) for found in await app.values()][-1] == ("C D", 2)
+    sys.modules.pop("own_words")
 
 
 async def test_a_key_that_is_too_large_stops_the_pipeline_with_its_size(app):
@@ -281,6 +370,7 @@ async def test_a_key_that_is_too_large_stops_the_pipeline_with_its_size(app):
         ("{by: user, values: {n: count(amount)}}", "count counts records and takes no value"),
         ("{by: user, values: {n: count()}, emit: on_close}", "on_update"),
         ("{by: user, values: {n: count()}, emit: {every: 0s}}", "0.001"),
+        ("{by: user, values: {n: count()}, ttl: 0s}", "0.001"),
     ],
 )
 def test_settings_that_cannot_work(refused, settings, says):
