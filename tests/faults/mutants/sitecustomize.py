@@ -194,7 +194,7 @@ def state_forgotten(module):
     async def restore(self, transaction, committed, restored):
         for changelog in self._changelogs.values():
             await transaction.restore(changelog, lambda changes: None)
-        self._number = max(committed.cursors.values(), default=0)
+        self._number = max((committed.cursors.get(stage, 0) for stage in self._changelogs), default=0)
 
     module.TaskStores.restore = restore
 
