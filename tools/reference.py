@@ -16,7 +16,7 @@ from typing import Any, cast
 from pydantic import BaseModel
 
 import streamd
-from streamd.cli.components import specs
+from streamd.cli.components import format_specs, specs
 from streamd.cli.settings_table import settings
 from streamd.component.registry import Registry
 from streamd.component.spec import ComponentSpec, Kind
@@ -109,6 +109,19 @@ def components(kind: Kind) -> str:
     parts = [f"# {kind.capitalize()}s", INTROS[kind], ", ".join(f"[{spec.name}](#{spec.name})" for spec in found)]
     for spec in found:
         parts += component(spec)
+    return "\n\n".join(parts) + "\n"
+
+
+FORMATS_INTRO = """\
+How the bytes of a record become a document, and back. `format:` of a source or sink is one of these names, or a mapping
+of the name to its settings: `format: {NAME: {SETTING: …}}`."""
+
+
+def formats() -> str:
+    found = format_specs()
+    parts = ["# Formats", FORMATS_INTRO, ", ".join(f"[{spec.name}](#{spec.name})" for spec in found)]
+    for spec in found:
+        parts += [f"## {spec.name}", prose(spec.doc), "\n".join(table(spec.settings))]
     return "\n\n".join(parts) + "\n"
 
 
@@ -222,6 +235,7 @@ def index() -> str:
         "sources": "where records come from",
         "stages": "what happens to them",
         "sinks": "where they go",
+        "formats": "how bytes become documents, and back",
         "functions": "what expressions can call",
         "aggregates": "what windows and running aggregates can compute",
         "python": "pipelines, sources, stages and sinks in Python",
@@ -238,6 +252,7 @@ def everything() -> dict[Path, str]:
         "README": index(),
         "commands": commands(),
         "pipeline": pipeline(),
+        "formats": formats(),
         "functions": functions(),
         "aggregates": aggregates(),
         "python": python(),

@@ -18,7 +18,7 @@ from streamd.config.service import ServiceConfig
 from streamd.errors import ConfigError, StreamdError
 from streamd.plan.fuse import Chain
 from streamd.plan.graph import PartPlan, PipelinePlan, build_plan
-from streamd.runtime.assembly import compile_chains
+from streamd.runtime.assembly import codecs_of, compile_chains
 
 Chains = dict[tuple[int, str], Chain]
 
@@ -52,7 +52,8 @@ async def _compiled(plan: PipelinePlan, service: ServiceConfig, problems: list[D
         found: list[Diagnostic] = []
         stages = await _stages(part, context, found)
         try:
-            chains |= {} if found else compile_chains(part, stages)
+            codecs = codecs_of((*part.sources, *part.all_sinks), folder)
+            chains |= {} if found else compile_chains(part, stages, codecs)
         except ConfigError as error:
             found += _diagnostics(error, config)
         problems += [_with_lines(problem, source) for problem in found]

@@ -10,6 +10,8 @@ from typing import Annotated
 import typer
 
 from streamd.cli.settings_table import Setting, settings
+from streamd.codecs.codec import FormatSpec
+from streamd.codecs.registry import missing_package, names, spec_of
 from streamd.component.registry import KINDS, Registry
 from streamd.component.spec import ComponentSpec
 from streamd.config.diagnostics import did_you_mean
@@ -22,10 +24,11 @@ _WIDTH = 100
 
 def command(
     name: Annotated[
-        str | None, typer.Argument(metavar="[NAME]", help="A source, stage, sink or function.", show_default=False)
+        str | None,
+        typer.Argument(metavar="[NAME]", help="A source, stage, sink, format or function.", show_default=False),
     ] = None,
 ) -> None:
-    """Show the docs of sources, stages, sinks and expression functions."""
+    """Show the docs of sources, stages, sinks, formats and expression functions."""
     registry = Registry.default()
     typer.echo("\n".join(_overview(registry) if name is None else _docs(registry, name)))
 
@@ -41,12 +44,17 @@ def specs(registry: Registry) -> list[ComponentSpec]:
     return found
 
 
+def format_specs() -> list[FormatSpec]:
+    """Every format, each once: under its own name."""
+    return [spec for name in names() if (spec := spec_of(name)).name == name]
+
+
 def _overview(registry: Registry) -> Iterator[str]:
     for kind in KINDS:
-        names = registry.names(kind)
-        width = max(map(len, names), default=0)
+        known = registry.names(kind)
+        width = max(map(len, known), default=0)
         yield _bold(f"{kind}s")
-        for name in names:
+        for name in known:
             try:
                 spec = registry.get(kind, name)
                 summary = first_line(spec.doc) if spec is not None else ""
@@ -54,6 +62,12 @@ def _overview(registry: Registry) -> Iterator[str]:
                 summary = f"cannot be used here: {error}"
             yield f"  {name:<{width}}  {summary}"
         yield ""
+    yield _bold("formats")
+    found = format_specs()
+    width = max(len(spec.name) for spec in found)
+    for form in found:
+        yield f"  {form.name:<{width}}  {missing_package(form) or first_line(form.doc)}"
+    yield ""
     categories: dict[str, list[str]] = {}
     for function in FUNCTIONS.values():
         categories.setdefault(function.category, []).append(function.name)
@@ -70,15 +84,19 @@ def _overview(registry: Registry) -> Iterator[str]:
 def _docs(registry: Registry, name: str) -> Iterator[str]:
     found = [spec for kind in KINDS if (spec := registry.get(kind, name)) is not None]
     function = FUNCTIONS.get(name)
-    if not found and function is None:
-        known = [*(known for kind in KINDS for known in registry.names(kind)), *FUNCTIONS]
+    forms = [form for form in format_specs() if form.name == name]
+    if not found and not forms and function is None:
+        known = [*(known for kind in KINDS for known in registry.names(kind)), *names(), *FUNCTIONS]
         hint = did_you_mean(name, known)
         raise ConfigError(f"there is no component or function `{name}`" + (f"; {hint}" if hint else ""))
     for index, spec in enumerate(found):
         yield from [""] if index else []
         yield from _component(spec)
-    if function is not None:
+    for form in forms:
         yield from [""] if found else []
+        yield from _format(form)
+    if function is not None:
+        yield from [""] if found or forms else []
         yield from _function(function)
 
 
@@ -94,6 +112,16 @@ def _component(spec: ComponentSpec) -> Iterator[str]:
         always = "always" if spec.shorthand_always else "a value that is no mapping"
         yield f"  What stands behind `{spec.name}:` is `{spec.shorthand}` ({always})."
     yield "  Settings:" if rows else "  No settings."
+    for row in rows:
+        yield from _setting(row)
+
+
+def _format(form: FormatSpec) -> Iterator[str]:
+    yield _bold(f"format {form.name}")
+    yield ""
+    yield from textwrap.indent(form.doc.strip(), "  ").split("\n")
+    rows = list(settings(form.settings))
+    yield from ["", "  Settings:" if rows else "  No settings."]
     for row in rows:
         yield from _setting(row)
 

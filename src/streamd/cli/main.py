@@ -25,7 +25,7 @@ COMMANDS = {
     "replay": "Run a pipeline once more over past input, as an app of its own.",
     "verify": "Prove exactly-once on a pipeline: random kills, and a comparison with an undisturbed run.",
     "test": "Run the tests that lie beside pipelines, in memory and without any server.",
-    "components": "Show the docs of sources, stages, sinks and expression functions.",
+    "components": "Show the docs of sources, stages, sinks, formats and expression functions.",
     "schema": "Print the JSON Schema of a pipeline file, for editors.",
     "version": "Print the version of streamd and of what it runs on.",
 }

@@ -11,6 +11,7 @@ from typing import Annotated, Any, Literal, Union, get_args, get_origin
 from pydantic import BaseModel, SecretStr, WithJsonSchema
 from pydantic.fields import FieldInfo
 
+from streamd.codecs.format import Formats
 from streamd.component.fields import (
     NestedComponent,
     parse_duration,
@@ -77,6 +78,8 @@ def _type(annotation: Any, metadata: tuple[Any, ...] = ()) -> str:
     for mark in metadata:
         if isinstance(mark, NestedComponent):
             return mark.kind
+        if isinstance(mark, Formats):
+            return "format"
         known = _BY_VALIDATOR.get(getattr(mark, "func", None))  # type: ignore[arg-type]
         if known is not None:
             return known
@@ -127,7 +130,7 @@ def _default(info: FieldInfo, type_name: str) -> str:
     written = [mark.json_schema for mark in info.metadata if isinstance(mark, WithJsonSchema)]
     if any(schema is not None and not fits(schema, value) for schema in written):
         return ""
-    return inline_yaml(str(value) if isinstance(value, Path) else value)
+    return inline_yaml(str(value) if isinstance(value, Path | str) else value)
 
 
 def duration_text(seconds: float) -> str:

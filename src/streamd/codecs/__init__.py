@@ -1,6 +1,18 @@
 """Bytes to documents and back, one file per format."""
 
-from streamd.codecs.registry import Codec, codec
+from streamd.codecs.codec import Codec, CodecContext
+from streamd.codecs.format import JSON, Format, LineFormat, ShownFormat, TopicFormat
+from streamd.codecs.registry import codec
 from streamd.codecs.undecodable import Undecodable
 
-__all__ = ["Codec", "Undecodable", "codec"]
+__all__ = [
+    "JSON",
+    "Codec",
+    "CodecContext",
+    "Format",
+    "LineFormat",
+    "ShownFormat",
+    "TopicFormat",
+    "Undecodable",
+    "codec",
+]

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from typing import Any
 
+from streamd.codecs.codec import Codec, CodecContext, FormatSpec, NoSettings, PlainCodec
 from streamd.codecs.undecodable import refuse
 from streamd.errors import LoadError
 
@@ -27,3 +28,10 @@ def encode(document: Any) -> bytes:
             raise LoadError(f"the field 'bytes' has no UTF-8 form at character {error.start}: {error.reason}") from None
     found = "is missing" if "bytes" not in document else f"is a {type(value).__name__}"
     raise LoadError(f"format bytes writes the field 'bytes', which {found}; expected bytes or text")
+
+
+def _codec(settings: NoSettings, context: CodecContext) -> Codec:
+    return PlainCodec(decode, encode)
+
+
+FORMAT = FormatSpec("bytes", _codec)

@@ -9,6 +9,7 @@ from typing import Any, Literal
 
 import orjson
 
+from streamd.codecs.codec import Codec, CodecContext, FormatSpec, NoSettings, PlainCodec
 from streamd.codecs.undecodable import Undecodable, refuse
 from streamd.errors import ExtractError, LoadError
 
@@ -168,3 +169,10 @@ _WANTED: Mapping[Callable[[str], Any], str] = {
     _boolean: "true or false",
     _json: "JSON",
 }
+
+
+def _codec(settings: NoSettings, context: CodecContext) -> Codec:
+    return PlainCodec(decode, encode)
+
+
+FORMAT = FormatSpec("csv", _codec, lines=True)

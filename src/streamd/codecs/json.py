@@ -6,6 +6,7 @@ from typing import Any
 
 import orjson
 
+from streamd.codecs.codec import Codec, CodecContext, FormatSpec, NoSettings, PlainCodec
 from streamd.codecs.undecodable import refuse
 from streamd.errors import ExtractError, LoadError
 
@@ -33,3 +34,10 @@ def encode(document: Any) -> bytes:
     except (TypeError, ValueError) as error:
         # orjson names the type, not the value.
         raise LoadError(f"the document cannot be written as JSON: {error}") from None
+
+
+def _codec(settings: NoSettings, context: CodecContext) -> Codec:
+    return PlainCodec(decode, encode)
+
+
+FORMAT = FormatSpec("json", _codec, lines=True)

@@ -6,10 +6,11 @@ from typing import Any
 
 import orjson
 
+from streamd.codecs.codec import Codec, CodecContext, FormatSpec, NoSettings, PlainCodec
 from streamd.codecs.json import decode
 from streamd.errors import LoadError
 
-__all__ = ["decode", "encode"]
+__all__ = ["FORMAT", "decode", "encode"]
 
 
 def encode(document: Any) -> bytes:
@@ -18,3 +19,10 @@ def encode(document: Any) -> bytes:
         return orjson.dumps(document, option=orjson.OPT_INDENT_2)
     except (TypeError, ValueError) as error:
         raise LoadError(f"the document cannot be written as JSON: {error}") from None
+
+
+def _codec(settings: NoSettings, context: CodecContext) -> Codec:
+    return PlainCodec(decode, encode)
+
+
+FORMAT = FormatSpec("pretty", _codec, topics=False)

@@ -1,15 +1,15 @@
-"""The formats by name."""
+"""The formats by name. A module is imported when its format is first asked for."""
 
 from __future__ import annotations
 
 import importlib
-from collections.abc import Callable, Mapping
-from dataclasses import dataclass
+import importlib.util
+from collections.abc import Mapping
 from typing import Any
 
+from streamd.codecs.codec import Codec, CodecContext, FormatSpec
+from streamd.component.model import Model
 from streamd.errors import ConfigError
-
-Document = dict[str, Any]
 
 # Format → module; "ndjson" is JSON, one document a line: cutting lines is the source's part.
 _MODULES: Mapping[str, str] = {
@@ -21,28 +21,39 @@ _MODULES: Mapping[str, str] = {
     "bytes": "streamd.codecs.bytes",
 }
 
-
-@dataclass(frozen=True, slots=True)
-class Codec:
-    """A format. `decode`: the bytes of one record → document; raises ExtractError. `encode`: back; raises LoadError.
-
-    Neither error's message holds record contents.
-    """
-
-    name: str
-    decode: Callable[[Any], Document]
-    encode: Callable[[Document], bytes]
+# What a message of a topic may be.
+OF_TOPICS = tuple(name for name in _MODULES if name not in ("ndjson", "pretty"))
 
 
 def names() -> tuple[str, ...]:
-    """All formats that `codec` knows."""
+    """All formats that there are."""
     return tuple(_MODULES)
 
 
-def codec(name: str) -> Codec:
-    """The format of that name, its module imported on first use. Raises ConfigError for a name that nobody has."""
-    module_name = _MODULES.get(name)
-    if module_name is None:
+def spec_of(name: str) -> FormatSpec:
+    """What is known of a format. Raises ConfigError for a name that nobody has."""
+    module = _MODULES.get(name)
+    if module is None:
         raise ConfigError(f"there is no format {name!r}; there are {', '.join(_MODULES)}")
-    module = importlib.import_module(module_name)
-    return Codec(name, module.decode, module.encode)
+    spec: FormatSpec = importlib.import_module(module).FORMAT
+    return spec
+
+
+def missing_package(spec: FormatSpec) -> str:
+    """What to say when a package that a format needs is not installed; empty when all are."""
+    for package in spec.required:
+        if importlib.util.find_spec(package) is None:
+            return (
+                f"format `{spec.name}` needs the Python package `{package}`, which is not installed; "
+                f"install streamd[{spec.extra}]"
+            )
+    return ""
+
+
+def codec(name: str, settings: Model | None = None, context: CodecContext | None = None) -> Codec:
+    """A codec of the format. Raises ConfigError for a name that nobody has, and for settings that cannot work here."""
+    spec = spec_of(name)
+    if missing := missing_package(spec):
+        raise ConfigError(missing)
+    given: Any = spec.settings() if settings is None else settings
+    return spec.factory(given, context or CodecContext())

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from typing import Any
 
+from streamd.codecs.codec import Codec, CodecContext, FormatSpec, NoSettings, PlainCodec
 from streamd.codecs.undecodable import refuse
 from streamd.errors import ExtractError, LoadError
 
@@ -28,3 +29,10 @@ def encode(document: Any) -> bytes:
         return text.encode()
     except UnicodeEncodeError as error:
         raise LoadError(f"the field 'text' has no UTF-8 form at character {error.start}: {error.reason}") from None
+
+
+def _codec(settings: NoSettings, context: CodecContext) -> Codec:
+    return PlainCodec(decode, encode)
+
+
+FORMAT = FormatSpec("text", _codec, lines=True)

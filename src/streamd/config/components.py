@@ -9,6 +9,10 @@ from __future__ import annotations
 import re
 from dataclasses import dataclass
 
+from pydantic.fields import FieldInfo
+
+from streamd.codecs.format import Formats, formats
+from streamd.codecs.registry import missing_package, spec_of
 from streamd.component.fields import literals_of, nested_component
 from streamd.component.model import Model
 from streamd.component.registry import Registry
@@ -197,6 +201,9 @@ class ComponentReader:
             return resolved
         for name, info in spec.config.model_fields.items():
             key = info.alias or name
+            if (choice := formats(info)) is not None and body.get(key) is not None:
+                resolved |= self._format(choice, key, body.get(key), shape)
+                continue
             mark = nested_component(info.annotation) or next(filter(None, map(nested_component, info.metadata)), None)
             if mark is None or body.get(key) is None:
                 continue
@@ -211,6 +218,32 @@ class ComponentReader:
                 config = component_config(self.document, inner)
             resolved[key] = _Unresolved if config is None else config
         return resolved
+
+    def _format(self, choice: Formats, key: str, node: Node | None, shape: Shape) -> dict[str, object]:
+        """{key: the format with its settings} of one that is a mapping; {} for what the model itself reads."""
+        if isinstance(node, Scalar):
+            name, at, body = node.text, node, None
+            if name not in choice.words or not any(f.is_required() for f in _settings_of(choice, name).values()):
+                return {}
+        elif isinstance(node, Mapping) and len(node.entries) == 1:
+            [(name, (at, body))] = node.entries.items()
+        else:
+            return {}
+        subject = f"`{key}` of {shape.subject}"
+        if name not in choice.words:
+            message, help_text = f"unknown format `{name}` as {subject}", did_you_mean(name, choice.words)
+            self.document.report("wrong-value", message, at, one_of(choice.words), help_text)
+            return {key: _Unresolved}
+        spec = spec_of(choice.named(name))
+        if missing := missing_package(spec):
+            self.document.report("unusable-component", missing, at)
+            return {key: _Unresolved}
+        settings = Check(self.document, spec.settings, body or Mapping(at.start, at.end), f"format `{name}`", at).run()
+        return {key: _Unresolved if settings is None else choice.made(spec.name, settings)}
+
+
+def _settings_of(choice: Formats, name: str) -> dict[str, FieldInfo]:
+    return spec_of(choice.named(name)).settings.model_fields
 
 
 class _Unresolved:

@@ -11,6 +11,8 @@ from typing import Any
 
 from pydantic import BaseModel
 
+from streamd.codecs.format import Formats, formats
+from streamd.codecs.registry import spec_of
 from streamd.component.fields import NestedComponent, literals_of, nested_component
 from streamd.component.registry import Registry
 from streamd.component.spec import ComponentSpec, Kind
@@ -87,6 +89,9 @@ def settings_schema(spec: ComponentSpec, definitions: Schema) -> Schema:
     """The schema of what stands behind a component's name, its shorthand included."""
     schema = _object(spec.config, definitions, f"{spec.kind}.{spec.name}")
     for name, info in spec.config.model_fields.items():
+        if (choice := formats(info)) is not None:
+            schema["properties"][info.alias or name] |= _format_schema(choice, definitions)
+            continue
         mark: NestedComponent | None = nested_component(info.annotation) or next(
             (found for part in info.metadata if (found := nested_component(part)) is not None), None
         )
@@ -103,6 +108,20 @@ def settings_schema(spec: ComponentSpec, definitions: Schema) -> Schema:
     elif not schema.get("required"):
         schema = {"anyOf": [schema, {"type": "null"}]}
     return schema
+
+
+def _format_schema(choice: Formats, definitions: Schema) -> Schema:
+    """A name, or a mapping of it to the format's settings. A name alone will do where no setting is required."""
+    bare, settings = [], {}
+    for word in choice.words:
+        spec = spec_of(choice.named(word))
+        inner = _object(spec.settings, definitions, f"format.{spec.name}")
+        if not inner.get("required"):
+            bare.append(word)
+            inner = {"anyOf": [inner, {"type": "null"}]}
+        definitions[f"format.{spec.name}"] = inner | {"description": first_line(spec.doc)}
+        settings[word] = {"$ref": f"#/definitions/format.{spec.name}"}
+    return {"anyOf": [{"enum": bare}, _SUBSTITUTION, _one_key(settings)]}
 
 
 def _component_schema(kind: Kind, registry: Registry, definitions: Schema) -> Schema:

@@ -27,12 +27,14 @@ import re
 from collections.abc import Callable, Mapping
 from copy import deepcopy
 from dataclasses import dataclass, field
+from types import MappingProxyType
 from typing import Any
 
 import msgspec
 
 from streamd.clock import SYSTEM_CLOCK
-from streamd.codecs import codec
+from streamd.codecs import Codec
+from streamd.codecs.format import format_of
 from streamd.component.stage import FusedStage, KeyedStage
 from streamd.config.pipeline import ComponentConfig
 from streamd.plan import runtime_names as names
@@ -80,17 +82,29 @@ class Chain:
         return self.owners[trace.tb_lineno - 1]
 
 
-def fuse(part: PartPlan, chain: ChainPlan, stages: Mapping[str, FusedStage | KeyedStage]) -> Chain:
-    """Compile one chain of a part. `stages` are the instances of its fused and keyed stages, by id.
+def fuse(
+    part: PartPlan,
+    chain: ChainPlan,
+    stages: Mapping[str, FusedStage | KeyedStage],
+    codecs: Mapping[str, Codec] = MappingProxyType({}),
+) -> Chain:
+    """Compile one chain of a part. `stages` are the instances of its fused and keyed stages, by id; `codecs` those of
+    its sources and sinks, and where there is none for one, it is made.
 
     Raises FuseError, which names the stage, when the chain cannot work.
     """
-    return _Fuser(part, chain, stages).compile()
+    return _Fuser(part, chain, stages, codecs).compile()
 
 
 class _Fuser:
-    def __init__(self, part: PartPlan, chain: ChainPlan, stages: Mapping[str, FusedStage | KeyedStage]) -> None:
-        self.part, self.chain, self.stages = part, chain, stages
+    def __init__(
+        self,
+        part: PartPlan,
+        chain: ChainPlan,
+        stages: Mapping[str, FusedStage | KeyedStage],
+        codecs: Mapping[str, Codec],
+    ) -> None:
+        self.part, self.chain, self.stages, self.codecs = part, chain, stages, dict(codecs)
         entry = chain.entry
         self.from_records = entry.kind == "stage"
         # Some components decide by their settings: a file gives documents when it holds CSV, and bytes otherwise.
@@ -254,7 +268,7 @@ class _Fuser:
             line(f"d = {document_of}({loads}(v))")
             path.document = Document(Base.DICT, "d", "v")
         else:
-            line(f"d = {code.constant('decode_' + self.format, codec(self.format).decode)}(v)")
+            line(f"d = {code.constant('decode_' + self.format, self._codec(self.chain.entry).decode)}(v)")
             path.document = Document(Base.DICT, "d", "v")
         self._event_time(path)
         return path
@@ -412,16 +426,27 @@ class _Fuser:
         if target.spec.documents or getattr(target.settings, "documents", False):
             return self._own(body, body.document())
         out_format = getattr(target.settings, "format", "json")
-        raw = None if self.decoded or out_format != self.format else doc.raw
+        raw = doc.raw if self._passes(target, out_format) else None
         if raw and doc.unchanged:
             return raw
         if out_format != "json":
-            return f"{self.code.constant('encode_' + out_format, codec(out_format).encode)}({body.document()})"
+            return f"{self.code.constant('encode_' + out_format, self._codec(target).encode)}({body.document()})"
         dumps = self.code.constant("dumps", names.dumps)
         required = any(required for _, required in self.code.use.struct_fields())
         if not (raw and doc.base is Base.TYPED and required and not doc.dropped):
             return f"{dumps}({body.document()})"
         return self._splice(body, doc, dumps)
+
+    def _passes(self, target: ComponentConfig, out_format: str) -> bool:
+        """Whether a record's own bytes may be written by the sink, while they still say the same."""
+        if self.decoded or out_format != self.format:
+            return False
+        return out_format == "json" or self._codec(target).passes(self._codec(self.chain.entry))
+
+    def _codec(self, component: ComponentConfig) -> Codec:
+        if component.id not in self.codecs:
+            self.codecs[component.id] = format_of(component.settings).codec()
+        return self.codecs[component.id]
 
     def _splice(self, body: FusedBody, doc: Document, dumps: str) -> str:
         """Put new fields behind the record's own, into its own bytes; parse it only when it has one of them already."""

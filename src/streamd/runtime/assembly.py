@@ -4,11 +4,16 @@ tasks.
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Mapping, Sequence
+from pathlib import Path
+from types import MappingProxyType
 from typing import Any
 
 import structlog
 
+from streamd.codecs import Codec, CodecContext
+from streamd.codecs.format import format_of
+from streamd.codecs.schema_registry import SchemaRegistry
 from streamd.component.context import PipelineContext
 from streamd.component.sink import Sink
 from streamd.component.source import Source
@@ -44,21 +49,32 @@ class Assembly:
         self.sources: dict[str, Source] = {}
         self.sinks: dict[str, Sink] = {}
         self.chains: dict[tuple[int, str], Chain] = {}
+        # {source or sink id: its codec}, of those that have bytes
+        self.codecs: dict[str, Codec] = {}
         # Over all attempts at a task in this process.
         self.retries: dict[TaskId, Retries] = {}
         self._clients: list[Any] = []
 
     async def open(self) -> None:
-        """Make the components, let the stages load what they need, compile the chains. Raises ConfigError,
-        FatalError.
+        """Make the components, let codecs and stages load what they need, compile the chains. Raises ConfigError,
+        FatalError, UnavailableError.
         """
+        registry = self.schema_registry()
         for part in self.plan.parts:
+            codecs = codecs_of((*part.sources, *part.all_sinks), self.context.base_dir, registry)
+            self.codecs |= codecs
+            for codec in codecs.values():
+                await codec.prepare()
             self.sources |= {c.id: self.new_end(c) for c in part.sources}
             self.sinks |= {c.id: self.new_end(c) for c in part.all_sinks}
             stages = {c.id: self.new_stage(c) for c in part.stages if c.spec.fused or c.spec.keyed}
             for stage in stages.values():
                 await stage.prepare()
-            self.chains |= compile_chains(part, stages)
+            self.chains |= compile_chains(part, stages, codecs)
+
+    def schema_registry(self) -> SchemaRegistry | None:
+        """The pipeline's schema registry; None where none is configured."""
+        return None
 
     def new_end(self, component: ComponentConfig) -> Any:
         """An instance of a source or a sink, which all tasks share."""
@@ -70,6 +86,13 @@ class Assembly:
         The chains are written by instances of their own.
         """
         return stage.spec.factory(stage.settings, self.context)
+
+    async def learnt(self, part: PartPlan) -> bool:
+        """Whether codecs know now what they lacked for some records of a batch, of which nothing has gone on: it is to
+        be run again. Raises UnavailableError.
+        """
+        codecs = [self.codecs[c.id] for c in (*part.sources, *part.all_sinks) if c.id in self.codecs]
+        return any([await codec.learn() for codec in codecs])
 
     @property
     def checkpoint_timeout(self) -> float:
@@ -109,6 +132,29 @@ class Assembly:
             await source.close()
         for sink in self.sinks.values():
             await sink.close()
+        for codec in self.codecs.values():
+            await codec.close()
+
+
+def codecs_of(
+    components: Iterable[ComponentConfig], base_dir: Path, registry: SchemaRegistry | None = None
+) -> dict[str, Codec]:
+    """{id: codec} of sources and sinks, those that give or take documents aside. Raises ConfigError."""
+    codecs: dict[str, Codec] = {}
+    for component in components:
+        spec, settings = component.spec, component.settings
+        documents = spec.decoded or spec.documents
+        if documents or getattr(settings, "decoded", False) or getattr(settings, "documents", False):
+            continue
+        topic = getattr(settings, "topic", None) or component.id
+        kind: Any = component.kind
+        about = CodecContext(component.id, kind, topic, base_dir=base_dir, registry=registry)
+        try:
+            codecs[component.id] = format_of(settings).codec(about)
+        except ConfigError as error:
+            problem = Diagnostic("unusable-component", f"{component.kind} `{component.id}`: {error}", component.place)
+            raise ConfigError(problem.message, (problem,)) from None
+    return codecs
 
 
 def _check_kind(source: Source, name: str, task: TaskId, positions: Iterable[Position]) -> None:
@@ -121,13 +167,15 @@ def _check_kind(source: Source, name: str, task: TaskId, positions: Iterable[Pos
         )
 
 
-def compile_chains(part: PartPlan, stages: dict[str, Any]) -> dict[tuple[int, str], Chain]:
+def compile_chains(
+    part: PartPlan, stages: dict[str, Any], codecs: Mapping[str, Codec] = MappingProxyType({})
+) -> dict[tuple[int, str], Chain]:
     """Every chain of a part, compiled. Raises ConfigError with all that cannot work, each with its place."""
     chains: dict[tuple[int, str], Chain] = {}
     problems: list[Diagnostic] = []
     for chain in part.chains:
         try:
-            chains[part.index, chain.entry.id] = fuse(part, chain, stages)
+            chains[part.index, chain.entry.id] = fuse(part, chain, stages, codecs)
         except FuseError as error:
             problems.append(_diagnostic(error, tuple(part.components)))
     if problems:

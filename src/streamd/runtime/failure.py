@@ -12,7 +12,7 @@ from typing import Any
 
 import orjson
 
-from streamd.codecs import Undecodable
+from streamd.codecs import Codec, Undecodable
 from streamd.config.pipeline import ComponentConfig, ErrorPolicy, ErrorThreshold, PipelineConfig
 from streamd.errors import ExtractError, FatalError, LoadError, RecordError, TransformError
 from streamd.expr.errors import failure as failure_in_words
@@ -121,14 +121,19 @@ def _extract_error(value: Any, error: BaseException, words: frozenset[str]) -> E
     return ExtractError(f"the value cannot be decoded ({type(error).__name__})", str(error))
 
 
-def late_row(record: RawRecord, sink: ComponentConfig) -> Row:
-    """The row that gives a late record to its sink: as it came."""
+def late_row(record: RawRecord, read: Codec | None, write: Codec | None) -> Row:
+    """The row that gives a late record to its sink: as it came.
+
+    `read` and `write` are the codecs of where it came from and of the sink, None where there are documents. Raises
+    LoadError.
+    """
     value = record.value
-    documents = sink.spec.documents or getattr(sink.settings, "documents", False)
-    if documents and isinstance(value, bytes):
-        value = orjson.loads(value)
-    elif not documents and not isinstance(value, bytes | None):
-        value = orjson.dumps(value)
+    binary = write is not None and write.binary
+    if isinstance(value, bytes) and read is not None:
+        other = write is None or ((binary or read.binary) and not write.passes(read))
+        value = read.decode(value) if other else value
+    if write is not None and not isinstance(value, bytes | None):
+        value = write.encode(value) if binary else orjson.dumps(value)
     return Row(record.key, value, record.timestamp, record.headers)
 
 

@@ -18,7 +18,7 @@ from streamd.component.sink import Writer
 from streamd.component.stage import BatchStage
 from streamd.component.state import Store
 from streamd.config.pipeline import ComponentConfig, ErrorPolicy
-from streamd.errors import FatalError, LateRecordError, TransientError
+from streamd.errors import FatalError, LateRecordError, RecordError, TransientError
 from streamd.observability.metrics import MetricSet
 from streamd.plan.fuse import Chain
 from streamd.plan.graph import PartPlan
@@ -208,6 +208,9 @@ class Process:
             outs: list[list[Any]] = [[] for _ in chain.targets]
             began, before = time.perf_counter(), times[:]
             counts, failures = self._run(chain, records, outs, times, plain=self._plain_left.get(entry, 0) > 0)
+            if failures and await self._assembly.learnt(self._part):
+                times[:] = before
+                continue
             alone = next((f for f in failures if self._policy(f.component).action in self._alone), None)
             if alone is not None:
                 # Nothing has left the chain yet. What comes before the record goes on, then it alone, then the rest:
@@ -325,10 +328,18 @@ class Process:
             sink = policy.dead_letter or self._config.on_error.dead_letter
             self._dispose(failure, replace(policy, dead_letter=sink), "dead_letter")
         elif where != "drop":
-            row = late_row(failure.record, where)
-            self._count.written(where.id, [row])
-            for _, error in self._writers[where.id].write([row]):
-                refused = failure_of(failure.record, load_error(error), self._components[where.id], None, failure.entry)
+            codecs = self._assembly.codecs
+            refusals: list[tuple[int, Exception]]
+            try:
+                rows = [late_row(failure.record, codecs.get(failure.entry), codecs.get(where.id))]
+                self._count.written(where.id, rows)
+                refusals = self._writers[where.id].write(rows)
+            except RecordError as error:
+                refusals = [(0, error)]
+            for _, refusal in refusals:
+                refused = failure_of(
+                    failure.record, load_error(refusal), self._components[where.id], None, failure.entry
+                )
                 self._count.failed(refused)
                 self._dispose(refused, policy, policy.then if policy.action == "retry" else None)
 

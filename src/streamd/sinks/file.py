@@ -24,11 +24,12 @@ from __future__ import annotations
 import asyncio
 from collections.abc import Callable, Sequence
 from pathlib import Path
-from typing import Annotated, Any, Literal, Self, TypeVar
+from typing import Any, Self, TypeVar
 
 import orjson
-from pydantic import BeforeValidator, Field, model_validator
+from pydantic import Field, model_validator
 
+from streamd.codecs import JSON, LineFormat
 from streamd.codecs.csv import format_row, parse_header
 from streamd.codecs.json import encode
 from streamd.component.context import PipelineContext, TaskContext
@@ -46,10 +47,6 @@ from streamd.transport.files.rotation import Rotate, RotatedOutput
 R = TypeVar("R")
 
 
-def _format(value: object) -> object:
-    return "json" if value == "ndjson" else value
-
-
 class FileSinkConfig(Model):
     """Settings of the file sink."""
 
@@ -58,9 +55,7 @@ class FileSinkConfig(Model):
         description="The file; {partition} and {pipeline} in it are filled in.",
         examples=["out/orders-{partition}.ndjson"],
     )
-    format: Annotated[Literal["json", "csv", "text"], BeforeValidator(_format)] = Field(
-        "json", description="What a line is: json (or ndjson), csv, or text.", examples=["csv"]
-    )
+    format: LineFormat = Field(JSON, description="What a line is: json (or ndjson), csv, or text.", examples=["csv"])
     compression: CompressionSetting = Field(
         "auto", description="How to compress; auto goes by the name's ending.", examples=["zstd"]
     )

@@ -25,6 +25,7 @@ from typing import Any, Literal, Protocol
 
 from pydantic import Field
 
+from streamd.codecs import JSON, TopicFormat
 from streamd.component.context import PipelineContext, TaskContext
 from streamd.component.fields import ExpressionField
 from streamd.component.model import Model
@@ -40,9 +41,7 @@ class KafkaSinkConfig(Model):
     """Settings of the kafka sink."""
 
     topic: TopicName = Field(description="The topic to write to.", examples=["big-orders"])
-    format: Literal["json", "csv", "text", "bytes"] = Field(
-        "json", description="How a document is written.", examples=["json"]
-    )
+    format: TopicFormat = Field(JSON, description="How a document is written.", examples=["json"])
     key: ExpressionField | None = Field(
         None, description="The record's key; without it the key that the record came with.", examples=["user"]
     )

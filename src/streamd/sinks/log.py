@@ -19,10 +19,11 @@ checkpoint is Kafka's, and this sink delivers at least once.
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from typing import Any, Literal
+from typing import Any
 
 from pydantic import Field
 
+from streamd.codecs import JSON, TopicFormat
 from streamd.component.context import PipelineContext, TaskContext
 from streamd.component.fields import ExpressionField
 from streamd.component.model import Model
@@ -46,9 +47,7 @@ class LogSinkConfig(Model):
         description="How many partitions the topic has; made with that many (1 without it), refused with others.",
         examples=[4],
     )
-    format: Literal["json", "csv", "text", "bytes"] = Field(
-        "json", description="How a document is written.", examples=["json"]
-    )
+    format: TopicFormat = Field(JSON, description="How a document is written.", examples=["json"])
     key: ExpressionField | None = Field(
         None, description="The record's key; without it the key that the record came with.", examples=["user"]
     )

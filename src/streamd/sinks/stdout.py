@@ -21,10 +21,11 @@ import threading
 from collections.abc import Sequence
 from functools import partial
 from pathlib import Path
-from typing import Any, Literal
+from typing import Any
 
 from pydantic import Field
 
+from streamd.codecs import JSON, ShownFormat
 from streamd.component.context import PipelineContext, TaskContext
 from streamd.component.model import Model
 from streamd.component.sink import Writer
@@ -44,8 +45,8 @@ _LOOK = 0.1
 class StdoutConfig(Model):
     """Settings of the stdout sink."""
 
-    format: Literal["json", "pretty", "text"] = Field(
-        "json",
+    format: ShownFormat = Field(
+        JSON,
         description="What a record looks like: json, pretty (JSON over several lines), or text.",
         examples=["pretty"],
     )

@@ -31,6 +31,7 @@ from typing import Annotated, Any, Literal, Self
 import structlog
 from pydantic import BeforeValidator, Field, WithJsonSchema, model_validator
 
+from streamd.codecs import JSON, LineFormat
 from streamd.codecs.csv import ColumnType
 from streamd.component.context import PipelineContext
 from streamd.component.event_time import EventTimeField
@@ -63,10 +64,6 @@ def _paths(value: object) -> object:
     return (value,) if isinstance(value, str | Path) else value
 
 
-def _format(value: object) -> object:
-    return "json" if value == "ndjson" else value
-
-
 class FileSourceConfig(Model):
     """Settings of the file source."""
 
@@ -79,9 +76,7 @@ class FileSourceConfig(Model):
         description="The file, or several: a path, a pattern (* ? [a-z] **), or a list of them.",
         examples=["orders.ndjson", ["a.csv", "b.csv"], "logs/**/*.log"],
     )
-    format: Annotated[Literal["json", "csv", "text"], BeforeValidator(_format)] = Field(
-        "json", description="What a line is: json (or ndjson), csv, or text.", examples=["csv"]
-    )
+    format: LineFormat = Field(JSON, description="What a line is: json (or ndjson), csv, or text.", examples=["csv"])
     compression: CompressionSetting = Field(
         "auto", description="How files are compressed; auto goes by their names' endings.", examples=["gzip"]
     )

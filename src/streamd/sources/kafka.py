@@ -24,6 +24,7 @@ from typing import Annotated, Any, Literal
 import structlog
 from pydantic import Field, PlainValidator, WithJsonSchema, field_validator
 
+from streamd.codecs import JSON, TopicFormat
 from streamd.component.context import PipelineContext
 from streamd.component.event_time import EventTimeField
 from streamd.component.fields import ByteSize
@@ -89,9 +90,7 @@ class KafkaSourceConfig(Model):
     """Settings of the kafka source."""
 
     topic: TopicName = Field(description="The topic to read.", examples=["orders"])
-    format: Literal["json", "csv", "text", "bytes"] = Field(
-        "json", description="What a record's value is.", examples=["json"]
-    )
+    format: TopicFormat = Field(JSON, description="What a record's value is.", examples=["json"])
     group: str | None = Field(
         None,
         description="The consumer group that keeps the positions; `streamd.APP.PIPELINE` without it. All sources of a "

@@ -20,6 +20,7 @@ from typing import Any, Literal
 
 from pydantic import Field
 
+from streamd.codecs import JSON, TopicFormat
 from streamd.component.context import PipelineContext
 from streamd.component.event_time import EventTimeField
 from streamd.component.model import Model
@@ -44,9 +45,7 @@ class LogSourceConfig(Model):
         description="How many partitions the topic has; made with that many (1 without it), refused with others.",
         examples=[4],
     )
-    format: Literal["json", "csv", "text", "bytes"] = Field(
-        "json", description="What a record's value is.", examples=["json"]
-    )
+    format: TopicFormat = Field(JSON, description="What a record's value is.", examples=["json"])
     start: Literal["earliest", "latest"] = Field(
         "earliest", description="Where to begin in a partition that has no position yet.", examples=["latest"]
     )

@@ -14,11 +14,12 @@ import asyncio
 import os
 import select
 from collections.abc import Sequence
-from typing import Annotated, Any, Literal
+from typing import Any
 
-from pydantic import BeforeValidator, Field
+from pydantic import Field
 
 from streamd.clock import Clock
+from streamd.codecs import JSON, LineFormat
 from streamd.component.context import PipelineContext
 from streamd.component.event_time import EventTimeField
 from streamd.component.fields import ByteSize
@@ -39,9 +40,9 @@ _LOOK = 0.05
 class StdinConfig(Model):
     """Settings of the stdin source."""
 
-    format: Annotated[
-        Literal["json", "csv", "text"], BeforeValidator(lambda value: "json" if value == "ndjson" else value)
-    ] = Field("json", description="What a line is: json (or ndjson), csv (without header), or text.", examples=["text"])
+    format: LineFormat = Field(
+        JSON, description="What a line is: json (or ndjson), csv (without header), or text.", examples=["text"]
+    )
     max_record_bytes: ByteSize = Field(
         1024 * 1024, ge=1, description="A longer line is an error record; its bytes are not read.", examples=["4MiB"]
     )

@@ -10,6 +10,7 @@ from streamd.config.diagnostics import did_you_mean, one_of
 from streamd.config.pipeline import ComponentConfig, PipelineConfig
 from streamd.config.yaml_nodes import Document, Node
 from streamd.plan.graph import build_plan
+from streamd.runtime.assembly import codecs_of
 from streamd.testing.case_file import Case, CaseFile, EndStep, Expected, ExpectStep, Given, InputStep
 from streamd.testing.read_expect import SPECIAL
 from streamd.testing.records import UnfitRecordError, source_record
@@ -35,6 +36,8 @@ class _Binding:
         self._sinks = [sink.id for sink in known if sink.id not in dead_letters]
         self._own_sinks = [sink.id for sink in config.sinks]
         self._partitions = dict.fromkeys(self._sources, 1)
+        folder = config.file.parent if config.file is not None else Path.cwd()
+        self._codecs = codecs_of((*config.sources,), folder)
 
     def run(self) -> dict[str, int]:
         ended: set[str] = set()
@@ -66,7 +69,7 @@ class _Binding:
                 return
             self._partitions[source] = max(self._partitions[source], given.partition + 1)
             try:
-                source_record(given, self._sources[source], 0)
+                source_record(given, self._sources[source], self._codecs.get(source), 0)
             except UnfitRecordError as error:
                 self._document.report("wrong-value", str(error), given.node)
 

@@ -9,6 +9,7 @@ from typing import Any, Self
 
 import orjson
 
+from streamd.codecs import Codec
 from streamd.component.context import PipelineContext
 from streamd.config.pipeline import ComponentConfig, PipelineConfig
 from streamd.errors import ConfigError, StreamdError
@@ -153,6 +154,10 @@ class Engine:
                 for key, value in answers[0].entries:
                     found[key_text(orjson.loads(key))] = orjson.loads(value)
         return found
+
+    def codec(self, component: str) -> Codec | None:
+        """What a source or sink turns bytes into documents with; None for one without bytes, or before it all works."""
+        return None if self._assembly is None else self._assembly.codecs.get(component)
 
     def _values(self, metric: str) -> list[tuple[tuple[str, ...], float]]:
         families = [family for family in self.metrics.snapshot().families if family.name == metric]

@@ -2,13 +2,15 @@
 
 from __future__ import annotations
 
+from base64 import b64decode, b64encode
 from collections.abc import Mapping, Sequence
 from copy import deepcopy
 from typing import Any
 
 import orjson
 
-from streamd.codecs import codec
+from streamd.codecs import Codec
+from streamd.codecs.format import format_of
 from streamd.component.fields import parse_field_path
 from streamd.config.pipeline import ComponentConfig
 from streamd.errors import StreamdError
@@ -22,34 +24,51 @@ class UnfitRecordError(StreamdError):
     """A record of a test cannot be one of its source."""
 
 
-def source_record(given: Given, source: ComponentConfig, now_ms: int) -> SourceRecord:
-    """The record as the source would give it. Raises UnfitRecordError."""
+def source_record(given: Given, source: ComponentConfig, codec: Codec | None, now_ms: int) -> SourceRecord:
+    """The record as the source would give it. `codec`: the source's, None where it gives documents.
+
+    Raises UnfitRecordError.
+    """
     timestamp = now_ms if given.timestamp is None else given.timestamp
-    return SourceRecord(given.key, _source_value(given.value, source), timestamp, 0, given.headers)
+    return SourceRecord(given.key, _source_value(given.value, source, codec), timestamp, 0, given.headers)
 
 
-def _source_value(value: Any, source: ComponentConfig) -> Any:
+def _source_value(value: Any, source: ComponentConfig, codec: Codec | None) -> Any:
     if value is None:
         return None
-    decoded = source.spec.decoded or getattr(source.settings, "decoded", False)
-    if decoded:
+    if codec is None:
         if not isinstance(value, dict):
             raise UnfitRecordError(f"source {source.id!r} gives documents, expected a mapping")
         return deepcopy(value)
-    if isinstance(value, str):
-        return value.encode()
-    form = getattr(source.settings, "format", "json")
+    form = format_of(source.settings)
     try:
-        return codec(form).encode(value)
+        if isinstance(value, str):
+            return b64decode(value, validate=True) if codec.binary else value.encode()
+        return codec.encode(value)
+    except ValueError:
+        raise UnfitRecordError(
+            f"not a record of source {source.id!r}, whose format is {form}: expected its document, or its bytes as "
+            "base64 text"
+        ) from None
     except StreamdError as error:
         raise UnfitRecordError(f"not a record of source {source.id!r}, whose format is {form}: {error}") from None
 
 
-def shown(row: Row, sink: ComponentConfig) -> dict[str, Any]:
-    """A row as a test sees it: key, value, timestamp and headers, of JSON."""
+def shown(row: Row, sink: ComponentConfig, codec: Codec | None = None) -> dict[str, Any]:
+    """A row as a test sees it: key, value, timestamp and headers, of JSON. `codec`: the sink's, where it is to be used.
+
+    Of a format whose bytes are no text, `base64` has them beside the document.
+    """
     key = None if row.key is None else row.key.decode("utf-8", "backslashreplace")
     headers = {name: None if value is None else value.decode("utf-8", "replace") for name, value in row.headers}
-    return {"key": key, "value": _value(row.value, sink), "timestamp": row.timestamp, "headers": headers}
+    record = {"key": key, "value": _value(row.value, sink), "timestamp": row.timestamp, "headers": headers}
+    if codec is not None and codec.binary and isinstance(row.value, bytes):
+        record["base64"] = b64encode(row.value).decode()
+        try:
+            record["value"] = codec.decode(row.value)
+        except StreamdError:
+            record["value"] = record["base64"]
+    return record
 
 
 def _value(value: Any, sink: ComponentConfig) -> Any:
@@ -94,6 +113,8 @@ def compared(expected: Expected, wanted: Wanted, got: Mapping[str, Any]) -> tupl
         theirs["message"] = ours["message"]
     if "key" in ours and not isinstance(ours["key"], str | None):
         ours["key"] = orjson.dumps(ours["key"], option=orjson.OPT_SORT_KEYS).decode()
+    if isinstance(ours.get("value"), str) and "base64" in got:
+        theirs["value"] = got["base64"]
     if expected.fields and "value" in ours:
         ours["value"] = only(ours["value"], expected.fields)
         theirs["value"] = only(theirs["value"], expected.fields)

@@ -182,7 +182,9 @@ class _Run:
 
     def _input(self, step: InputStep) -> None:
         for source, _, given in step.records:
-            record = source_record(given, self._engine.sources[source], self._clock.now_ms())
+            record = source_record(
+                given, self._engine.sources[source], self._engine.codec(source), self._clock.now_ms()
+            )
             self._world.stream(source, given.partition).append(record)
             self._given[source, given.partition, record.offset] = given.node
 
@@ -271,7 +273,7 @@ class _Run:
                 expected, "dead_letters", [dead_letter_shown(row, self._engine.sinks[sink]) for row, sink in found]
             )
         sink = self._engine.sinks[expected.output]
-        return Look(expected, sink.id, [shown(row, sink) for row in self._fresh(sink.id)])
+        return Look(expected, sink.id, [shown(row, sink, self._engine.codec(sink.id)) for row in self._fresh(sink.id)])
 
     def _fresh(self, sink: str) -> list[Row]:
         """What has come to a sink since the last look."""
