@@ -24,7 +24,8 @@ from streamd.errors import ConfigError, FatalError
 from streamd.plan.body import FuseError
 from streamd.plan.fuse import Chain, fuse
 from streamd.plan.graph import PartPlan, PipelinePlan
-from streamd.record import Position, TaskId
+from streamd.record import Position, Row, TaskId
+from streamd.runtime.failure import Failure, late_row
 from streamd.runtime.retries import Retries
 from streamd.transport.embedded.log import log_path
 from streamd.transport.embedded.transaction import EmbeddedTransaction
@@ -93,6 +94,10 @@ class Assembly:
         """
         codecs = [self.codecs[c.id] for c in (*part.sources, *part.all_sinks) if c.id in self.codecs]
         return any([await codec.learn() for codec in codecs])
+
+    def late_row(self, failure: Failure, sink: str) -> Row:
+        """The row that gives a late record to its sink. Raises RecordError."""
+        return late_row(failure.record, self.codecs.get(failure.entry), self.codecs.get(sink))
 
     @property
     def checkpoint_timeout(self) -> float:

@@ -31,7 +31,6 @@ from streamd.runtime.failure import (
     Threshold,
     dead_letter,
     failure_of,
-    late_row,
     load_error,
     policy_of,
     stop_message,
@@ -328,10 +327,8 @@ class Process:
             sink = policy.dead_letter or self._config.on_error.dead_letter
             self._dispose(failure, replace(policy, dead_letter=sink), "dead_letter")
         elif where != "drop":
-            codecs = self._assembly.codecs
-            refusals: list[tuple[int, Exception]]
             try:
-                rows = [late_row(failure.record, codecs.get(failure.entry), codecs.get(where.id))]
+                rows = [self._assembly.late_row(failure, where.id)]
                 self._count.written(where.id, rows)
                 refusals = self._writers[where.id].write(rows)
             except RecordError as error:
