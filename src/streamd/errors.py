@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from typing import Literal
+
 
 class StreamdError(Exception):
     """Root of all errors that streamd raises on purpose.
@@ -59,9 +61,11 @@ class RecordError(StreamdError):
     """One record cannot be processed; the others can. `on_error` says what becomes of it.
 
     The subclasses name the phase. `detail` may hold record contents and is shown only where a pipeline asks for it.
+    `action`: what becomes of this record whatever `on_error` says (fail, skip or dead_letter); None: as that says.
     """
 
     phase = "transform"
+    action: Literal["fail", "skip", "dead_letter"] | None = None
 
     def __init__(self, message: str, detail: str | None = None) -> None:
         super().__init__(message)
@@ -88,6 +92,14 @@ class LoadError(RecordError):
     """A sink refused this one record: too large, a value it cannot hold."""
 
     phase = "load"
+
+
+class InvalidRecordError(TransformError):
+    """The record breaks rules of a `validate` stage."""
+
+
+class InvalidOutputError(LoadError):
+    """What was about to be written breaks rules of the sink's `validate`."""
 
 
 class MissingFieldError(TransformError):

@@ -14,6 +14,7 @@ from typing import Any
 import pytest
 
 from demo.aggregate_examples import AGGREGATES
+from demo.quality_examples import QUALITY
 from demo.window_examples import WINDOWS
 from services.command import Ended, service_file, streamd
 from services.kafka import read_topic
@@ -264,6 +265,7 @@ WANTED: dict[str, Callable[[list[Document]], list[Document]]] = {
     ],
     **WINDOWS,
     **AGGREGATES,
+    **QUALITY,
     # They write elsewhere.
     "generate": lambda orders: [],
     "log-to-log": lambda orders: [],

@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+from datetime import UTC, datetime
 from typing import Annotated, Any, Literal, TypeAlias
 
 from pydantic import BeforeValidator, Field, GetJsonSchemaHandler, model_validator
 
 from streamd.component.fields import Duration, ExpressionField
 from streamd.component.model import Model
+from streamd.errors import ExtractError
 
 
 class EventTime(Model):
@@ -59,3 +61,28 @@ class _OrField:
 
 # `event_time: ts` stands for `event_time: {field: ts}`.
 EventTimeField: TypeAlias = Annotated[EventTime, BeforeValidator(_field_alone), _OrField()]
+
+
+def event_time(value: Any) -> int:
+    """A field's value as event time: ms since the epoch as a number, or ISO 8601 text."""
+    if type(value) is int:
+        return value
+    if type(value) is float and value == value and abs(value) < 1e17:
+        return int(value)
+    if type(value) is str:
+        try:
+            moment = datetime.fromisoformat(value)
+        except ValueError:
+            raise ExtractError("the event time is text, but not an ISO 8601 time") from None
+        return int((moment if moment.tzinfo else moment.replace(tzinfo=UTC)).timestamp() * 1000)
+    got = "a number that is no time" if type(value) is float else json_name(value)
+    raise ExtractError(f"the event time must be a number of milliseconds or ISO 8601 text, this one is {got}")
+
+
+def json_name(value: Any) -> str:
+    """What a JSON value is, in words."""
+    if value is None:
+        return "null"
+    return {list: "a list", str: "a string", bool: "a boolean", int: "a number", float: "a number"}.get(
+        type(value), type(value).__name__
+    )

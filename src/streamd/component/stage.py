@@ -35,6 +35,9 @@ class Body(Protocol):
     def line(self, source: str) -> None:
         """Write one line as it is."""
 
+    def count(self, what: str) -> str:
+        """A counter of this stage: a variable that lines add to, an int from 0 in each batch."""
+
     def keep_if(self, condition: str) -> None:
         """Go on with this record only where the condition holds; the others count as filtered."""
 

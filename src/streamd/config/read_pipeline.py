@@ -100,6 +100,7 @@ class PipelineReader:
         )
         dead_letters, ids = self._dead_letters(general, policies, shapes)
         self._check_late(stages, ids)
+        self._check_actions(stages, ids)
         kafka = service_kafka
         if (section := root.get("kafka")) is not None:
             kafka = self._kafka(document, section, root.key("kafka"))
@@ -251,6 +252,13 @@ class PipelineReader:
                 message = f"{shape.subject} sends late records to the dead letters, and the pipeline has none"
                 help_text = "add `on_error: {dead_letter: SINK}` to the pipeline, or write `late: SINK`"
                 self.document.report("missing-key", message, at, help=help_text)
+
+    def _check_actions(self, stages: list[Shape], dead_letters: Mapping_[str, str]) -> None:
+        """Rules that send records to the dead letters need some."""
+        for shape in stages:
+            if getattr(shape.settings, "dead_letters", False) and not {"", shape.id} & dead_letters.keys():
+                message = f"{shape.subject} sends records to the dead letters, and the pipeline has none"
+                self.document.report("missing-key", message, shape.at, help="add `on_error: {dead_letter: SINK}`")
 
     def _incomplete(self, code: str, message: str, at: Node | tuple[int, int], help_text: str = "") -> None:
         """Report something that leaves the graph without some of its components, so that it is not worth checking."""

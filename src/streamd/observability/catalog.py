@@ -114,6 +114,13 @@ LATE_RECORDS = _counter(
     "streamd_late_records_total", "Records that came after their window was closed.", "pipeline", "stage"
 )
 
+# -- quality -----------------------------------------------------------------------------------------------------------
+QUALITY_CHECKS = _counter(
+    "streamd_quality_checks_total",
+    "Checks of records by the rules of `validate`, by what came of them: passed or failed.",
+    *("pipeline", "stage", "rule", "severity", "result"),
+)
+
 # -- state -------------------------------------------------------------------------------------------------------------
 STATE_KEYS = _gauge("streamd_state_keys", "Keys that a stage remembers.", "stage", *_TASK, merge="max")
 RESTORED_RECORDS = _counter(

@@ -27,7 +27,8 @@ class Code:
     """The lines of the generated function, its constants and its counters.
 
     `owners` says for each line which component wrote it: an exception's line number tells the stage that failed.
-    `counters` are (variable, component id, what) with what in "filtered", "elements", "output:NAME".
+    `counters` are (variable, component id, what) with what in "filtered", "elements", "output:NAME", "checked",
+    "broken:RULE".
     """
 
     lines: list[str] = field(default_factory=list)
@@ -116,6 +117,9 @@ class FusedBody:
 
     def line(self, source: str) -> None:
         self.code.line(self.path.indent, source, self.stage_id)
+
+    def count(self, what: str) -> str:
+        return self.code.counter(self.stage_id, what)
 
     def keep_if(self, condition: str) -> None:
         counter = self.code.counter(self.stage_id, "filtered")

@@ -5,13 +5,14 @@ from __future__ import annotations
 import builtins
 import keyword
 from collections.abc import Mapping, Sequence
-from datetime import UTC, datetime
 from typing import Any
 
 import msgspec
 import orjson
 
 from streamd.codecs import Undecodable
+from streamd.component.event_time import event_time as event_time
+from streamd.component.event_time import json_name
 from streamd.errors import ExtractError, MissingFieldError, TransformError
 from streamd.record import Headers
 
@@ -47,16 +48,8 @@ def document_of(value: Any) -> dict[str, Any]:
     if type(value) is not dict:
         if isinstance(value, Undecodable):
             raise ExtractError(value.reason)
-        raise ExtractError(f"a record must be a JSON object, this one is {_json_name(value)}")
+        raise ExtractError(f"a record must be a JSON object, this one is {json_name(value)}")
     return value
-
-
-def _json_name(value: Any) -> str:
-    if value is None:
-        return "null"
-    return {list: "a list", str: "a string", bool: "a boolean", int: "a number", float: "a number"}.get(
-        type(value), type(value).__name__
-    )
 
 
 def key_text(key: bytes | None) -> str | None:
@@ -90,7 +83,7 @@ def with_path(value: Any, path: Sequence[str], new: Any) -> Any:
     if value is None:
         value = {}
     elif type(value) is not dict:
-        raise TransformError(f"cannot set {path[0]!r} inside {_json_name(value)}")
+        raise TransformError(f"cannot set {path[0]!r} inside {json_name(value)}")
     return {**value, path[0]: with_path(value.get(path[0]), path[1:], new)}
 
 
@@ -106,22 +99,6 @@ def without_path(value: Any, path: Sequence[str]) -> Any:
 def without_fields(document: Mapping[str, Any], names: frozenset[str]) -> dict[str, Any]:
     """The document without some of its fields."""
     return {name: value for name, value in document.items() if name not in names}
-
-
-def event_time(value: Any) -> int:
-    """A field's value as event time: ms since the epoch as a number, or ISO 8601 text."""
-    if type(value) is int:
-        return value
-    if type(value) is float and value == value and abs(value) < 1e17:
-        return int(value)
-    if type(value) is str:
-        try:
-            moment = datetime.fromisoformat(value)
-        except ValueError:
-            raise ExtractError("the event time is text, but not an ISO 8601 time") from None
-        return int((moment if moment.tzinfo else moment.replace(tzinfo=UTC)).timestamp() * 1000)
-    got = "a number that is no time" if type(value) is float else _json_name(value)
-    raise ExtractError(f"the event time must be a number of milliseconds or ISO 8601 text, this one is {got}")
 
 
 def too_far_ahead(timestamp: int, limit: int) -> None:

@@ -61,6 +61,7 @@ class Counting:
         # (timestamp of a batch's middle record, records), since the last commit
         self._pending: list[tuple[int, int]] = []
         self._uncommitted = 0
+        self._rules: dict[str, Mapping[str, str]] = {}
         # {counter: what the next commit adds to it}
         self._due: dict[Counter, float] = {}
 
@@ -97,6 +98,7 @@ class Counting:
             failed[failure.component.id] = failed.get(failure.component.id, 0) + 1
             self.failed(failure)
         misfits = by.get((chain.entry, "misfits"), 0)
+        self._checks(by)
         names = self._flow(chain, records, by, failed)
         if names and seconds:
             self._duration("+".join(names), records, seconds)
@@ -129,6 +131,32 @@ class Counting:
             self._add(counters[1], passed)
             self._add(counters[2], filtered)
         return names
+
+    def _checks(self, by: Mapping[tuple[str, str], int]) -> None:
+        """Count what rules of `validate` found in a batch."""
+        for (owner, what), checked in by.items():
+            if what == "checked" and checked:
+                prefix = "broken:"
+                broken = {w[len(prefix) :]: n for (o, w), n in by.items() if o == owner and w.startswith(prefix)}
+                self.checked(owner, checked, broken)
+
+    def checked(self, stage: str, records: int, broken: Mapping[str, int]) -> None:
+        """Count records that a stage has checked. `broken`: {rule: records that break it}; none for one not in it."""
+        for rule, severity in self._severities(stage).items():
+            failed = broken.get(rule, 0)
+            for result, count in (("passed", records - failed), ("failed", failed)):
+                metric = self._metrics.counter(
+                    catalog.QUALITY_CHECKS, pipeline=self._pipeline, stage=stage, rule=rule, severity=severity,
+                    result=result,
+                )  # fmt: skip
+                self._add(metric, count)
+
+    def _severities(self, stage: str) -> Mapping[str, str]:
+        """{rule: severity} of a stage that has some."""
+        if stage not in self._rules:
+            settings: Any = next(c.settings for c in self._part.stages if c.id == stage)
+            self._rules[stage] = {check.name: check.severity for check in settings.checks}
+        return self._rules[stage]
 
     def stage(self, name: str, given: int, passed: int, failed: int, seconds: float) -> None:
         """Count a batch that went through a batch stage."""

@@ -6,14 +6,14 @@ import json
 import sysconfig
 import traceback
 from collections import deque
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
 import orjson
 
 from streamd.codecs import Codec, Undecodable
-from streamd.config.pipeline import ComponentConfig, ErrorPolicy, ErrorThreshold, PipelineConfig
+from streamd.config.pipeline import ComponentConfig, ErrorPolicy, ErrorThreshold, FinalAction, PipelineConfig
 from streamd.errors import ExtractError, FatalError, LoadError, RecordError, TransformError
 from streamd.expr.errors import failure as failure_in_words
 from streamd.plan.fuse import Chain
@@ -30,7 +30,7 @@ class Failure:
     """One record that could not be processed.
 
     `component` is where it failed, `entry` the source or batch stage that it came through. `message` is free of record
-    contents; `detail` may hold some.
+    contents; `detail` may hold some. `action`: what becomes of it whatever the component's policy says.
     """
 
     record: RawRecord
@@ -40,6 +40,7 @@ class Failure:
     error: str
     message: str
     detail: str
+    action: FinalAction | None = None
 
 
 class RecordFailedError(FatalError):
@@ -74,7 +75,8 @@ def failure_of(
         else:
             known = failure_in_words(error, chain.words) if isinstance(error, Exception) else TransformError(name)
             name, message = type(known).__name__, str(known)
-    return Failure(record, component, chain.entry if chain else entry, phase, name, message, detail)
+    action = error.action if isinstance(error, RecordError) else None
+    return Failure(record, component, chain.entry if chain else entry, phase, name, message, detail, action)
 
 
 def _line_in(error: BaseException) -> str:
@@ -218,6 +220,14 @@ def policy_of(component: ComponentConfig, pipeline: PipelineConfig) -> ErrorPoli
     return component.on_error or pipeline.on_error
 
 
+def policy_for(failure: Failure, pipeline: PipelineConfig) -> ErrorPolicy:
+    """What is done with a failed record: as its error says, or else by its component's policy."""
+    policy = policy_of(failure.component, pipeline)
+    if failure.action is None:
+        return policy
+    return replace(policy, action=failure.action, dead_letter=policy.dead_letter or pipeline.on_error.dead_letter)
+
+
 def stop_message(failure: Failure, topic: str, partition: int, *, lost: bool) -> str:
     """What is said when a failed record stops the pipeline. `lost`: its source can not be read again."""
     fate = (
@@ -226,10 +236,13 @@ def stop_message(failure: Failure, topic: str, partition: int, *, lost: bool) ->
         if lost
         else "Nothing is lost: the record is not committed."
     )
+    other = "`on_error` can say skip, retry or dead_letter instead."
+    if failure.action is not None:
+        other = "The `action` of its rules can say drop, dead_letter, tag or pass instead."
     return (
         f"{failure.component.place}: {failure.component.kind} {failure.component.id!r} failed on the record at offset "
         f"{failure.record.offset} of {topic}, partition {partition}: {failure.error}: {failure.message}. "
-        f"{fate} `on_error` can say skip, retry or dead_letter instead."
+        f"{fate} {other}"
     )
 
 

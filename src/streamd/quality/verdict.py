@@ -1,0 +1,76 @@
+"""What becomes of a record, by the checks that it breaks."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import Any, Literal
+
+from streamd.component.stage import Body
+from streamd.errors import InvalidRecordError, RecordError
+from streamd.quality.checks import Check, CheckSettings, TagHeader, bits, names_of
+from streamd.quality.conditions import Conditions
+
+ON_ERROR: dict[str, Literal["fail", "dead_letter"]] = {"stop": "fail", "dead_letter": "dead_letter"}
+
+
+class Verdicts:
+    """What each set of broken checks means. Of several actions the strictest is done: stop, then what `on_error` says,
+    dead_letter, drop, tag, pass.
+
+    `refused`, `dropped`, `tagged`: the bits of the checks that fail a record, leave it out, or tag it.
+    """
+
+    def __init__(self, conditions: Conditions, error: type[RecordError] = InvalidRecordError) -> None:
+        self._conditions, self._error = conditions, error
+        self.checks: tuple[Check, ...] = conditions.checks
+        self.refused = bits(self.checks, "stop", None, "dead_letter")
+        self.dropped = bits(self.checks, "drop")
+        self.tagged = bits(self.checks, "tag")
+        self._names: dict[int, list[str]] = {}
+
+    def error(self, broken: int, document: Any) -> RecordError:
+        """The error of a record, which names all that it breaks. Nothing in it is of the record."""
+        names = self.names(broken)
+        wrong = ""
+        schema = self._conditions.schema
+        if schema is not None and broken & 1:
+            wrong = f" ({schema.wrong(document)})"
+        which = f"the rule {names[0]}" if len(names) == 1 else f"the rules {', '.join(names)}"
+        error = self._error(f"the record breaks {which}{wrong}")
+        for action in ("stop", None, "dead_letter"):
+            if broken & bits(self.checks, action):
+                error.action = ON_ERROR[action] if action is not None else None
+                break
+        return error
+
+    def refuse(self, broken: int, document: Any = None) -> None:
+        """Raise the error."""
+        raise self.error(broken, document)
+
+    def names(self, broken: int) -> list[str]:
+        """The names of what is broken. The list is shared: not to be changed."""
+        found = self._names.get(broken)
+        if found is None:
+            found = self._names[broken] = names_of(self.checks, broken)
+        return found
+
+
+def write_actions(verdicts: Verdicts, broken: str, body: Body, *, schema: bool) -> None:
+    """The lines that do with a record what it deserves. `schema`: whether documents are parsed for one anyway."""
+    if verdicts.refused:
+        document = f", {body.document()}" if schema else ""
+        body.line(f"if {broken} & {verdicts.refused}: {body.constant('refuse', verdicts.refuse)}({broken}{document})")
+    if verdicts.dropped:
+        body.keep_if(f"not {broken} & {verdicts.dropped}")
+
+
+def write_tag(settings: CheckSettings, broken: str, names: Callable[[int], list[str]], body: Body) -> None:
+    """The lines that tell, in the record, what it breaks."""
+    if not settings.tags:
+        return
+    told = body.constant("names_of", names)
+    if isinstance(settings.tag, TagHeader):
+        header = settings.tag.header
+        body.add_headers(f"((({header!r}, ','.join({told}({broken})).encode()),) if {broken} else ())")
+    else:
+        body.set_field(settings.tag.split("."), f"[*{told}({broken})] if {broken} else []")
