@@ -43,7 +43,8 @@ def _written(schema: Any, definitions: dict[str, Any]) -> dict[str, Any]:
     if isinstance(schema, list):
         return {"anyOf": [_written(one, definitions) for one in schema]}
     if isinstance(schema, str):
-        return _PRIMITIVES.get(schema, {"$ref": f"#/definitions/{schema}"})
+        found: dict[str, Any] = _PRIMITIVES.get(schema, {"$ref": f"#/definitions/{schema}"})
+        return found
     kind = schema["type"]
     match kind:
         case "array":

@@ -32,8 +32,7 @@ from streamd.runtime.failure import (
     dead_letter,
     failure_of,
     load_error,
-    policy_for,
-    policy_of,
+    policy_for, policy_of,
     stop_message,
 )  # fmt: skip
 from streamd.runtime.keyed import KeyedStages
@@ -211,7 +210,7 @@ class Process:
             if failures and await self._assembly.learnt(self._part):
                 times[:] = before
                 continue
-            alone = next((f for f in failures if self._policy_for(f).action in self._alone), None)
+            alone = next((f for f in failures if policy_for(f, self._config).action in self._alone), None)
             if alone is not None:
                 # Nothing has left the chain yet. What comes before the record goes on, then it alone, then the rest:
                 # so a record that is tried again is not overtaken, and one that stops the pipeline takes none along.
@@ -228,7 +227,7 @@ class Process:
             misfits = self._count.chain(chain, len(records), counts, failures, time.perf_counter() - began)
             self._choose_function(entry, misfits / len(records))
             for failure in failures:
-                self._dispose(failure, self._policy_for(failure))
+                self._dispose(failure, policy_for(failure, self._config))
             return failed + len(failures) + await self._pass_on(chain, records, outs)
         return failed
 
@@ -319,7 +318,7 @@ class Process:
                 continue
             # Tried again it would fail again: nothing that it depends on can change.
             self._count.failed(failure)
-            policy = self._policy_for(failure)
+            policy = policy_for(failure, self._config)
             self._dispose(failure, policy, policy.then if policy.action == "retry" else None)
         return len(refused) - late
 
@@ -401,12 +400,9 @@ class Process:
     def _policy(self, component: ComponentConfig) -> ErrorPolicy:
         return policy_of(component, self._config)
 
-    def _policy_for(self, failure: Failure) -> ErrorPolicy:
-        return policy_for(failure, self._config)
-
     async def _retry(self, chain: Chain, failure: Failure, times: list[int]) -> int:
         """Try one record of a fused chain again until it passes or its time is used up. Returns 1 when it failed."""
-        policy, known = self._policy_for(failure), self._known(failure)
+        policy, known = policy_for(failure, self._config), self._known(failure)
         if policy.action != "retry":
             self._dispose(failure, policy)
         began, attempt = self._retries.since(known, self._clock.monotonic())
