@@ -5,7 +5,6 @@ fail.
 from __future__ import annotations
 
 import asyncio
-import pickle
 import time
 from collections.abc import Callable, Collection, Mapping, Sequence
 from dataclasses import replace
@@ -32,10 +31,12 @@ from streamd.runtime.failure import (
     dead_letter,
     failure_of,
     load_error,
-    policy_for, policy_of,
+    policy_for,
+    policy_of,
     stop_message,
 )  # fmt: skip
 from streamd.runtime.keyed import KeyedStages
+from streamd.runtime.originals import Originals
 from streamd.runtime.retries import WAIT_IN_PLACE, RetriedRecord, Retries, RetryLaterError
 
 # The typed function is worth its while only if most records fit it; after a batch with more misfits than this share,
@@ -349,7 +350,7 @@ class Process:
         Returns what goes on, how many failed, and the error to raise when that has gone on.
         """
         stage, began = self._stages[name], time.perf_counter()
-        originals = _Originals(batch) if getattr(stage, "changes_records", False) else None
+        originals = Originals(batch) if getattr(stage, "changes_records", False) else None
         stopped: RecordFailedError | None = None
         try:
             passed, failed = await stage.process(list(batch)), 0
@@ -475,26 +476,3 @@ class Process:
         known = getattr(failure.record, "topic", None)
         source = self._components[failure.entry]
         return str(known or getattr(source.settings, "topic", None) or source.id)
-
-
-class _Originals:
-    """A batch of records as they came, kept while own code has them, which may change them before it fails."""
-
-    def __init__(self, batch: Sequence[Record]) -> None:
-        self._batch = batch
-        self._rest = [(r.key, r.timestamp, r.headers, r.topic, r.partition, r.offset) for r in batch]
-        try:
-            # Half the price of the copies that are only needed when the batch fails.
-            self._values: bytes | None = pickle.dumps([r.value for r in batch], pickle.HIGHEST_PROTOCOL)
-        except Exception:
-            # Documents are plain data, but for what an own stage put into them: that it alone can answer for.
-            self._values = None
-        self._loaded: list[Any] | None = None
-
-    def again(self, index: int) -> Record:
-        """A fresh copy of one record."""
-        if self._values is None:
-            return self._batch[index]
-        if self._loaded is None:
-            self._loaded = [pickle.dumps(value) for value in pickle.loads(self._values)]
-        return Record(pickle.loads(self._loaded[index]), *self._rest[index])
