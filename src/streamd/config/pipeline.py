@@ -79,6 +79,7 @@ class PipelineConfig:
     `text` is the file's text, from which a worker loads the same configuration again. `kafka` is the checked `kafka:`
     section of the pipeline, or else of the service, or None. `commit_interval` in seconds. `state_memory`: bytes of
     state that a worker keeps in memory, None for all of it. `state_snapshots`: whether it is on the local disk as well.
+    `state_standbys`: on how many other nodes.
     """
 
     name: str
@@ -96,5 +97,6 @@ class PipelineConfig:
     max_batch_records: int = 2000
     state_memory: int | None = None
     state_snapshots: bool = False
+    state_standbys: int = 0
     kafka: Any = None
     place: Place = Place("<pipeline>")

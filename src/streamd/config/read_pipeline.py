@@ -134,7 +134,8 @@ class PipelineReader:
             commit_interval=settings.commit_interval,
             max_batch_records=settings.batch.max_records,
             state_memory=(settings.state or state).memory,
-            state_snapshots=(settings.state or state).snapshots,
+            state_snapshots=(settings.state or state).snapshots or (settings.state or state).standbys > 0,
+            state_standbys=(settings.state or state).standbys,
             kafka=kafka,
             place=document.source.place(name_node.start if name_node is not None else root.start),
         )

@@ -83,6 +83,14 @@ class StateConfig(Model):
         "what a changelog in Kafka got since. Each task needs some 25 MB of memory for it.",
         examples=[True],
     )
+    standbys: int = Field(
+        0,
+        ge=0,
+        le=5,
+        description="How many other nodes keep a copy of each task's state that follows its changelogs in Kafka, so "
+        "that one of them takes the task over without reading all of it. More than 0 implies `snapshots`.",
+        examples=[1],
+    )
 
 
 class ServiceConfig(Model):

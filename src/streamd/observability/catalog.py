@@ -128,6 +128,18 @@ RESTORED_RECORDS = _counter(
     "Records read from changelogs to restore what stages remember; a task that keeps running restores nothing.",
     "pipeline",
 )
+STANDBYS = _gauge(
+    "streamd_standbys",
+    "Tasks of other nodes of whose state this node keeps a copy, by state: copying (not complete yet), following "
+    "(ready to be used) or backing_off.",
+    "pipeline",
+    "state",
+)
+STANDBY_LAG = _gauge(
+    "streamd_standby_lag_records",
+    "Records of a task's changelogs that are committed, and that this node's copy of its state does not have yet.",
+    *_TASK,
+)
 
 # -- sinks -------------------------------------------------------------------------------------------------------------
 SINK_RECORDS = _counter("streamd_sink_records_total", "Records given to a sink.", "pipeline", "sink")

@@ -12,6 +12,8 @@ from typing import Any, Literal
 TaskState = Literal["starting", "restoring", "running", "backing_off", "draining", "drained", "stopped", "failed"]
 """`drained`: a bounded input was read to its end and committed. `backing_off`: waits after a TransientError."""
 
+StandbyState = Literal["copying", "following", "backing_off"]
+
 PipelineState = Literal["starting", "running", "backing_off", "draining", "drained", "stopped", "failed"]
 """`starting`: checks its components, joins its group, waits for its tasks. `failed`: stopped for good, see `error`."""
 
@@ -55,6 +57,21 @@ class TaskStatus:
 
 
 @dataclass(frozen=True, slots=True)
+class StandbyStatus:
+    """A copy that this node keeps of the state of a task that another node runs.
+
+    `lag`: records of its changelogs that are committed and not in the copy yet, None before that is known.
+    """
+
+    part: int
+    partition: int
+    state: StandbyState
+    worker: int
+    lag: int | None = None
+    error: str | None = None
+
+
+@dataclass(frozen=True, slots=True)
 class GraphNode:
     """One component of a pipeline. `inputs`: ids of the nodes it reads, "stage.output" for a named output."""
 
@@ -70,7 +87,8 @@ class PipelineStatus:
 
     `tasks`: those assigned to this node, none on a stand-by node. `joined`: it has its place in its group (always true
     where there is no group). `unreachable`: one sentence for each source or sink that cannot be reached now.
-    `error`: the last one, also after it passed; `restarts`: of its tasks, since the node started.
+    `error`: the last one, also after it passed; `restarts`: of its tasks, since the node started. `standbys`: copies of
+    the state of tasks that other nodes run.
     """
 
     name: str
@@ -84,6 +102,7 @@ class PipelineStatus:
     unreachable: tuple[str, ...] = ()
     restarts: int = 0
     error: ErrorStatus | None = None
+    standbys: tuple[StandbyStatus, ...] = ()
 
 
 @dataclass(frozen=True, slots=True)

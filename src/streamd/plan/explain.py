@@ -24,6 +24,7 @@ def explain(plan: PipelinePlan, chains: Mapping[tuple[int, str], Chain], *, code
     if config.error_threshold is not None:
         limit = config.error_threshold
         lines.append(f"  stops      when more than {limit.rate:.2%} of records fail within {_time(limit.window)}")
+    lines += [f"  standbys   {line}" for line in _standbys(plan)]
     lines += [f"  exchange   {line}" for line in _exchanges(plan)]
     lines += [f"  warning    {stage.id}: {what}" for stage in config.stages if (what := _growth(stage))]
     for part in plan.parts:
@@ -52,6 +53,17 @@ def _exchanges(plan: PipelinePlan) -> list[str]:
         else:
             lines.append(f"{stage}: {why}")
     return lines
+
+
+def _standbys(plan: PipelinePlan) -> list[str]:
+    """Where copies of state are kept, or why there are none."""
+    copies, delivery = plan.config.state_standbys, plan.config.delivery
+    if not copies or not any(stage.spec.stateful for stage in plan.config.stages):
+        return []
+    if any(part.copyable(delivery) for part in plan.parts):
+        nodes = f"{copies} other node{'' if copies == 1 else 's'} of the app"
+        return [f"copies of each task's state on {nodes}, where there are so many"]
+    return ["none: they need state in Kafka and `delivery: exactly_once`"]
 
 
 def _delivery(plan: PipelinePlan) -> str:

@@ -55,6 +55,11 @@ class PartPlan:
         """Whether event time matters: to a keyed stage here, or to one behind an exchange that is written here."""
         return any(s.spec.keyed for s in self.stages) or any(getattr(s.settings, "timed", False) for s in self.sinks)
 
+    def copyable(self, delivery: str) -> bool:
+        """Whether other nodes can keep copies of its state: it is exact, and in changelogs that they can read."""
+        stateful = any(stage.spec.state for stage in self.stages)
+        return stateful and self.transport == "kafka" and delivery == "exactly_once"
+
     @property
     def transport(self) -> str:
         """Whose transaction is the checkpoint: where a sink can take part in it, else where the positions live."""

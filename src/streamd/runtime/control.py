@@ -95,6 +95,21 @@ class Revoke(msgspec.Struct, frozen=True, tag="revoke"):
     deadline: float
 
 
+class Follow(msgspec.Struct, frozen=True, tag="follow"):
+    """Keep a standby copy of the state of a task that another node runs. `incarnation`: as in `Assign`."""
+
+    task: TaskId
+    incarnation: int
+    version: int
+
+
+class Unfollow(msgspec.Struct, frozen=True, tag="unfollow"):
+    """Let go of a standby copy. Answered with `FollowEnded`."""
+
+    task: TaskId
+    incarnation: int
+
+
 class Generation(msgspec.Struct, frozen=True, tag="generation"):
     """All tasks of the pipeline that stay here belong to a new generation of their group from now on."""
 
@@ -123,7 +138,7 @@ class Stop(msgspec.Struct, frozen=True, tag="stop"):
     deadline: float
 
 
-Order: TypeAlias = Start | Seat | Load | Unload | Assign | Revoke | Generation | Look | Stop
+Order: TypeAlias = Start | Seat | Load | Unload | Assign | Revoke | Follow | Unfollow | Generation | Look | Stop
 
 
 # --- worker → supervisor ------------------------------------------------------------------------------------------
@@ -166,6 +181,21 @@ class TaskReport(msgspec.Struct, frozen=True):
     fault_at: int = 0
 
 
+class StandbyReport(msgspec.Struct, frozen=True):
+    """How a standby copy does.
+
+    `copying`: it is not all there yet; `following`: it is, and `ready` to be used; `backing_off`: `fault` says why.
+    `lag`: committed records that it does not have.
+    """
+
+    task: TaskId
+    incarnation: int
+    state: Literal["copying", "following", "backing_off"]
+    lag: int | None = None
+    ready: bool = False
+    fault: Fault | None = None
+
+
 class Progress(msgspec.Struct, frozen=True, tag="progress"):
     """Sent once a second, and at once when a task changes its state. Only the periodic ones carry metrics.
 
@@ -175,6 +205,14 @@ class Progress(msgspec.Struct, frozen=True, tag="progress"):
     sent_at: float
     tasks: list[TaskReport]
     metrics: Snapshot | None = None
+    standbys: list[StandbyReport] = []
+
+
+class FollowEnded(msgspec.Struct, frozen=True, tag="follow_ended"):
+    """A standby copy is let go of: the task may be opened here."""
+
+    task: TaskId
+    incarnation: int
 
 
 class TaskEnded(msgspec.Struct, frozen=True, tag="ended"):
@@ -209,7 +247,7 @@ class Seen(msgspec.Struct, frozen=True, tag="seen"):
     message: str = ""
 
 
-News: TypeAlias = Hello | Loaded | Progress | TaskEnded | Seen
+News: TypeAlias = Hello | Loaded | Progress | TaskEnded | FollowEnded | Seen
 
 M = TypeVar("M")
 

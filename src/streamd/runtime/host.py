@@ -6,7 +6,7 @@ import asyncio
 import importlib
 import pickle
 import sys
-from collections.abc import Collection
+from collections.abc import Callable, Collection
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -19,6 +19,7 @@ from streamd.config.load import load_pipeline_text
 from streamd.config.pipeline import PipelineConfig
 from streamd.config.service import ServiceConfig
 from streamd.errors import FatalError
+from streamd.observability import catalog
 from streamd.observability.identity import Rival
 from streamd.observability.logs import configure_logging
 from streamd.observability.metrics import MetricSet, Snapshot
@@ -27,8 +28,11 @@ from streamd.plan.graph import build_plan
 from streamd.record import TaskId
 from streamd.runtime.assembly import Assembly
 from streamd.runtime.backoff import RestartPolicy
-from streamd.runtime.control import Assign, Load, Member, Start
-from streamd.runtime.task import Task
+from streamd.runtime.control import Assign, Follow, Load, Member, Start
+from streamd.runtime.standbys import Copy
+from streamd.runtime.task import Task, snapshot_folder
+from streamd.state.snapshot import Snapshot as LocalSnapshot
+from streamd.state.standby import Standby
 
 log = structlog.get_logger(__name__)
 
@@ -141,6 +145,31 @@ class EngineHost:
         tasks = max(assembly.partitions.get(source.id, assign.task.partition + 1) for source in part.sources)
         membership = membership_of(member) if member is not None else None
         return Task(assign.task, assembly, tasks, self._metrics, membership)
+
+    async def follow(self, order: Follow, made: Callable[[Copy], None]) -> None:
+        task = order.task
+        version, assembly = self._assemblies.get(task.pipeline, (0, None))
+        if assembly is None or version != order.version:
+            raise FatalError(f"Version {order.version} of pipeline {task.pipeline} is not loaded here.")
+        # By name: a process without Kafka must not pay for importing a client of it.
+        kafka = importlib.import_module("streamd.transport.kafka.following")
+        changelogs = kafka.FollowedChangelogs(task, assembly.context)
+        place = {"pipeline": task.pipeline, "part": task.part, "partition": task.partition}
+        forget = None
+        try:
+            await changelogs.open()
+            stages = [stage.id for stage in assembly.plan.parts[task.part].stages if stage.spec.state]
+            snapshot = LocalSnapshot(snapshot_folder(assembly.context, task), assembly.context.clock)
+            copy = Standby(task, snapshot, {stage: changelogs.log(stage) for stage in stages})
+            lag = self._metrics.gauge(catalog.STANDBY_LAG, **place)
+            forget = self._metrics.before_snapshot(lambda: lag.set(copy.lag or 0))
+            made(copy)
+            await copy.run()
+        finally:
+            if forget is not None:
+                forget()
+            self._metrics.remove(**place)
+            changelogs.close()
 
     def membership(self, member: Member) -> Any:
         return membership_of(member)

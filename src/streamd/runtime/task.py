@@ -12,12 +12,13 @@ import asyncio
 from collections.abc import Iterable, Sequence
 from dataclasses import replace
 from functools import partial
+from pathlib import Path
 from typing import Any, ClassVar
 
 import structlog
 
 from streamd.clock import SYSTEM_CLOCK, Clock
-from streamd.component.context import TaskContext
+from streamd.component.context import PipelineContext, TaskContext
 from streamd.component.sink import Writer
 from streamd.component.source import Reader
 from streamd.component.transaction import Committed, Transaction
@@ -54,6 +55,11 @@ CLOSE_TIMEOUT = 5.0
 def quiet_gap(tasks: int) -> float:
     """Seconds that each of so many tasks of a process leaves at least between two commits of drained input."""
     return max(QUIET_GAP, (tasks - FEW_TASKS) * GAP_PER_TASK)
+
+
+def snapshot_folder(context: PipelineContext, task: TaskId) -> Path:
+    """Where the local copy of a task's state lies."""
+    return context.state_dir / "snapshots" / str(task)
 
 
 class Task:
@@ -218,7 +224,7 @@ class Task:
         """What makes a restart short; the embedded log is on the local disk itself."""
         if not self._config.state_snapshots or self._part.transport != "kafka":
             return None
-        return Snapshot(self._assembly.context.state_dir / "snapshots" / str(self.id), self._clock)
+        return Snapshot(snapshot_folder(self._assembly.context, self.id), self._clock)
 
     async def _opened(self, group: asyncio.TaskGroup) -> bool:
         """Open; False when it was stopped before that was done."""
@@ -287,7 +293,9 @@ class Task:
 
         await self._state.restore(self._transaction, committed, restored)
         seconds = self._clock.monotonic() - began
-        log.info("State restored", task=str(self.id), records=records, seconds=round(seconds, 3))
+        log.info(
+            "State restored", task=str(self.id), records=records, local=self._state.local, seconds=round(seconds, 3)
+        )
 
     async def _loop(self, group: asyncio.TaskGroup) -> None:
         while not self._stop.is_set():

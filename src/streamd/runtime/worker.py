@@ -28,6 +28,8 @@ from streamd.runtime.backoff import RestartPolicy, fault_of
 from streamd.runtime.control import (
     Assign,
     Channel,
+    Follow,
+    FollowEnded,
     Generation,
     Hello,
     Load,
@@ -41,9 +43,11 @@ from streamd.runtime.control import (
     Start,
     Stop,
     TaskEnded,
+    Unfollow,
     Unload,
     order_channel,
 )
+from streamd.runtime.standbys import Copy, StandbyOwner
 from streamd.runtime.tasks import Runnable, TaskOwner
 
 log = structlog.get_logger(__name__)
@@ -76,6 +80,9 @@ class Host(Protocol):
 
     def membership(self, member: Member) -> Any: ...
 
+    async def follow(self, order: Follow, made: Callable[[Copy], None]) -> None:
+        """Keep a standby copy until cancelled; `made` is told of it. Raises what ended it."""
+
     async def rival(self, assign: Assign) -> Rival | None:
         """Who else runs a task that is fenced again and again, None when nobody is found. Never raises."""
 
@@ -93,6 +100,7 @@ class Worker:
         self._channel: Channel[Order] = order_channel(self._orders.put_nowait, lambda: self._orders.put_nowait(None))
         self._reported: list[tuple[Any, ...]] = []
         self._retiring: set[asyncio.Task[None]] = set()
+        self._standbys: StandbyOwner
 
     async def run(self, end: socket.socket) -> None:
         """Serve until ordered to stop, or until the supervisor is gone."""
@@ -110,12 +118,14 @@ class Worker:
             membership=host.membership,
             rivals=host.rival,
         )
+        self._standbys = StandbyOwner(lambda order, made: host.follow(order, made), self._follow_ended, host.policy)
         async with owner:
             reporter = asyncio.create_task(self._report_for_ever(owner, host))
             try:
                 await self._obey(owner, host)
             finally:
                 reporter.cancel()
+                await self._standbys.close()
         self._channel.send(self._progress(owner, host.snapshot()))
         if self._retiring:
             await asyncio.wait(self._retiring)
@@ -136,6 +146,10 @@ class Worker:
                     owner.assign(order)
                 case Revoke():
                     owner.revoke(order.task, order.deadline, order.incarnation)
+                case Follow():
+                    self._standbys.follow(order)
+                case Unfollow():
+                    self._standbys.unfollow(order.task, order.incarnation)
                 case Generation():
                     owner.generation(order.pipeline, order.member)
                 case Look():
@@ -168,6 +182,9 @@ class Worker:
         gc.freeze()
         self._channel.send(Loaded(load.pipeline, load.version))
 
+    def _follow_ended(self, ended: FollowEnded) -> None:
+        self._channel.send(ended)
+
     def _ended(self, ended: TaskEnded, owner: TaskOwner, host: Host) -> None:
         # What the task has counted goes before the news of its end: once that is known, this process may be killed.
         self._channel.send(self._progress(owner, host.snapshot()))
@@ -189,13 +206,16 @@ class Worker:
                 # A full collection walks everything that is not frozen, so it is rare.
                 gc.collect(2 if now >= next_full else 1)
                 next_full = now + FULL_COLLECTION_INTERVAL if now >= next_full else next_full
-            elif owner.states() != self._reported and self._channel.buffered < UNREAD_LIMIT:
+            elif self._states(owner) != self._reported and self._channel.buffered < UNREAD_LIMIT:
                 self._channel.send(self._progress(owner, None))
 
     def _progress(self, owner: TaskOwner, metrics: Snapshot | None) -> Progress:
         reports = owner.reports()
-        self._reported = owner.states()
-        return Progress(time.monotonic(), reports, metrics)
+        self._reported = self._states(owner)
+        return Progress(time.monotonic(), reports, metrics, self._standbys.reports())
+
+    def _states(self, owner: TaskOwner) -> list[tuple[Any, ...]]:
+        return [*owner.states(), *self._standbys.states()]
 
 
 def _tune_collector() -> None:

@@ -8,6 +8,7 @@ be missing. So mark and tail together give what the changelogs give, and anythin
 
 from __future__ import annotations
 
+import asyncio
 import contextlib
 import fcntl
 import os
@@ -79,6 +80,16 @@ class Snapshot:
         self._thread = ThreadPoolExecutor(1, thread_name_prefix="snapshot")
         return mark
 
+    @property
+    def held(self) -> bool:
+        """Whether the folder is this one's."""
+        return self._held >= 0
+
+    @property
+    def kept(self) -> bool:
+        """Whether what is added is written: not after the disk has failed."""
+        return self._db is not None
+
     def forget(self) -> None:
         """Begin with nothing."""
         self._finish()
@@ -107,6 +118,14 @@ class Snapshot:
         if len(self._jobs) >= _FILLING:
             wait(self._jobs[:-_FILLING])
         self.add(stage, changes, 0)
+
+    async def keep_up(self) -> None:
+        """Wait while much is waiting to be written."""
+        if len(self._jobs) > _FILLING:
+            # They are done in order.
+            job = asyncio.wrap_future(self._jobs[-_FILLING])
+            await asyncio.wait([job])
+            job.exception()
 
     def add(self, stage: str, changes: Sequence[Change], number: int) -> None:
         """What was committed with a checkpoint; it is written some time soon."""

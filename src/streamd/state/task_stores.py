@@ -57,6 +57,8 @@ class TaskStores:
         # {stage: what tells its changelog from one that was begun anew}
         self._histories: dict[str, str] = {}
         self.times: dict[str, int] = {}
+        # Keys that a restore found on the local disk.
+        self.local = 0
         self._number = 0
         # {stage: when it changed last, in ms since the epoch}
         self._changed: dict[str, int | None] = {}
@@ -70,10 +72,10 @@ class TaskStores:
         return bool(self.stores)
 
     async def restore(self, transaction: Transaction, committed: Committed, restored: Callable[[int], None]) -> None:
-        """Fill the stores' tables with what is committed; `restored` hears how many records came.
+        """Fill the stores' tables with what is committed; `restored` hears how many records came from changelogs.
 
-        The stages have asked for their tables before. Raises FatalError when a changelog does not belong to the
-        committed positions, or has tables that its stage does not have.
+        What a local copy had is counted in `local`. The stages have asked for their tables before. Raises FatalError
+        when a changelog does not belong to the committed positions, or has tables that its stage does not have.
         """
         for stage, changelog in self._changelogs.items():
             found = _Found(self.stores[stage], restored, self._spill)
@@ -82,6 +84,7 @@ class TaskStores:
             except ValueError as error:
                 raise FatalError(self._about(stage, f"holds a record that no store has written ({error})")) from None
             self._check(stage, found, committed)
+            self.local += found.local
             self.stores[stage].loaded()
             self._changed[stage] = (found.meta or {}).get("changed")
             self._histories[stage] = (found.meta or {}).get("history") or os.urandom(8).hex()
@@ -152,7 +155,7 @@ class TaskStores:
             await transaction.restore(changelog, found.load)
         elif (tail := await snapshots.tail(changelog, transaction, committed.cursors.get(stage))) is not None:
             for changes in snapshots.entries(stage):
-                found.load(changes)
+                found.load(changes, local=True)
             found.load(tail)
         else:
 
@@ -225,9 +228,9 @@ class _Found:
     def __init__(self, store: TableStore, restored: Callable[[int], None], spill: Spill | None) -> None:
         self._store, self._restored, self._spill = store, restored, spill
         self.meta: dict[str, Any] | None = None
-        self.count = 0
+        self.count = self.local = 0
 
-    def load(self, changes: Sequence[Change]) -> None:
+    def load(self, changes: Sequence[Change], *, local: bool = False) -> None:
         for key, value in changes:
             if key == META_KEY:
                 self.meta = orjson.loads(value) if value else None
@@ -235,4 +238,5 @@ class _Found:
         if self._spill is not None:
             self._spill.fit()
         self.count += len(changes)
-        self._restored(len(changes))
+        self.local += len(changes) if local else 0
+        self._restored(0 if local else len(changes))

@@ -12,7 +12,7 @@ from streamd.config.pipeline import PipelineConfig
 from streamd.observability import catalog
 from streamd.observability.metrics import MetricSet
 from streamd.observability.process import measure_process
-from streamd.observability.status import NodeStatus, PipelineState, TaskState, WorkerState
+from streamd.observability.status import NodeStatus, PipelineState, StandbyState, TaskState, WorkerState
 
 
 class Rebalanced(Protocol):
@@ -59,6 +59,9 @@ class NodeGauges:
             tasks = Counter(task.state for task in pipeline.tasks)
             for state in get_args(TaskState):
                 metrics.gauge(catalog.TASKS, pipeline=pipeline.name, state=state).set(tasks[state])
+            copies = Counter(standby.state for standby in pipeline.standbys)
+            for kept in get_args(StandbyState):
+                metrics.gauge(catalog.STANDBYS, pipeline=pipeline.name, state=kept).set(copies[kept])
 
     def rebalanced(self, pipeline: Rebalanced) -> None:
         """What the pipeline's group has given out so far."""

@@ -70,6 +70,7 @@ class _QuietPipeline(ManagedPipeline):
     """Logs nothing of what its caller is told anyway."""
 
     unexpected: BaseException | None = None
+    keeps_standbys = False
 
     def say_failed(self, fault: Fault) -> None:
         pass

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import importlib
-from collections.abc import Callable
+from collections.abc import Callable, Collection
 from dataclasses import dataclass, field
 from typing import Any, Protocol
 
@@ -20,11 +20,14 @@ class Ownership:
     """What a group gave to this node in one generation.
 
     `partitions`: (topic, partition) pairs. `counts`: how many partitions each topic has, as the group saw it.
+    `standbys`: partition numbers of which this node keeps standby copies; `copies`: how many each has in the group.
     """
 
     member: Member
     partitions: frozenset[tuple[str, int]]
     counts: dict[str, int] = field(default_factory=dict)
+    standbys: frozenset[int] = frozenset()
+    copies: int = 0
 
 
 class Group(Protocol):
@@ -82,6 +85,12 @@ class KafkaGroup:
         self._group = group or self._kafka.group_name(context.app, context.pipeline)
         self._topics = topics
         self._member: Any = None
+        self._copies = 0
+        self._warm: Callable[[], Collection[int]] = tuple
+
+    def keep_standbys(self, copies: int, warm: Callable[[], Collection[int]]) -> None:
+        """Before `join`: there are to be so many copies of each task's state, and `warm()` are here already."""
+        self._copies, self._warm = copies, warm
 
     async def join(self, on_owned: Callable[[Ownership], None], on_lost: Callable[[], None]) -> None:
         await self.leave()
@@ -92,7 +101,7 @@ class KafkaGroup:
             proof = assignment.membership
             pairs = frozenset((topic, p) for topic, numbers in assignment.partitions.items() for p in numbers)
             member = Member(proof.group, proof.member_id, proof.generation)
-            on_owned(Ownership(member, pairs, dict(assignment.counts)))
+            on_owned(Ownership(member, pairs, dict(assignment.counts), assignment.standbys, assignment.copies))
 
         async def revoked() -> None:
             # Tasks go on meanwhile: the coordinator takes commits of the old generation until the new one is there,
@@ -101,7 +110,9 @@ class KafkaGroup:
             if made.membership is None:
                 on_lost()
 
-        made = self._kafka.GroupMember(self._settings, self._group, self._topics, assigned, revoked)
+        made = self._kafka.GroupMember(
+            self._settings, self._group, self._topics, assigned, revoked, copies=self._copies, warm=self._warm
+        )
         self._member = made
         await made.start()
 

@@ -23,6 +23,7 @@ from streamd.record import TaskId
 from streamd.runtime.control import (
     Assign,
     Fault,
+    FollowEnded,
     Generation,
     Loaded,
     Member,
@@ -40,6 +41,7 @@ from streamd.supervisor.options import Options
 from streamd.supervisor.pipelines import ManagedPipeline
 from streamd.supervisor.reconcile import Placement, reconcile
 from streamd.supervisor.report import node_status
+from streamd.supervisor.standbys import Standbys
 from streamd.supervisor.views import Views
 from streamd.supervisor.workers import WorkerPool
 
@@ -78,6 +80,7 @@ class Supervisor:
         self.incomplete = False
         self._own_metrics = metrics or MetricSet()
         self.pool = WorkerPool(start, options, self, self._own_metrics, clock, command)
+        self.standbys = Standbys(self.pool)
         self.views = Views(self.pipelines, self.placed, self.pool.send)
         self._gauges = NodeGauges(self._own_metrics)
         self._idle = IdleWatch(options.idle_confirmation)
@@ -122,6 +125,7 @@ class Supervisor:
         if before is not None:
             self._retired.append(before)
         self.pipelines[pipeline.name] = pipeline
+        pipeline.copied = self.standbys.ready
         self._gauges.introduce(pipeline.plan.config)
         if self._group is not None:
             self._group.create_task(pipeline.run(), name=f"pipeline {pipeline.name}")
@@ -184,12 +188,13 @@ class Supervisor:
         self._release()
         if not self.stopping:
             self._look_at_pipelines(now)
-        desired = self._desired()
-        wanted = wanted_workers(len(desired), self.options.workers, usable_cores())
+        desired, followed = self._desired(), self._followed()
+        wanted = wanted_workers(len(desired) + len(followed), self.options.workers, usable_cores())
         if not wanted and not self.stopping and any(pipeline.awaited for pipeline in self.pipelines.values()):
             wanted = 1  # started while the pipeline is checked and joins its group: its tasks need not wait for it
-        self.pool.step(wanted, frozenset(p.worker for p in self.placed.values()))
+        self.pool.step(wanted, frozenset(p.worker for p in self.placed.values()) | self.standbys.busy)
         self._order(desired, range(wanted), now)
+        self.standbys.step(followed, {*desired, *self.placed}, range(wanted), now)
         self._enforce(now)
         if now >= self._next_second:
             self._next_second = now + 1.0
@@ -199,6 +204,11 @@ class Supervisor:
         if self.stopping:
             return {}
         return {task: p.version for p in self.pipelines.values() for task in p.desired}
+
+    def _followed(self) -> dict[TaskId, int]:
+        if self.stopping:
+            return {}
+        return {task: p.version for p in self.pipelines.values() for task in p.standbys}
 
     def _order(self, desired: Mapping[TaskId, int], workers: Sequence[int], now: float) -> None:
         for pipeline in self.pipelines.values():
@@ -211,6 +221,8 @@ class Supervisor:
                 deadline = max(0.0, self._deadline - now - 1.0)
             self._revoke(task, deadline, now)
         for task, worker in steps.assign:
+            if self.standbys.holds(task, now):
+                continue
             pipeline = self.pipelines[task.pipeline]
             assign = Assign(task, next(self._incarnations), desired[task], pipeline.member)
             if self.pool.assign(worker, assign):
@@ -340,6 +352,9 @@ class Supervisor:
         elif ended.outcome == "killed" and self.stopping:
             self.incomplete = True
 
+    def follow_ended(self, worker: int, ended: FollowEnded) -> None:
+        self.standbys.ended(worker, ended)
+
     def pipeline_loaded(self, loaded: Loaded) -> None:
         pipeline = self.pipelines.get(loaded.pipeline)
         if loaded.fault is None or pipeline is None or pipeline.version != loaded.version:
@@ -377,6 +392,7 @@ class Supervisor:
 
     def worker_gone(self, worker: int) -> None:
         """Its tasks are no longer placed anywhere: the next step assigns them to the process that takes its place."""
+        self.standbys.worker_gone(worker)
         for task, placement in tuple(self.placed.items()):
             if placement.worker == worker:
                 del self.placed[task]

@@ -5,7 +5,7 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import random
-from collections.abc import Awaitable, Callable
+from collections.abc import Awaitable, Callable, Collection
 from functools import partial
 from typing import Any, TypeVar
 
@@ -22,8 +22,17 @@ from streamd.record import TaskId
 from streamd.runtime.backoff import Failures, RestartPolicy, fault_of, next_delay
 from streamd.runtime.control import Fault, Load, Member
 from streamd.runtime.faults import fault_point
-from streamd.supervisor.membership import Group, GroupFactory, Ownership, group_of, group_topic, partitions_of
+from streamd.supervisor.membership import (
+    Group,
+    GroupFactory,
+    KafkaGroup,
+    Ownership,
+    group_of,
+    group_topic,
+    partitions_of,
+)  # fmt: skip
 from streamd.supervisor.sizes import refuse_sizes, size_of
+from streamd.supervisor.standbys import Ready, warm_on_disk
 from streamd.transport.embedded.lock import hold, let_go, lock_path
 
 log = structlog.get_logger(__name__)
@@ -41,9 +50,11 @@ class ManagedPipeline:
     `partitions`: how many each source has, None until it is known. `owned`: the tasks that are this node's. `over`:
     those of them that were read to their end. `since`: {owned task: the rebalance that brought it}; while that is the
     same, nobody else can have run it. `kept`, `came`, `went`: tasks, over all rebalances. `failure`: why it is stopped
-    for good. `unreachable`: a sentence for each component whose server cannot be reached now, since `waiting_since`
-    (monotonic seconds).
+    for good. `copied`: says whether a standby copy that is kept here would be used. `unreachable`: a sentence for each
+    component whose server cannot be reached now, since `waiting_since` (monotonic seconds).
     """
+
+    keeps_standbys = True
 
     def __init__(
         self,
@@ -70,6 +81,10 @@ class ManagedPipeline:
         self.unreachable: dict[str, str] = {}
         self.waiting_since: float | None = None
         self.task_restarts = 0
+        self.copied: Ready = lambda task: None
+        # Partition numbers of which this node keeps copies, and whether it was said that there is no node for them.
+        self._copies: frozenset[int] = frozenset()
+        self._alone = False
         self._progress: dict[TaskId, float] = {}
         self.released = False
         self._context = context
@@ -102,6 +117,11 @@ class ManagedPipeline:
     def desired(self) -> frozenset[TaskId]:
         """The tasks that should run here now."""
         return self.owned - self.over if self.ready else frozenset()
+
+    @property
+    def standbys(self) -> frozenset[TaskId]:
+        """The tasks of other nodes of whose state a copy should be kept here now."""
+        return self._stateful(self._copies) - self.owned if self.ready else frozenset()
 
     @property
     def drained(self) -> bool:
@@ -190,6 +210,8 @@ class ManagedPipeline:
         if group is None:
             self._own({self._task(part, p) for part in self.plan.parts for p in range(self._tasks(part))})
         else:
+            if self.keeps_standbys and isinstance(group, KafkaGroup):
+                group.keep_standbys(self._wanted_copies, self._warm)
             # Who joins takes partitions from others at once: they should not lie idle until a worker is up.
             self._on_change()
             with contextlib.suppress(TimeoutError):
@@ -255,6 +277,8 @@ class ManagedPipeline:
             return
         self.member = ownership.member
         self.rebalances += 1
+        self._copies = ownership.standbys
+        self._say_copies(ownership.copies)
         if any(self._writers_of(part) for part in self.plan.parts):
             # Who reads an exchange on a node that has just come has to hear from its writers that they are over.
             self.over.clear()
@@ -266,6 +290,40 @@ class ManagedPipeline:
             }
         )
 
+    def _stateful(self, partitions: Collection[int]) -> frozenset[TaskId]:
+        """The tasks of these partitions whose state can be copied: exact, and in changelogs of Kafka."""
+        return frozenset(
+            self._task(part, partition)
+            for part in self.plan.parts
+            if part.copyable(self.plan.config.delivery) and any(group_topic(source) for source in part.sources)
+            for partition in partitions
+            if partition < self._tasks(part)
+        )
+
+    @property
+    def _wanted_copies(self) -> int:
+        return self.plan.config.state_standbys if self._stateful((0,)) else 0
+
+    def _warm(self) -> frozenset[int]:
+        """The partition numbers of which everything that is kept is here on disk, and would be used."""
+        if not self.plan.config.state_snapshots:
+            return frozenset()
+        every = range(max(self._tasks(part) for part in self.plan.parts))
+        tasks = self._stateful(every)
+        known = {task: self.copied(task) for task in tasks}
+        folder = self._context.state_dir / "snapshots"
+        warm = warm_on_disk(folder, [task for task in tasks if known[task] is None])
+        cold = {task.partition for task in tasks if not known[task] and task not in warm}
+        return frozenset(task.partition for task in tasks) - cold
+
+    def _say_copies(self, copies: int) -> None:
+        """Say it once, when there is no node for copies that are wanted, and when there is one again."""
+        wanted = self._wanted_copies
+        if (copies < wanted) != self._alone:
+            self._alone = copies < wanted
+            text = "There are too few nodes for standby copies" if self._alone else "Standby copies are kept"
+            log.info(text, pipeline=self.name, standbys=wanted, copies=copies)
+
     def _lost(self) -> None:
         """Evicted: what runs can not commit, and is to end. The next generation starts it anew."""
         log.warning("Pipeline lost its place in its group", pipeline=self.name)
@@ -273,6 +331,7 @@ class ManagedPipeline:
         self.owned = frozenset()
         self.since = {}
         self.joined = False
+        self._copies = frozenset()
         self._on_change()
 
     def _own(self, tasks: set[TaskId]) -> None:

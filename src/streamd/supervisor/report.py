@@ -11,6 +11,7 @@ from streamd.observability.status import (
     NodeStatus,
     PipelineState,
     PipelineStatus,
+    StandbyStatus,
     TaskState,
     TaskStatus,
     WorkerStatus,
@@ -21,6 +22,7 @@ from streamd.runtime.control import TaskReport
 from streamd.supervisor.options import Options
 from streamd.supervisor.pipelines import ManagedPipeline
 from streamd.supervisor.reconcile import Placement
+from streamd.supervisor.standbys import Standbys
 from streamd.supervisor.workers import WorkerPool
 
 
@@ -33,6 +35,7 @@ class Node(Protocol):
     pipelines: dict[str, ManagedPipeline]
     placed: dict[TaskId, Placement]
     pool: WorkerPool
+    standbys: Standbys
     last_reconcile: float
     started_at: int
     stopping: bool
@@ -82,7 +85,16 @@ def _pipeline(node: Node, pipeline: ManagedPipeline) -> PipelineStatus:
         unreachable=tuple(pipeline.unreachable.values()),
         restarts=pipeline.task_restarts,
         error=pipeline.error,
+        standbys=tuple(_standby(node, task) for task in sorted(node.standbys.placed) if task.pipeline == pipeline.name),
     )
+
+
+def _standby(node: Node, task: TaskId) -> StandbyStatus:
+    worker, report = node.standbys.placed[task].worker, node.standbys.report(task)
+    if report is None:
+        return StandbyStatus(task.part, task.partition, "copying", worker)
+    error = None if report.fault is None else report.fault.message
+    return StandbyStatus(task.part, task.partition, report.state, worker, report.lag, error)
 
 
 def _state(node: Node, pipeline: ManagedPipeline, tasks: tuple[TaskStatus, ...]) -> PipelineState:

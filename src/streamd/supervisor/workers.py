@@ -20,6 +20,8 @@ from streamd.observability.status import WorkerState
 from streamd.record import TaskId
 from streamd.runtime.control import (
     Assign,
+    Follow,
+    FollowEnded,
     Hello,
     Load,
     Loaded,
@@ -28,6 +30,7 @@ from streamd.runtime.control import (
     Progress,
     Seat,
     Seen,
+    StandbyReport,
     Start,
     Stop,
     TaskEnded,
@@ -50,6 +53,7 @@ class Listener(Protocol):
     """Who is told what happens in the pool. All calls come from the loop, none may block."""
 
     def task_ended(self, worker: int, ended: TaskEnded) -> None: ...
+    def follow_ended(self, worker: int, ended: FollowEnded) -> None: ...
     def pipeline_loaded(self, loaded: Loaded) -> None: ...
     def worker_gone(self, worker: int) -> None: ...
     def reported(
@@ -62,12 +66,13 @@ class Listener(Protocol):
 
 @dataclass(eq=False)
 class Process:
-    """A worker process as the pool knows it. `reports`: the newest of each task; `sent`, `loaded`: pipelines."""
+    """A worker process as the pool knows it. `reports`, `standbys`: the newest ones; `sent`, `loaded`: pipelines."""
 
     child: Child
     heard_at: float | None = None
     progress_at: float = 0.0
     reports: dict[TaskId, TaskReport] = field(default_factory=dict)
+    standbys: dict[TaskId, StandbyReport] = field(default_factory=dict)
     sent: dict[str, Load] = field(default_factory=dict)
     loaded: dict[str, int] = field(default_factory=dict)
     stopping_since: float | None = None
@@ -139,6 +144,11 @@ class WorkerPool:
         process = self._places[worker].process if worker < len(self._places) else None
         return process.reports.get(task) if process else None
 
+    def standby(self, worker: int, task: TaskId) -> StandbyReport | None:
+        """The newest report of a standby copy."""
+        process = self._places[worker].process if worker < len(self._places) else None
+        return process.standbys.get(task) if process else None
+
     def progress_at(self, worker: int) -> float:
         """When the worker sent its newest report, monotonic seconds."""
         process = self._places[worker].process if worker < len(self._places) else None
@@ -167,8 +177,8 @@ class WorkerPool:
         process.child.send(order)
         return True
 
-    def assign(self, worker: int, assign: Assign) -> bool:
-        """Have a worker run a task. False when it takes no orders now, or does not know the pipeline yet."""
+    def assign(self, worker: int, assign: Assign | Follow) -> bool:
+        """Have a worker run a task, or follow one. False when it takes no orders now, or does not know the pipeline."""
         process = self._places[worker].process if worker < len(self._places) else None
         known = process is not None and process.loaded.get(assign.task.pipeline) == assign.version
         return known and self.send(worker, assign)
@@ -342,6 +352,9 @@ class WorkerPool:
                 self._progress(process, news)
             case Seen():
                 self._listener.seen(news)
+            case FollowEnded():
+                process.standbys.pop(news.task, None)
+                self._listener.follow_ended(worker, news)
             case TaskEnded():
                 process.reports.pop(news.task, None)
                 process.records_in += news.report.records_in
@@ -361,6 +374,7 @@ class WorkerPool:
         before, seconds = process.reports, news.sent_at - process.progress_at
         process.progress_at = news.sent_at
         process.reports = {report.task: report for report in news.tasks}
+        process.standbys = {report.task: report for report in news.standbys}
         self._listener.reported(process.reports, before, seconds)
         if news.metrics is not None:
             self._listener.metrics_came(process.name, news.metrics)

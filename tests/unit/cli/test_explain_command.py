@@ -115,3 +115,24 @@ def test_what_keeps_windows_is_shown(cli: Cli, write: Write) -> None:
     plan = cli("explain", "p.yaml").out
     assert "remembers each key in pieces of windows of 1 m that are not over, and 5 s of grace" in plan
     assert "start = time - time % 10000" in cli("explain", "p.yaml", "--code").out.partition("# state of window")[2]
+
+
+def test_standby_copies(cli: Cli, write: Write) -> None:
+    """Where copies of state are kept, and where they cannot be."""
+    stages = "stages: [{aggregate: {by: user, values: {n: count()}}}]\n"
+    kafka = "name: p\nkafka: {bootstrap: 'localhost:9092'}\nsource: {kafka: {topic: in}}\nsink: {kafka: {topic: out}}\n"
+    write("kept.yaml", kafka + stages + "state: {standbys: 2}\n")
+    write("loose.yaml", kafka + stages + "state: {standbys: 1}\ndelivery: at_least_once\n")
+    write("local.yaml", "name: p\nsource: {log: {topic: in}}\nsink: discard\n" + stages + "state: {standbys: 1}\n")
+    write("none.yaml", kafka + stages)
+    write("wrong.yaml", kafka + stages + "state: {standbys: -1}\n")
+
+    kept, loose, local, none = (cli("explain", f"{name}.yaml").out for name in ("kept", "loose", "local", "none"))
+
+    assert "  standbys   copies of each task's state on 2 other nodes of the app, where there are so many\n" in kept
+    assert "  standbys   none: they need state in Kafka and `delivery: exactly_once`\n" in loose
+    assert "  standbys   none: they need state in Kafka and `delivery: exactly_once`\n" in local
+    assert "standbys" not in none
+    wrong = cli("validate", "wrong.yaml")
+    assert wrong.code == 2
+    assert "standbys" in wrong.err

@@ -106,6 +106,7 @@ def _details(context: ApiContext, status: NodeStatus, pipeline: PipelineStatus) 
         "unreachable": pipeline.unreachable,
         "graph": [_node(context, pipeline, node) for node in pipeline.graph],
         "task_list": [_task(status, task) for task in pipeline.tasks],
+        "standbys": [asdict(standby) for standby in pipeline.standbys],
         "errors": {
             "failed": _by_error(context, catalog.FAILED_RECORDS, name),
             "dead_letters": _by_error(context, catalog.DEAD_LETTERS, name),

@@ -1,12 +1,13 @@
 """Which member of a group gets which partitions: together by number, in proportion to capacity, and moving little.
 
 The leader of the group runs this for all. What a member had before travels in its join request as user data, with the
-generation in which it had it, so that any member can lead and a late claim from an older generation loses.
+generation in which it had it, so that any member can lead and a late claim from an older generation loses. So does of
+which partitions it has a warm copy of the state: these come to it when nobody has them any more.
 """
 
 from __future__ import annotations
 
-from collections.abc import Collection, Iterable, Mapping
+from collections.abc import Callable, Collection, Iterable, Mapping
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -14,39 +15,58 @@ import msgspec
 from aiokafka.coordinator.assignors.abstract import AbstractPartitionAssignor
 from aiokafka.coordinator.protocol import ConsumerProtocolMemberAssignment, ConsumerProtocolMemberMetadata
 
+from streamd.transport.kafka.standby_placement import place_standbys
+
 # The name under which all members of a group must know this; a new one when the meaning of the user data changes.
 NAME = "streamd-together-1"
 NO_GENERATION = -1
+# What an assignment says besides {topic: its partitions}, under names that no topic can have.
+_STANDBY, _COPIES = "standby/", "standbys/copies"
 
 
 @dataclass(frozen=True, slots=True)
 class Claim:
-    """What a member says when it joins: the partition numbers that it had, when, and how much it can carry."""
+    """What a member says when it joins: the partition numbers that it had, when, and how much it can carry.
+
+    `copies`: how many standby copies of each partition's state there are to be, 0 from a member that keeps none.
+    `warm`: of which partitions it has one.
+    """
 
     generation: int = NO_GENERATION
     owned: frozenset[int] = field(default_factory=frozenset)
     capacity: int = 1
+    copies: int = 0
+    warm: frozenset[int] = field(default_factory=frozenset)
 
 
 class _ClaimData(msgspec.Struct):
     g: int
     p: list[int]
     c: int = 1
+    s: int = 0
+    w: list[int] = []
 
 
 def place(count: int, claims: Mapping[str, Claim]) -> dict[str, list[int]]:
     """Member → its partitions out of 0…count-1, each exactly once; empty without members.
 
     Numbers of partitions are in proportion to capacity, to within one. A partition stays with the member that had it in
-    the newest generation, unless that member has more than its share. The same arguments give the same result.
+    the newest generation, unless that member has more than its share; a free one goes to a member with a warm copy, if
+    any has room. The same arguments give the same result.
     """
     if not claims:
         return {}
     had = _owners(count, claims)
-    quota = _quotas(count, claims, {member: len(had[member]) for member in claims})
-    placed = {member: sorted(had[member])[: quota[member]] for member in claims}
+    quota = _quotas(count, claims, had)
+    needy = {member for member in claims if len(had[member]) < quota[member]}
+    wanted = frozenset[int]().union(*(claims[member].warm for member in needy))
+    placed = {m: sorted(had[m], key=lambda p: (p in wanted, p))[: quota[m]] for m in claims}
     taken = {partition for partitions in placed.values() for partition in partitions}
-    free = iter([partition for partition in range(count) if partition not in taken])
+    left = [partition for partition in range(count) if partition not in taken]
+    warmed = _warmed(left, {m: quota[m] - len(placed[m]) for m in claims}, claims)
+    for partition, member in warmed.items():
+        placed[member].append(partition)
+    free = iter([partition for partition in left if partition not in warmed])
     for member in sorted(claims):
         for _ in range(quota[member] - len(placed[member])):
             placed[member].append(next(free))
@@ -65,8 +85,31 @@ def _owners(count: int, claims: Mapping[str, Claim]) -> dict[str, set[int]]:
     return had
 
 
-def _quotas(count: int, claims: Mapping[str, Claim], had: Mapping[str, int]) -> dict[str, int]:
+def _warmed(free: Iterable[int], room: Mapping[str, int], claims: Mapping[str, Claim]) -> dict[int, str]:
+    """Which free partitions go to a member that has a warm copy: as many as can, when each has so much room."""
+    given: dict[int, str] = {}
+
+    def find(partition: int, seen: set[str]) -> bool:
+        for member in sorted(claims):
+            if partition not in claims[member].warm or member in seen:
+                continue
+            seen.add(member)
+            theirs = [other for other, owner in given.items() if owner == member]
+            if len(theirs) < room[member] or (room[member] > 0 and any(find(other, seen) for other in theirs)):
+                given[partition] = member
+                return True
+        return False
+
+    for partition in free:
+        find(partition, set())
+    return given
+
+
+def _quotas(count: int, claims: Mapping[str, Claim], owned: Mapping[str, set[int]]) -> dict[str, int]:
     """How many partitions each gets: its share rounded down, and what is left to those that then give up the least."""
+    had = {member: len(partitions) for member, partitions in owned.items()}
+    lost = set(range(count)).difference(*owned.values())
+    warm = {member: len(claim.warm & lost) for member, claim in claims.items()}
     total = sum(max(1, claim.capacity) for claim in claims.values())
     weight = {member: max(1, claim.capacity) for member, claim in claims.items()}
     quota = {member: count * weight[member] // total for member in claims}
@@ -74,7 +117,8 @@ def _quotas(count: int, claims: Mapping[str, Claim], had: Mapping[str, int]) -> 
     left = count - sum(quota.values())
     # Who has more than its share keeps one of them rather than moving it; a share without a rest is never exceeded.
     by_need = sorted(
-        claims, key=lambda member: (rest[member] == 0, had[member] <= quota[member], -rest[member], member)
+        claims,
+        key=lambda member: (rest[member] == 0, had[member] <= quota[member], -rest[member], -warm[member], member),
     )
     for member in by_need[:left]:
         quota[member] += 1
@@ -89,32 +133,46 @@ class TogetherAssignor(AbstractPartitionAssignor):  # type: ignore[misc]
 
     name = NAME
 
-    def __init__(self, capacity: int = 1, remembered: Collection[int] = ()) -> None:
-        self._claim = Claim(NO_GENERATION, frozenset(remembered), capacity)
+    def __init__(
+        self,
+        capacity: int = 1,
+        remembered: Collection[int] = (),
+        copies: int = 0,
+        warm: Callable[[], Collection[int]] = tuple,
+    ) -> None:
+        self._claim = Claim(NO_GENERATION, frozenset(remembered), capacity, copies)
+        self._warm = warm
 
     def metadata(self, topics: Iterable[str]) -> Any:
         """This member's part of a join request."""
         claim = self._claim
-        data = msgspec.json.encode(_ClaimData(claim.generation, sorted(claim.owned), claim.capacity))
+        warm = sorted(self._warm())
+        data = msgspec.json.encode(
+            _ClaimData(claim.generation, sorted(claim.owned), claim.capacity, claim.copies, warm)
+        )
         return ConsumerProtocolMemberMetadata(0, sorted(topics), data)
 
     def assign(self, cluster: Any, members: Mapping[str, Any]) -> dict[str, Any]:
-        """Every member's assignment; its user data holds {topic: how many partitions it has}, for all topics."""
+        """Every member's assignment; see `topic_counts` and `standbys_of` for what its user data holds."""
         claims = {member: _claim(metadata.user_data) for member, metadata in members.items()}
         topics = {member: frozenset(metadata.subscription) for member, metadata in members.items()}
         every = sorted(set().union(*topics.values())) if topics else []
         counts = {topic: len(cluster.partitions_for_topic(topic) or ()) for topic in every}
         found: dict[str, dict[str, list[int]]] = {member: {} for member in members}
+        active: dict[str, set[int]] = {member: set() for member in members}
         # While a pipeline with other topics is rolled out, members differ: only those that read a topic can get it.
         for readers in sorted({tuple(sorted(m for m in members if topic in topics[m])) for topic in every}):
             together = [topic for topic in every if tuple(sorted(m for m in members if topic in topics[m])) == readers]
             placed = place(max(counts[topic] for topic in together), {member: claims[member] for member in readers})
             for member, partitions in placed.items():
+                active[member].update(partitions)
                 for topic in together:
                     found[member][topic] = [partition for partition in partitions if partition < counts[topic]]
-        data = msgspec.json.encode(counts)
+        beside = _standbys(active, claims)
         return {
-            member: ConsumerProtocolMemberAssignment(0, [(t, p) for t, p in sorted(parts.items()) if p], data)
+            member: ConsumerProtocolMemberAssignment(
+                0, [(t, p) for t, p in sorted(parts.items()) if p], msgspec.json.encode(counts | beside[member])
+            )
             for member, parts in found.items()
         }
 
@@ -123,7 +181,7 @@ class TogetherAssignor(AbstractPartitionAssignor):  # type: ignore[misc]
 
     def joined(self, generation: int, partitions: Iterable[int]) -> None:
         """Remember what this member has since `generation`."""
-        self._claim = Claim(generation, frozenset(partitions), self._claim.capacity)
+        self._claim = Claim(generation, frozenset(partitions), self._claim.capacity, self._claim.copies)
 
 
 def _claim(data: bytes | None) -> Claim:
@@ -132,11 +190,35 @@ def _claim(data: bytes | None) -> Claim:
         decoded = msgspec.json.decode(data or b"", type=_ClaimData)
     except msgspec.DecodeError:
         return Claim()
-    return Claim(decoded.g, frozenset(decoded.p), decoded.c)
+    return Claim(decoded.g, frozenset(decoded.p), decoded.c, decoded.s, frozenset(decoded.w))
+
+
+def _standbys(active: Mapping[str, set[int]], claims: Mapping[str, Claim]) -> dict[str, dict[str, int]]:
+    """What each member is told of standby copies: its own, and how many there are of each partition at least."""
+    copies = max((claim.copies for claim in claims.values()), default=0)
+    # What a member had until now it has a copy of.
+    warm = {member: claim.warm | claim.owned for member, claim in claims.items() if claim.copies}
+    kept = place_standbys(active, warm, copies)
+    fewest = min([copies, *(len(warm.keys() - {member}) for member, partitions in active.items() if partitions)])
+    return {
+        member: {_STANDBY + str(p): 1 for p in kept.get(member, ())} | ({_COPIES: fewest} if copies else {})
+        for member in claims
+    }
 
 
 def topic_counts(data: bytes | None) -> dict[str, int]:
     """{topic: partitions} of an assignment's user data; empty for data that is not ours."""
+    return {name: count for name, count in _told(data).items() if "/" not in name}
+
+
+def standbys_of(data: bytes | None) -> tuple[frozenset[int], int]:
+    """(partitions that this member is to keep copies of, how many copies each partition has) of the same."""
+    told = _told(data)
+    numbers = (name.removeprefix(_STANDBY) for name in told if name.startswith(_STANDBY))
+    return frozenset(int(number) for number in numbers if number.isdecimal()), told.get(_COPIES, 0)
+
+
+def _told(data: bytes | None) -> dict[str, int]:
     try:
         return msgspec.json.decode(data or b"", type=dict[str, int])
     except msgspec.DecodeError:

@@ -25,7 +25,7 @@ from aiokafka.protocol.group import JoinGroupRequest, LeaveGroupRequest, SyncGro
 
 from streamd.errors import FatalError, StreamdError, TransientError
 from streamd.transport.kafka.admin import open_admin
-from streamd.transport.kafka.assignor import TogetherAssignor, topic_counts
+from streamd.transport.kafka.assignor import TogetherAssignor, standbys_of, topic_counts
 from streamd.transport.kafka.connection import connect, disconnect
 from streamd.transport.kafka.error_codes import ends_aiokafka, meaning
 from streamd.transport.kafka.failures import explain, missing_topic, unreachable
@@ -60,13 +60,16 @@ class Assignment:
 
     `partitions`: {topic: its partitions that are ours, ascending}, topics without any left out. `counts`: {topic:
     how many partitions it has}, as the group's leader saw it, for all topics. `rejoined`: the member was evicted
-    and is a new one, so that nothing it had may be resumed warm.
+    and is a new one, so that nothing it had may be resumed warm. `standbys`: the partition numbers whose state this
+    member is to keep copies of; `copies`: how many each has in the group, those that have fewest.
     """
 
     membership: Membership
     partitions: Mapping[str, tuple[int, ...]]
     counts: Mapping[str, int]
     rejoined: bool = False
+    standbys: frozenset[int] = frozenset()
+    copies: int = 0
 
     @property
     def numbers(self) -> frozenset[int]:
@@ -96,7 +99,9 @@ class GroupMember:
     on, for at most `revoke_budget` seconds; then it is cancelled. It is also called when the member was evicted, with
     `membership` None: then nothing can be committed any more. Both run on the loop that called `start`.
     `capacity`: how much this node can carry, in proportion to others. `remembered`: partition numbers whose state lies
-    on this node's disk; they come back to it if nobody else has them.
+    on this node's disk; they come back to it if nobody else has them. `copies`: how many standby copies of each
+    partition's state there are to be, 0 from a member that keeps none; `warm()`: of which it has one, asked at each
+    join.
     """
 
     def __init__(
@@ -109,6 +114,8 @@ class GroupMember:
         *,
         capacity: int = 1,
         remembered: Collection[int] = (),
+        copies: int = 0,
+        warm: Callable[[], Collection[int]] = tuple,
     ) -> None:
         if not topics:
             raise ValueError("a member of a group needs at least one topic")
@@ -117,7 +124,7 @@ class GroupMember:
         self._settings = settings
         self._on_assigned = on_assigned
         self._on_revoked = on_revoked
-        self._assignor = TogetherAssignor(capacity, remembered)
+        self._assignor = TogetherAssignor(capacity, remembered, copies, warm)
         self._client: Any = None
         self._coordinator: _Coordinator | None = None
         self._subscription: Any = None
@@ -291,6 +298,7 @@ class GroupMember:
             {topic: tuple(sorted(numbers)) for topic, numbers in sorted(partitions.items())},
             topic_counts(data),
             rejoined,
+            *standbys_of(data),
         )
         self._assignor.joined(generation, assignment.numbers)
         self._assignment = assignment

@@ -8,7 +8,7 @@ from typing import Any
 import msgspec
 from aiokafka.coordinator.protocol import ConsumerProtocolMemberAssignment, ConsumerProtocolMemberMetadata
 
-from streamd.transport.kafka.assignor import Claim, TogetherAssignor, place, topic_counts
+from streamd.transport.kafka.assignor import Claim, TogetherAssignor, place, standbys_of, topic_counts
 
 
 def cluster(**counts: int) -> Any:
@@ -90,3 +90,43 @@ def test_foreign_user_data_costs_moves_only() -> None:
 def test_a_topic_that_is_gone_has_no_partitions() -> None:
     assigned = TogetherAssignor().assign(cluster(), {"m": join(TogetherAssignor(), "orders")})
     assert partitions(assigned["m"]) == {}
+
+
+def told(assignment: Any) -> tuple[frozenset[int], int]:
+    return standbys_of(ConsumerProtocolMemberAssignment.decode(assignment.encode()).user_data)
+
+
+def test_copies_go_to_other_members_and_come_first_when_one_is_lost() -> None:
+    warm: dict[str, set[int]] = {"a": set(), "b": set(), "c": set()}
+    made = {name: TogetherAssignor(copies=1, warm=lambda name=name: warm[name]) for name in warm}
+
+    def assign(*names: str) -> dict[str, Any]:
+        found = made[names[0]].assign(cluster(t=6), {name: join(made[name], "t") for name in names})
+        for name in names:
+            made[name].joined(1, partitions(found[name]).get("t", []))
+            warm[name] = set(told(found[name])[0])
+        return found
+
+    first = assign("a", "b", "c")
+    assert topic_counts(ConsumerProtocolMemberAssignment.decode(first["a"].encode()).user_data) == {"t": 6}
+    assert sorted(number for name in warm for number in warm[name]) == list(range(6))
+    assert all(not warm[name] & set(partitions(first[name])["t"]) for name in warm)
+    assert {told(found)[1] for found in first.values()} == {1}
+    kept = {name: frozenset(found) for name, found in warm.items()}
+    second = assign("b", "c")
+    for number in partitions(first["a"])["t"]:
+        [keeper] = [name for name in kept if number in kept[name]]
+        assert number in partitions(second[keeper])["t"]
+    third = assign("b")
+    assert told(third["b"]) == (frozenset(), 0)
+
+
+def test_a_member_that_keeps_none_is_given_none_and_an_old_one_is_understood() -> None:
+    keeps, old = TogetherAssignor(copies=2, warm=lambda: [0, 3]), TogetherAssignor()
+    members = {"keeps": join(keeps, "t"), "old": join(old, "t")}
+    assert msgspec.json.decode(members["old"].user_data)["w"] == []
+    found = keeps.assign(cluster(t=4), members)
+    assert told(found["old"])[0] == frozenset()
+    assert told(found["keeps"]) == (frozenset(partitions(found["old"])["t"]), 0), "nobody keeps those of the other"
+    assert standbys_of(None) == (frozenset(), 0)
+    assert standbys_of(b'{"t": 4}') == (frozenset(), 0)
