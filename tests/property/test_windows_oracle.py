@@ -13,11 +13,13 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from demo import window_driver
 from demo.window_driver import WindowDriver
 from demo.window_oracle import answer
 from streamd.expr import parse_aggregate
 from streamd.windows import run as run_module
 from streamd.windows.spec import WindowSpec
+from streamd.windows.timed import AlignedWindows
 
 AGGREGATES = {"n": parse_aggregate("count()"), "sum": parse_aggregate("sum(v)"), "max": parse_aggregate("max(v)")}
 
@@ -121,6 +123,27 @@ def test_sessions_without_late_records_are_cut_where_times_lie_apart(records, ga
     assert sorted(map(str, expected)) == sorted(
         str((one["k"], one["window_start"], one["window_end"])) for one in found
     )
+
+
+@settings(max_examples=60, deadline=None)
+@given(st.lists(st.tuples(keys, st.integers(0, 90), values), max_size=40), cuts, small, small, grace)
+def test_hopping_windows_of_panes_are_those_that_have_a_table_each(records, batches, one, other, late_by):
+    """With every aggregate that can be merged without rounding, over records in order."""
+    texts = ["count()", "sum(v)", "mean(v)", "min(v)", "max(v)", "first(v)", "last(v)", "argmax(v, v)", "collect(v, 5)"]
+    texts += ["count_distinct(v)", "median(v)", "histogram(v, [0, 3])", "approx_count_distinct(v)", "top_k(v, 3)"]
+    spec = WindowSpec(
+        "hopping",
+        {f"a{number}": parse_aggregate(text) for number, text in enumerate(texts)},
+        size=max(one, other),
+        every=min(one, other),
+        grace=late_by,
+        by=("k",),
+    )
+    records = sorted(records, key=lambda event: event[1])
+    found = run(spec, records, 0, batches).values
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(window_driver, "kernel_of", AlignedWindows)
+        assert found == run(spec, records, 0, []).values
 
 
 @settings(max_examples=40, deadline=None)

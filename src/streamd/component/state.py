@@ -57,7 +57,11 @@ class Store(Protocol):
 
     At each checkpoint the dirty keys go to the changelog, in the checkpoint's transaction; after a crash the tables are
     as at the last checkpoint. A key is what `key_of` gives.
+
+    `in_memory`: tables are held whole there, so that `get`, `in` and iteration see all of them, and values stay.
     """
+
+    in_memory: bool
 
     def table(
         self, name: str, pack: Callable[[Any], Any] | None = None, unpack: Callable[[Any], Any] | None = None

@@ -18,7 +18,7 @@ class TableStore:
 
     def __init__(self, stage: str = "", spill: Spill | None = None) -> None:
         """`spill`: what holds the tables of `stage` within a budget; None holds them whole in memory."""
-        self._stage, self._spill = stage, spill
+        self._stage, self._spill, self.in_memory = stage, spill, spill is None
         self._tables: dict[str, NamedTable | NamedTimes] = {}
         # By the table's name and the colon behind it in the changelog's keys.
         self._by_prefix: dict[bytes, NamedTable | NamedTimes] = {}

@@ -62,6 +62,16 @@ class Accumulators:
             lines += aggregate.merge_lines(mine, others, self.code.constant)
         return lines
 
+    def copies(self, a: str, b: str) -> list[str]:
+        """Make `a` of what `b` has taken, so that merging leaves `b` as it is."""
+        lines = [f"{a} = [*{b}]"]
+        for aggregate, slots in self._each():
+            if aggregate.in_place:
+                mine, others = [f"{a}[{n}]" for n in slots], [f"{b}[{n}]" for n in slots]
+                lines.append(f"{', '.join(mine)} = {aggregate.start_source()}")
+                lines += aggregate.merge_lines(mine, others, self.code.constant)
+        return lines
+
     def fields(self, a: str = "a") -> str:
         """The aggregates' fields of a result, in the order they are written in."""
         return ", ".join(

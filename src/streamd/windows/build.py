@@ -3,12 +3,13 @@
 from __future__ import annotations
 
 from streamd.windows.counted import CountedWindows
+from streamd.windows.hopping import PanedWindows
 from streamd.windows.kernel import Kernel
 from streamd.windows.running import RunningTotals
 from streamd.windows.session import SessionWindows
 from streamd.windows.sliding import SlidingWindows
 from streamd.windows.spec import WindowSpec
-from streamd.windows.timed import AlignedWindows, PanedWindows
+from streamd.windows.timed import AlignedWindows
 
 
 def kernel_of(spec: WindowSpec) -> Kernel:

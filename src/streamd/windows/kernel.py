@@ -5,6 +5,7 @@ from __future__ import annotations
 from abc import ABC, abstractmethod
 from collections.abc import Callable, Hashable, Iterable
 from copy import deepcopy
+from operator import itemgetter
 from typing import Any, Final, TypeAlias
 
 from streamd.component.state import Store, Table
@@ -18,6 +19,9 @@ from streamd.windows.spec import WindowSpec
 LARGEST_TIME: Final = 2**53
 
 Accumulator: TypeAlias = list[Any]
+# (number of its arrival, key, accumulator)
+Arrived: TypeAlias = tuple[int, Hashable, Accumulator]
+ARRIVAL: Final = itemgetter(0)
 Rows: TypeAlias = list[tuple[Any, ...]]
 Failed: TypeAlias = list[tuple[RawRecord, Exception]]
 
@@ -125,10 +129,6 @@ def refusal(time: int, watermark: int) -> Exception:
     return LateRecordError(f"the record's windows are closed: its time is {watermark - time} ms before the watermark")
 
 
-def by_arrival(items: Iterable[tuple[Hashable, Accumulator]]) -> list[tuple[Hashable, Accumulator]]:
-    """(key, accumulator) in the order of arrival, which most of them are in already."""
-    found = list(items)
-    arrivals = [accumulator[0] for _, accumulator in found]
-    if arrivals == sorted(arrivals):
-        return found
-    return [found[n] for n in sorted(range(len(found)), key=arrivals.__getitem__)]
+def by_arrival(items: Iterable[tuple[Hashable, Accumulator]]) -> list[Arrived]:
+    """What is to be given, in the order of arrival."""
+    return sorted([(accumulator[0], key, accumulator) for key, accumulator in items], key=ARRIVAL)

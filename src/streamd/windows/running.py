@@ -54,7 +54,7 @@ class RunningTotals(Kernel):
             "",
             "",
             "def give(items, watermark, final, out):",
-            "    for key, a in items:",
+            "    for _, key, a in items:",
             "        time = a[1] if a[1] > watermark else watermark",
             *indented(a.result("time", final="final"), 2),
         ]
@@ -91,6 +91,6 @@ class RunningTotals(Kernel):
         self._changes.clear()
         items = by_arrival(item for item in found if item[1] is not None)
         self.give(items, watermark, False, out)
-        for key, accumulator in items:
+        for _, key, accumulator in items:
             accumulator[CHANGED] = 0
             self.table.dirty.add(key)

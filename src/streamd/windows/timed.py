@@ -1,9 +1,6 @@
-"""Tumbling and hopping windows: aligned to the clock, the same for all keys.
+"""Tumbling and hopping windows: aligned to the clock, the same for all keys. Each has a table, by its end.
 
-Tumbling windows have a table each, by their end. Hopping ones overlap: the time is cut into panes, the greatest that
-all windows are made of, and a window is merged from its panes when it closes; so a record is worked on once, however
-many windows it is in. Where results come before a window closes, or the user's own code does the work, each window has
-a table of its own instead.
+Hopping ones whose results come when they close are put together from panes instead (hopping.py).
 """
 
 from __future__ import annotations
@@ -46,19 +43,22 @@ class AlignedWindows(Kernel):
         if self._several:
             take = ["for window_end, t in t_of_windows:", *indented(take)]
         table = "t_of_windows" if self._several else "t"
+        taking = table if self._several else "t, dirty"
         body = guarded(self.spec, for_keys(self.spec, take))
+        a.code.constant("unknown", (BEGINNING, None) if self._several else (BEGINNING, None, None))
         return [
             "def process(self, rows, out, failed):",
             "    start = end = 0",
             "    limit = BEGINNING",
             "    arrivals = self.arrivals",
+            "    known = {}",
             *(["    due = self.due"] if self.spec.periodic else []),
             f"    for {row_pattern(self.spec, a.columns)} in rows:",
             *(["        if watermark >= due: due = self.early(watermark, out)"] if self.spec.periodic else []),
             "        if not start <= time < end:",
             f"            start = time - {_into(self.spec, self.step)}",
             f"            end = start + {self.step}",
-            "            limit = BEGINNING",
+            f"            limit, {taking} = known.get(end, unknown)",
             "        if watermark >= limit:",
             f"            limit, {table} = self.open_at(end, watermark, out)",
             f"            if {table} is None:",
@@ -66,6 +66,7 @@ class AlignedWindows(Kernel):
             "                limit = BEGINNING",
             "                continue",
             *([] if self._several else ["            dirty = t.dirty.add"]),
+            f"            known[end] = limit, {taking}",
             *indented(body, 2),
             "    self.arrivals = arrivals",
             "",
@@ -152,89 +153,9 @@ class AlignedWindows(Kernel):
         found = [(key, table[key]) for key in keys]
         items = by_arrival(item for item in found if item[1] is not None)
         self.give(items, end, False, out)
-        for key, accumulator in items:
+        for _, key, accumulator in items:
             accumulator[1] = 0
             table.dirty.add(key)
-
-
-class PanedWindows(AlignedWindows):
-    """Hopping windows, put together from panes when they close."""
-
-    def __init__(self, spec: WindowSpec) -> None:
-        self._open: set[int] = set()
-        super().__init__(spec)
-
-    @property
-    def panes(self) -> bool:
-        """See `AlignedWindows`."""
-        return True
-
-    def written(self, a: Accumulators) -> list[str]:
-        """See `Kernel`."""
-        return [
-            *super().written(a),
-            "",
-            "",
-            "def merged(panes):",
-            "    found, own = {}, set()",
-            "    for pane in panes:",
-            "        if not found:",
-            "            found.update(pane.scan())",
-            "            continue",
-            "        get = found.get",
-            "        for key, b in pane.scan():",
-            "            a = get(key)",
-            "            if a is None:",
-            "                found[key] = b",
-            "                continue",
-            "            if key not in own:",
-            "                # What is in a pane is not changed: later windows have it, too.",
-            "                own.add(key)",
-            "                a = joined(a)",
-            "                found[key] = a",
-            *indented(a.merges(), 3),
-            "    return found",
-            "",
-            "",
-            "def joined(b):",
-            f"    a = {a.start('b[0]')}",
-            *indented(a.merges()),
-            "    return a",
-        ]
-
-    def restored(self) -> None:
-        """See `Kernel`."""
-        super().restored()
-        ends = {end for pane in self._times for end in self.windows_of(pane)}
-        self._open = {end for end in ends if end + self.spec.grace > self.closed}
-        self._ends = sorted(self._open)
-
-    def open_at(self, end: int, watermark: int, out: list[Result]) -> tuple[int, Table | None]:
-        """See `AlignedWindows`: the pane's table. Windows that the watermark has passed do not get the record."""
-        grace, passed = self.spec.grace, max(watermark, self.closed)
-        ends = self.windows_of(end)
-        if not -LARGEST_TIME < end < LARGEST_TIME or ends[-1] + grace <= passed:
-            return BEGINNING, None
-        if ends[0] + grace <= passed:
-            # The pane has a record that these windows do not have: they stay closed, also after a crash.
-            self.close_until(watermark, out)
-            self.note("closed", passed)
-        still = [one for one in ends if one + grace > passed]
-        for one in still:
-            if one not in self._open:
-                self._open.add(one)
-                heappush(self._ends, one)
-        return still[0] + grace, self._times[end]
-
-    def _close(self, end: int, out: list[Result]) -> None:
-        self._open.discard(end)
-        size, step, times = self.spec.size, self.step, self._times
-        panes = [times[pane] for pane in range(end - size + step, end + 1, step) if pane in times]
-        found = self.functions["merged"](panes)
-        self.give(by_arrival(found.items()), end, True, out)
-        # The first panes are in no later window.
-        for pane in range(end - size + step, end - size + self.spec.every + 1, step):
-            times.drop(pane)
 
 
 def _into(spec: WindowSpec, step: int) -> str:
@@ -266,6 +187,6 @@ def _give(spec: WindowSpec, a: Accumulators) -> list[str]:
         "def give(items, end, final, out):",
         f"    start = end - {spec.size}",
         "    time = end - 1",
-        "    for key, a in items:",
+        "    for _, key, a in items:",
         *indented(a.result("time", start="start", end="end", final="final"), 2),
     ]

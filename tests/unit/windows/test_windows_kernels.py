@@ -119,4 +119,4 @@ def test_grouping_sets_are_late_for_all_or_counted_in_those_that_are_open():
 def test_the_source_is_code_that_one_can_read():
     kernel = kernel_of(windows("hopping", size=60_000, every=10_000, grace=5_000))
     assert "start = time - time % 10000" in kernel.source
-    assert "def merged(panes):" in kernel.source
+    assert "def together(tail, head):" in kernel.source

@@ -60,7 +60,8 @@ class Aggregate(ABC):
     `arguments` are evaluated for each record; after `check_lines` on their variables no step can fail, unless the
     aggregate is `fallible`: then a step may raise TransformError, and has changed nothing. A value that is null counts
     for nothing. `packs`: slots are no JSON, and `pack` makes it of them. `bounded`: the accumulator's size is, and
-    `growth` says by what; otherwise what it grows with. `numeric`: every result is a number or null.
+    `growth` says by what; otherwise what it grows with. `numeric`: every result is a number or null. `in_place`:
+    merging changes what is in its slots, and not the slots alone.
     """
 
     name: ClassVar[str]
@@ -70,6 +71,7 @@ class Aggregate(ABC):
     bounded: bool = True
     growth: str = "fixed size"
     numeric: bool = False
+    in_place: bool = False
 
     def __init__(self, text: str, parts: Sequence[Argument]) -> None:
         self.text = text
@@ -90,7 +92,9 @@ class Aggregate(ABC):
 
     @abstractmethod
     def merge_lines(self, slots: Sequence[str], others: Sequence[str], constant: Constant) -> list[str]:
-        """Lines that add another accumulator, of records that came later. The other is of no use after that."""
+        """Lines that add another accumulator, of records that came later. The other stays as it is, also when this one
+        is merged with more; but no step may be taken on either after that.
+        """
 
     @abstractmethod
     def result_source(self, slots: Sequence[str], constant: Constant) -> str:

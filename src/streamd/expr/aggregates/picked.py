@@ -104,6 +104,7 @@ class Collect(Aggregate):
     """`collect(x, 100)`: the first of them, as they arrived."""
 
     name = "collect"
+    in_place = True
 
     def __init__(self, text: str, value: Expression, count: int) -> None:
         super().__init__(text, _parts(self.name, value, ()))
@@ -127,6 +128,8 @@ class Collect(Aggregate):
 
 class Best(Aggregate):
     """`collect(x, 10, order_by=…)`, `top_k(x, 10, by)`: the first of them in an order, as a list in that order."""
+
+    in_place = True
 
     def __init__(self, text: str, name: str, value: Expression, count: int, order: Sequence[Order]) -> None:
         self.name = name  # type: ignore[misc]
@@ -176,6 +179,7 @@ class CountDistinct(Aggregate):
     bounded = False
     growth = "one entry for each different value"
     numeric = True
+    in_place = True
 
     def __init__(self, text: str, value: Expression) -> None:
         super().__init__(text, [Argument(self.name, value, "kept")])

@@ -77,6 +77,7 @@ class Quantile(Aggregate):
     slots = 3
     packs = True
     growth = "one number for each 2 % of the range of the values"
+    in_place = True
 
     def __init__(self, text: str, name: str, value: Expression, ranks: float | Sequence[float]) -> None:
         self.name = name  # type: ignore[misc]
@@ -145,13 +146,13 @@ class Registers:
             value = f"\0{value}"
         self._sketch.update(value)
 
-    def merge(self, other: Registers) -> None:
-        """Take the values of another one."""
+    def merged(self, other: Registers) -> Registers:
+        """One of the values of both."""
         library = _library()
         union = library.hll_union(_LOG_REGISTERS)
         union.update(self._sketch)
         union.update(other._sketch)
-        self._sketch = union.get_result(library.HLL_8)
+        return Registers(union.get_result(library.HLL_8))
 
     def estimate(self) -> int:
         """About how many different values it has seen."""
@@ -207,7 +208,7 @@ class ApproxCountDistinct(Aggregate):
         (slot,), (other,) = slots, others
         return [
             f"if {slot} is None: {slot} = {other}",
-            f"elif {other} is not None: {slot}.merge({other})",
+            f"elif {other} is not None: {slot} = {slot}.merged({other})",
         ]
 
     def result_source(self, slots: Sequence[str], constant: Constant) -> str:
