@@ -434,7 +434,8 @@ class _Fuser:
         dumps = self.code.constant("dumps", names.dumps)
         required = any(required for _, required in self.code.use.struct_fields())
         if not (raw and doc.base is Base.TYPED and required and not doc.dropped):
-            return f"{dumps}({body.document()})"
+            # What orjson gives has room for a long text behind it: to keep that costs several times the copy.
+            return f"b'%b' % {dumps}({body.document()})"
         return self._splice(body, doc, dumps)
 
     def _passes(self, target: ComponentConfig, out_format: str) -> bool:
@@ -461,7 +462,9 @@ class _Fuser:
         )
         body.line("else:")
         self.code.line(
-            body.path.indent + 1, f"{value} = {dumps}({{**{loads}({doc.raw}), {doc.literal()}}})", body.stage_id
+            body.path.indent + 1,
+            f"{value} = b'%b' % {dumps}({{**{loads}({doc.raw}), {doc.literal()}}})",
+            body.stage_id,
         )
         return value
 

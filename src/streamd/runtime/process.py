@@ -188,8 +188,16 @@ class Process:
         if not out:
             return False
         self._count.stage(name, 0, len(out), 0, time.perf_counter() - began)
-        await self._chain(name, out)
+        await self._results(name, out)
         return True
+
+    async def _results(self, name: str, out: list[Any]) -> None:
+        """Down the chain in batches: windows close with as many results as there are keys, and the bytes of all of
+        them at once would be fresh memory each time, which costs more than to make them.
+        """
+        size = self._config.max_batch_records
+        for start in range(0, len(out), size):
+            await self._chain(name, out[start : start + size])
 
     def committed(self) -> None:
         """A checkpoint has made durable what was processed."""
@@ -304,7 +312,7 @@ class Process:
         self._keyed.stages[name].process(rows, out, refused)
         failed = self._refused(name, chain.entry, refused)
         self._count.stage(name, len(rows), len(out), len(refused), time.perf_counter() - began)
-        await self._chain(name, out)
+        await self._results(name, out)
         return failed
 
     def _refused(self, name: str, entry: str, refused: list[tuple[RawRecord, Exception]]) -> int:
