@@ -47,6 +47,7 @@ from streamd.runtime.control import (
     Unload,
     order_channel,
 )
+from streamd.runtime.garbage import Garbage
 from streamd.runtime.standbys import Copy, StandbyOwner
 from streamd.runtime.tasks import Runnable, TaskOwner
 
@@ -54,7 +55,6 @@ log = structlog.get_logger(__name__)
 
 PROGRESS_INTERVAL = 1.0
 LOOK_INTERVAL = 0.05  # how often states are compared, to report a change at once
-FULL_COLLECTION_INTERVAL = 60.0
 UNREAD_LIMIT = 1024 * 1024  # a supervisor this far behind gets no periodic progress
 PR_SET_PDEATHSIG = 1
 
@@ -110,7 +110,7 @@ class Worker:
         if not isinstance(start, Start):
             return
         host = self._make_host(start)
-        _tune_collector()
+        self._garbage = Garbage()
         owner = TaskOwner(
             host.make,
             lambda ended: self._ended(ended, owner, host),
@@ -195,7 +195,7 @@ class Worker:
 
     async def _report_for_ever(self, owner: TaskOwner, host: Host) -> None:
         """Report at once what changes state, and everything once a second. Collects garbage in between."""
-        next_report = next_full = time.monotonic()
+        next_report = time.monotonic()
         while True:
             await asyncio.sleep(LOOK_INTERVAL)
             now = time.monotonic()
@@ -203,9 +203,7 @@ class Worker:
                 next_report = now + PROGRESS_INTERVAL
                 if self._channel.buffered < UNREAD_LIMIT:
                     self._channel.send(self._progress(owner, host.snapshot()))
-                # A full collection walks everything that is not frozen, so it is rare.
-                gc.collect(2 if now >= next_full else 1)
-                next_full = now + FULL_COLLECTION_INTERVAL if now >= next_full else next_full
+                self._garbage.collect()
             elif self._states(owner) != self._reported and self._channel.buffered < UNREAD_LIMIT:
                 self._channel.send(self._progress(owner, None))
 
@@ -216,13 +214,6 @@ class Worker:
 
     def _states(self, owner: TaskOwner) -> list[tuple[Any, ...]]:
         return [*owner.states(), *self._standbys.states()]
-
-
-def _tune_collector() -> None:
-    """Collect by the clock, not by the number of objects: a batch keeps thousands of records alive on purpose."""
-    gc.collect()
-    gc.freeze()
-    gc.disable()
 
 
 def die_with(supervisor: int) -> None:

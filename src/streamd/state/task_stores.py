@@ -8,6 +8,7 @@ what it would compute from there is wrong.
 
 from __future__ import annotations
 
+import asyncio
 import os
 from collections.abc import Callable, Mapping, Sequence
 from hashlib import blake2b
@@ -156,6 +157,7 @@ class TaskStores:
         elif (tail := await snapshots.tail(changelog, transaction, committed.cursors.get(stage))) is not None:
             for changes in snapshots.entries(stage):
                 found.load(changes, local=True)
+                await asyncio.sleep(0)  # the disk gives them at once, and the worker has more to do than this
             found.load(tail)
         else:
 
