@@ -4,7 +4,7 @@ keeps state by key and time.
 
 from __future__ import annotations
 
-from collections.abc import Hashable, Mapping, Sequence
+from collections.abc import Callable, Hashable, Mapping, Sequence
 from contextlib import AbstractContextManager
 from typing import Any, Protocol
 
@@ -23,8 +23,14 @@ class Body(Protocol):
 
     stage_id: str
 
-    def value(self, expression: Expression) -> str:
-        """Python source of the expression's value for the record at hand, with fields resolved."""
+    def value(self, expression: Expression, names: Mapping[str, str] | None = None) -> str:
+        """Python source of the expression's value for the record at hand, with fields resolved.
+
+        `names`: what the expression reads as fields by these names are sources of its own, which cannot fail.
+        """
+
+    def field_or(self, name: str, default: str) -> str:
+        """Python source of a top-level field's value, or of `default`, which cannot fail, where it is absent."""
 
     def local(self, name_hint: str, source: str) -> str:
         """Assign to a new local variable and return its name."""
@@ -78,6 +84,12 @@ class Body(Protocol):
         """`with body.each("item", source) as item:` the rest of the chain runs once for each element.
 
         Stays in force until the end of the chain: enter it, write lines, and let the engine close it.
+        """
+
+    def choose(self, branches: Sequence[tuple[str, Callable[[], None]]]) -> None:
+        """Write alternatives: lines such as `if x:`, `else:`, each with what writes its block.
+
+        What comes after them sees the document that the branch taken has made.
         """
 
     def output(self, name: str, condition: str | None, *, exclusive: bool = True) -> None:

@@ -97,6 +97,12 @@ STAGE_OUTPUT = _counter("streamd_stage_output_records_total", "Records a stage p
 STAGE_FILTERED = _counter(
     "streamd_stage_filtered_records_total", "Records a stage left out on purpose.", "pipeline", "stage"
 )
+STAGE_ROLLED_BACK = _counter(
+    "streamd_stage_rolled_back_records_total",
+    "Records that went on as they were because their transformation failed.",
+    "pipeline",
+    "stage",
+)
 STAGE_DURATION = _histogram(
     "streamd_stage_duration_seconds",
     "Time to process one batch in a stage, or in a chain of fused stages, named by their ids joined with '+'.",

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import keyword
 import re
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, field, replace
 from typing import Any
@@ -102,8 +102,8 @@ class FusedBody:
 
     # What stages call.
 
-    def value(self, expression: Expression) -> str:
-        return expression.source(self)
+    def value(self, expression: Expression, names: Mapping[str, str] | None = None) -> str:
+        return expression.source(NamedHere(self, names) if names else self)
 
     def local(self, name_hint: str, source: str) -> str:
         if source.isidentifier() and source in self.code.taken:
@@ -186,6 +186,63 @@ class FusedBody:
         self.path.may_continue = True
         self.line(f"{counter} += 1")
         yield item
+
+    def choose(self, branches: Sequence[tuple[str, Callable[[], None]]]) -> None:
+        mark = len(self.code.lines)
+        before = self.path.document
+        ends = self._branches(branches)
+        if not _agree([document for _, document in ends]):
+            # They leave different fields: the document is built before them, and by each of them anew.
+            del self.code.lines[mark:], self.code.owners[mark:]
+            self.path.document = before
+            self._own_base()
+            ends = self._branches(branches)
+        added: list[list[str]] = [[] for _ in ends]
+        self.path.document = self._joined([document for _, document in ends], added)
+        for (end, _), lines in reversed(list(zip(ends, added, strict=True))):
+            if not lines and self.code.lines[end - 1].endswith(":"):
+                lines.append("pass")
+            self.code.lines[end:end] = ["    " * (self.path.indent + 1) + source for source in lines]
+            self.code.owners[end:end] = [self.stage_id] * len(lines)
+
+    def _branches(self, branches: Sequence[tuple[str, Callable[[], None]]]) -> list[tuple[int, Document]]:
+        """Write the branches; for each, the line behind it and the document that it leaves."""
+        before, ends = self.path.document, []
+        for heading, write in branches:
+            self.path.document = before
+            self.line(heading)
+            self.path.indent += 1
+            write()
+            self.path.indent -= 1
+            ends.append((len(self.code.lines), self.path.document))
+        return ends
+
+    def _joined(self, documents: Sequence[Document], added: list[list[str]]) -> Document:
+        """One document for what the branches leave: at the end of each, lines `added` give it the same names."""
+        first = documents[0]
+        if not _agree(documents):
+            return self._joined_whole(documents, added)
+        joined = first
+        for name in first.overlay:
+            values = [document.overlay[name] for document in documents]
+            if len(set(values)) > 1:
+                common = self.code.fresh(name)
+                joined = joined.with_field(name, common)
+                for lines, value in zip(added, values, strict=True):
+                    lines.append(f"{common} = {value}")
+        return joined
+
+    def _joined_whole(self, documents: Sequence[Document], added: list[list[str]]) -> Document:
+        common, here = self.code.fresh("document"), self.path.document
+        raws = [document.raw if document.unchanged else None for document in documents]
+        raw = self.code.fresh("raw") if any(raws) else None
+        for document, own, lines in zip(documents, raws, added, strict=True):
+            self.path.document = document
+            lines.append(f"{common} = {self.document()}")
+            if raw is not None:
+                lines.append(f"{raw} = {own}")
+        self.path.document = here
+        return Document(Base.DICT, common, raw, raw_or_none=raw is not None)
 
     def output(self, name: str, condition: str | None, *, exclusive: bool = True) -> None:
         self.outputs.append((name, condition, exclusive))
@@ -282,3 +339,28 @@ class FusedBody:
             loads = self.constant("loads", names.loads)
             whole = self.local("whole", f"{loads}({doc.raw})")
             self.path.document = replace(doc, base=Base.DICT, var=whole)
+
+
+def _agree(documents: Sequence[Document]) -> bool:
+    """Whether the documents have the same fields over the same base."""
+    first = documents[0]
+    return all(replace(document, overlay={}) == replace(first, overlay={}) for document in documents) and all(
+        document.overlay.keys() == first.overlay.keys() for document in documents
+    )
+
+
+class NamedHere:
+    """A `Resolver` to which some names mean something else than fields of the document."""
+
+    def __init__(self, body: FusedBody, names: Mapping[str, str]) -> None:
+        self.body, self.names = body, names
+        self.metadata, self.document, self.constant = body.metadata, body.document, body.constant
+
+    def field(self, name: str) -> str:
+        return self.names[name] if name in self.names else self.body.field(name)
+
+    def field_or(self, name: str, default: str) -> str:
+        return self.names[name] if name in self.names else self.body.field_or(name, default)
+
+    def has_field(self, name: str) -> str:
+        return "True" if name in self.names else self.body.has_field(name)

@@ -427,10 +427,12 @@ class _Fuser:
             return self._own(body, body.document())
         out_format = getattr(target.settings, "format", "json")
         raw = doc.raw if self._passes(target, out_format) else None
-        if raw and doc.unchanged:
+        if raw and doc.unchanged and not doc.raw_or_none:
             return raw
+        if raw and doc.unchanged:
+            return f"({raw} if {raw} is not None else {self._encoded(target, out_format, body)})"
         if out_format != "json":
-            return f"{self.code.constant('encode_' + out_format, self._codec(target).encode)}({body.document()})"
+            return self._encoded(target, out_format, body)
         dumps = self.code.constant("dumps", names.dumps)
         required = any(required for _, required in self.code.use.struct_fields())
         if not (raw and doc.base is Base.TYPED and required and not doc.dropped):
@@ -448,6 +450,11 @@ class _Fuser:
         if component.id not in self.codecs:
             self.codecs[component.id] = format_of(component.settings).codec()
         return self.codecs[component.id]
+
+    def _encoded(self, target: ComponentConfig, out_format: str, body: FusedBody) -> str:
+        if out_format == "json":
+            return f"{self.code.constant('dumps', names.dumps)}({body.document()})"
+        return f"{self.code.constant('encode_' + out_format, self._codec(target).encode)}({body.document()})"
 
     def _splice(self, body: FusedBody, doc: Document, dumps: str) -> str:
         """Put new fields behind the record's own, into its own bytes; parse it only when it has one of them already."""

@@ -130,6 +130,11 @@ class Counting:
             self._add(counters[0], given)
             self._add(counters[1], passed)
             self._add(counters[2], filtered)
+            if rolled_back := by.get((stage.id, "rolled_back"), 0):
+                self._add(
+                    self._metrics.counter(catalog.STAGE_ROLLED_BACK, pipeline=self._pipeline, stage=stage.id),
+                    rolled_back,
+                )
         return names
 
     def _checks(self, by: Mapping[tuple[str, str], int]) -> None:

@@ -1,0 +1,1 @@
+"""What the stage `transform` is made of: JSONPath, patches, merging, coercion, and the operations that use them."""

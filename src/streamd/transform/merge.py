@@ -1,0 +1,124 @@
+"""`merge`: one object merged deeply into another, by a strategy."""
+
+from __future__ import annotations
+
+from typing import Any, Literal
+
+from pydantic import Field
+
+from streamd.component.fields import ExpressionField, FieldPath
+from streamd.component.model import Model
+from streamd.component.stage import Body
+from streamd.errors import TransformError
+from streamd.expr.paths import MISSING
+from streamd.transform.fields import as_object, found
+from streamd.transform.identity import identity
+
+
+class ByField(Model):
+    """Elements are told apart by a field."""
+
+    by: str = Field(description="The field that tells elements apart.", examples=["id"], min_length=1)
+
+
+class Merge(Model):
+    """Objects are merged field by field, however deep; all else as the settings say."""
+
+    with_: ExpressionField = Field(
+        alias="with", description="The object that is merged in: a field, or an expression.", examples=["changes"]
+    )
+    into: FieldPath | None = Field(
+        None, description="The field that it goes into. The whole document where not said.", examples=["profile"]
+    )
+    lists: Literal["replace", "append", "union"] | ByField = Field(
+        "replace",
+        description="What becomes of two lists: the new one, the old one and the new one behind it, the same without "
+        "repetitions, or {by: FIELD}: objects with the same value there are merged, others are put behind.",
+        examples=["append", {"by": "id"}],
+    )
+    wins: Literal["new", "old", "error"] = Field(
+        "new", description="Which of two values stays where they cannot be merged; or neither may be.", examples=["old"]
+    )
+    nulls: Literal["set", "remove", "ignore"] = Field(
+        "set",
+        description="What a null that is merged in does: it is a value like any other, it removes the field (as in a "
+        "JSON Merge Patch, RFC 7396), or nothing.",
+        examples=["remove"],
+    )
+
+    @property
+    def writes(self) -> frozenset[str] | None:
+        return None if self.into is None else frozenset(self.into[:1])
+
+    def write(self, body: Body) -> None:
+        merge = body.constant("merge", Merger(self))
+        new = body.value(self.with_)
+        if self.into is None:
+            body.replace_document(f"{merge}({body.document()}, {new})")
+        else:
+            body.set_field(self.into, f"{merge}({found(body, self.into)}, {new})")
+
+
+class Merger:
+    """Merges by the settings. Changes neither object; the result may share parts with both."""
+
+    def __init__(self, settings: Merge) -> None:
+        self.wins, self.nulls = settings.wins, settings.nulls
+        self.lists: Any = settings.lists if isinstance(settings.lists, str) else self._by(settings.lists.by)
+
+    def __call__(self, old: Any, new: Any) -> dict[str, Any]:
+        """Raises TransformError where one of them is no object, and for a conflict where `wins` is "error"."""
+        return self.objects({} if old is MISSING else as_object(old, "merge"), as_object(new, "merge"))
+
+    def objects(self, old: dict[str, Any], new: dict[str, Any]) -> dict[str, Any]:
+        merged = dict(old)
+        for name, value in new.items():
+            if value is None and self.nulls != "set":
+                if self.nulls == "remove":
+                    merged.pop(name, None)
+            elif name in merged:
+                merged[name] = self.values(merged[name], value)
+            else:
+                merged[name] = self.taken(value)
+        return merged
+
+    def values(self, old: Any, new: Any) -> Any:
+        if old.__class__ is dict and new.__class__ is dict:
+            return self.objects(old, new)
+        if old.__class__ is list and new.__class__ is list and self.lists != "replace":
+            if self.lists == "append":
+                return old + new
+            return _union(old, new) if self.lists == "union" else self.lists(old, new)
+        if self.wins == "error" and identity(old) != identity(new):
+            raise TransformError("merge: both have a value in the same place, and `wins` is error")
+        return old if self.wins == "old" else self.taken(new)
+
+    def taken(self, new: Any) -> Any:
+        """A value that is merged with nothing: the nulls in it are none where nulls say something else."""
+        return self.objects({}, new) if self.nulls != "set" and new.__class__ is dict else new
+
+    def _by(self, name: str) -> Any:
+        def merge_by(old: list[Any], new: list[Any]) -> list[Any]:
+            merged = list(old)
+            places: dict[Any, int] = {}
+            for place, element in enumerate(old):
+                if element.__class__ is dict and name in element:
+                    places.setdefault(identity(element[name]), place)
+            for element in new:
+                known = identity(element[name]) if element.__class__ is dict and name in element else None
+                if known in places:
+                    merged[places[known]] = self.objects(merged[places[known]], element)
+                else:
+                    if known is not None:
+                        places[known] = len(merged)
+                    merged.append(element)
+            return merged
+
+        return merge_by
+
+
+def _union(old: list[Any], new: list[Any]) -> list[Any]:
+    first: dict[Any, Any] = {}
+    for element in (*old, *new):
+        first.setdefault(identity(element), element)
+    return list(first.values())

@@ -1,0 +1,123 @@
+"""`rename`, `nest`, `unnest`: fields under other names and in other places."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping
+from typing import Any, Literal
+
+from pydantic import Field
+
+from streamd.component.fields import FieldPath, parse_field_path
+from streamd.component.model import Model
+from streamd.component.stage import Body
+from streamd.errors import TransformError
+from streamd.expr.paths import MISSING
+from streamd.transform.fields import as_object, at, found, need
+
+
+class Renaming(Model):
+    """The new name of a field."""
+
+    to: FieldPath = Field(description="The new name; a dotted one leads into an object.", examples=["user.name"])
+    on_missing: Literal["error", "skip"] = Field(
+        "error", description="What a record without the field means.", examples=["skip"]
+    )
+
+
+class Prefix(Model):
+    """Fields whose names begin alike."""
+
+    prefix: str = Field(description="What the names begin with; within the object they are without it.",
+                        examples=["address_"], min_length=1)  # fmt: skip
+
+
+def write_rename(body: Body, fields: Mapping[str, str | Renaming]) -> None:
+    """Move each field. All are taken before any is put: two names can be exchanged."""
+    moved: list[tuple[str, tuple[str, ...], Renaming]] = []
+    for name, given in fields.items():
+        rule = given if isinstance(given, Renaming) else Renaming.model_validate({"to": given})
+        path = parse_field_path(name)
+        if rule.on_missing == "skip":
+            moved.append((body.local(path[-1], found(body, path)), path, rule))
+        else:
+            moved.append((body.local(path[-1], body.value(at(path))), path, rule))
+    for _, path, _ in moved:
+        body.drop_field(path)
+    for value, _, rule in moved:
+        if rule.on_missing == "error":
+            body.set_field(rule.to, value)
+            continue
+
+        def put(path: tuple[str, ...] = rule.to, value: str = value) -> None:
+            body.set_field(path, value)
+
+        there = f"if {value} is not {body.constant('MISSING', MISSING)}:"
+        body.choose([(there, put), ("else:", lambda: None)])
+
+
+def write_nest(body: Body, fields: Mapping[str, list[str] | Prefix]) -> None:
+    """Put fields into objects."""
+    for name, given in fields.items():
+        target = parse_field_path(name)
+        if isinstance(given, Prefix):
+            nest = body.constant("nest", nester(target[0] if len(target) == 1 else target, given.prefix))
+            body.replace_document(f"{nest}({body.document()})")
+            continue
+        paths = [parse_field_path(inner) for inner in given]
+        values = [body.local(path[-1], body.value(at(path))) for path in paths]
+        for path in paths:
+            body.drop_field(path)
+        for path, value in zip(paths, values, strict=True):
+            body.set_field((*target, path[-1]), value)
+
+
+def nester(target: str | tuple[str, ...], prefix: str) -> Callable[[dict[str, Any]], dict[str, Any]]:
+    """The function that puts the fields with a prefix into an object."""
+    path = (target,) if isinstance(target, str) else target
+
+    def nest(document: dict[str, Any]) -> dict[str, Any]:
+        kept: dict[str, Any] = {}
+        inner: dict[str, Any] = {}
+        for name, value in document.items():
+            if name.startswith(prefix) and name != prefix:
+                inner[name[len(prefix) :]] = value
+            else:
+                kept[name] = value
+        if not inner:
+            return document
+        holder = kept
+        for step in path[:-1]:
+            holder[step] = holder = dict(as_object(holder.get(step, {}), "nest"))
+        holder[path[-1]] = {**as_object(holder.get(path[-1], {}), "nest"), **inner}
+        return kept
+
+    return nest
+
+
+def write_unnest(body: Body, fields: Mapping[str, Prefix | None]) -> None:
+    """Take the fields of objects out of them."""
+    for name, given in fields.items():
+        unnest = body.constant("unnest", unnester(parse_field_path(name), given.prefix if given is not None else ""))
+        body.replace_document(f"{unnest}({body.document()})")
+
+
+def unnester(path: tuple[str, ...], prefix: str) -> Callable[[dict[str, Any]], dict[str, Any]]:
+    """The function that puts an object's fields beside it, in its place, with a prefix before their names."""
+
+    def unnest(document: dict[str, Any], steps: tuple[str, ...] = path) -> dict[str, Any]:
+        name = steps[0]
+        inner = need(document.get(name, MISSING), ".".join(path))
+        if len(steps) > 1:
+            return {**document, name: unnest(as_object(inner, "unnest"), steps[1:])}
+        moved = {prefix + key: value for key, value in as_object(inner, "unnest").items()}
+        if not moved.keys().isdisjoint(document.keys() - {name}):
+            raise TransformError("unnest: a field of the object is also beside it; give them a `prefix`")
+        made: dict[str, Any] = {}
+        for key, value in document.items():
+            if key == name:
+                made.update(moved)
+            else:
+                made[key] = value
+        return made
+
+    return unnest

@@ -1,0 +1,219 @@
+"""The stage `transform`: what its operations do to records, and that one that fails leaves the record as it was."""
+
+from __future__ import annotations
+
+import json
+
+import pytest
+
+SHOP = {
+    "items": [{"sku": "a", "price": 5, "n": 2}, {"sku": "b", "price": 20, "n": 1}, {"sku": "a", "price": 7, "n": 1}],
+    "user": {"name": "Ada"},
+    "limit": 6,
+}
+
+
+def _stage(*operations, **settings):
+    """One stage `transform` in JSON, which is YAML."""
+    return "stages:\n- transform: " + json.dumps({"operations": list(operations), **settings}) + "\n"
+
+
+@pytest.fixture
+def transformed(through):
+    """`await transformed(document, operation…)`: fields that are new or other; None for those that are gone."""
+
+    async def run(document, *operations):
+        [out] = await through(_stage(*operations), document)
+        changed = {name: value for name, value in out.items() if name not in document or document[name] != value}
+        return changed | dict.fromkeys(document.keys() - out.keys())
+
+    return run
+
+
+@pytest.mark.parametrize(
+    ("selection", "expected"),
+    [
+        ("$.items[*].sku", ["a", "b", "a"]),
+        ("$.user.name", ["Ada"]),
+        ("$.user.age", []),
+        ("$.items[-1].price", [7]),
+        ("$.items[9].price", []),
+        ("$.user[0]", []),
+        ("$", [SHOP]),
+        ("$[0]", []),
+        ("$..name", ["Ada"]),
+        ("$.items[?@.price > $.limit].price", [20, 7]),
+        ({"path": "$.items[?@.price > 6].price", "as": "first"}, 20),
+        ({"path": "$.items[?@.price > 60].price", "as": "first"}, None),
+        ({"path": "$.user.name", "as": "first"}, "Ada"),
+        ({"path": "$.user.age", "as": "first"}, None),
+        ({"path": "$.user.name", "as": "one"}, "Ada"),
+        ({"path": "$.items[?@.price == 20].sku", "as": "one"}, "b"),
+        ({"path": "$.items[*]", "as": "count"}, 3),
+        ({"path": "$.user.name", "as": "count"}, 1),
+        ({"path": "$.user.age", "as": "count"}, 0),
+        ({"path": "$.items[?@.n == 2]", "as": "exists"}, True),
+        ({"path": "$.items[?@.n == 3]", "as": "exists"}, False),
+        ({"path": "$.user.name", "as": "exists"}, True),
+        ({"path": "$.items[?@.n == 1]", "as": "paths"}, ["$['items'][1]", "$['items'][2]"]),
+        ({"path": "$[?@.n == 1].sku", "from": "items"}, ["b", "a"]),
+        ({"path": "$[1].sku", "from": "items"}, ["b"]),
+        ({"path": "$", "from": "limit"}, [6]),
+        ({"path": "$[?@ > 1]", "from": "[x.price for x in items]"}, [5, 20, 7]),
+        ({"path": "$[*]", "from": "items", "as": "paths"}, ["$[0]", "$[1]", "$[2]"]),
+    ],
+)
+async def test_select(transformed, selection, expected):
+    assert await transformed(SHOP, {"select": {"out": selection}}) == {"out": expected}
+
+
+@pytest.mark.parametrize(
+    ("operation", "expected"),
+    [
+        ({"set": {"total": "sum(i.price * i.n for i in items)", "user.age": 36}},
+         {"total": 37, "user": {"name": "Ada", "age": 36}}),
+        ({"drop": ["items", "user.name", "nothing"]}, {"items": None, "user": {}}),
+        ({"drop": "limit"}, {"limit": None}),
+        ({"template": {"out": 'Hello {user.name}, {"dear" if limit > 5 else "cheap"}: {limit:.1f}\\n"{{x}}"'}},
+         {"out": 'Hello Ada, dear: 6.0\\n"{x}"'}),
+        ({"template": {"out": "two\nlines and ''' of {limit}"}}, {"out": "two\nlines and ''' of 6"}),
+        ({"rename": {"limit": "most", "user.name": "name"}}, {"limit": None, "most": 6, "user": {}, "name": "Ada"}),
+        ({"rename": {"limit": "user", "user": "limit"}}, {"limit": {"name": "Ada"}, "user": 6}),
+        ({"rename": {"nothing": {"to": "x", "on_missing": "skip"}, "limit": {"to": "y", "on_missing": "skip"}}},
+         {"limit": None, "y": 6}),
+        ({"nest": {"of.it": ["limit", "user.name"]}},
+         {"limit": None, "user": {}, "of": {"it": {"limit": 6, "name": "Ada"}}}),
+        ({"nest": {"it": {"prefix": "li"}}}, {"limit": None, "it": {"mit": 6}}),
+        ({"nest": {"it": {"prefix": "x_"}}}, {}),
+        ({"unnest": "user"}, {"user": None, "name": "Ada"}),
+        ({"unnest": {"user": {"prefix": "user_"}}}, {"user": None, "user_name": "Ada"}),
+        ({"filter": {"list": "items", "where": "item.price > limit", "as": "dear"}}, {"dear": SHOP["items"][1:]}),
+        ({"filter": {"list": "items", "where": "i.sku == 'b'", "each": "i"}}, {"items": SHOP["items"][1:2]}),
+        ({"map": {"list": "items", "value": "item.price * item.n", "as": "out"}}, {"out": [10, 20, 7]}),
+        ({"map": {"list": "items", "fields": {"s": "item.sku", "x-y": "limit"}, "as": "out"}},
+         {"out": [{"s": "a", "x-y": 6}, {"s": "b", "x-y": 6}, {"s": "a", "x-y": 6}]}),
+        ({"map": {"list": "[3, 1]", "value": "item + limit", "as": "out"}}, {"out": [9, 7]}),
+        ({"sort": {"list": "items", "by": "item.price"}},
+         {"items": [SHOP["items"][0], SHOP["items"][2], SHOP["items"][1]]}),
+        ({"sort": {"list": "items", "by": ["item.sku", "desc(item.price)"]}},
+         {"items": [SHOP["items"][2], SHOP["items"][0], SHOP["items"][1]]}),
+        ({"sort": {"list": "[2, null, 3, 1]", "by": "desc(item)", "as": "out"}}, {"out": [3, 2, 1, None]}),
+        ({"sort": {"list": "[2, null, 3, 1]", "by": "asc(item)", "as": "out"}}, {"out": [1, 2, 3, None]}),
+        ({"group": {"list": "[1, true, 1.0, [1], [true]]", "by": "item", "as": "out"}},
+         {"out": [{"key": 1, "items": [1, 1.0]}, {"key": True, "items": [True]}, {"key": [1], "items": [[1]]},
+                  {"key": [True], "items": [[True]]}]}),
+        ({"group": {"list": "items", "by": "item.sku", "shape": "object"}},
+         {"items": {"a": [SHOP["items"][0], SHOP["items"][2]], "b": [SHOP["items"][1]]}}),
+        ({"unique": {"list": "items", "by": "item.sku"}}, {"items": SHOP["items"][:2]}),
+        ({"unique": {"list": "[1, true, 1.0, {'a': 1}, {'a': 1}]", "as": "out"}}, {"out": [1, True, {"a": 1}]}),
+        ({"flatten": {"list": "[[1, [2]], 3, [[4]]]", "as": "out"}}, {"out": [1, [2], 3, [4]]}),
+        ({"flatten": {"list": "[[1, [2, [3]]], 3]", "depth": 2, "as": "out"}}, {"out": [1, 2, [3], 3]}),
+        ({"zip": {"lists": ["[1, 2]", "['a', 'b']"], "as": "out"}}, {"out": [[1, "a"], [2, "b"]]}),
+        ({"zip": {"lists": {"n": "[1, 2]", "s": "['a']"}, "length": "longest", "as": "out"}},
+         {"out": [{"n": 1, "s": "a"}, {"n": 2, "s": None}]}),
+        ({"zip": {"lists": ["[1, 2]", "[3]"], "length": "shortest", "as": "out"}}, {"out": [[1, 3]]}),
+        ({"pivot": {"list": "items", "key": "item.sku", "value": "item.price", "duplicates": "last", "as": "out"}},
+         {"out": {"a": 7, "b": 20}}),
+        ({"pivot": {"list": "items", "key": "item.sku", "value": "item.price", "duplicates": "first", "as": "out"}},
+         {"out": {"a": 5, "b": 20}}),
+        ({"pivot": {"list": "items", "key": "item.sku", "value": "item.price", "duplicates": "list", "as": "out"}},
+         {"out": {"a": [5, 7], "b": [20]}}),
+        ({"unpivot": {"object": "user", "key": "what", "value": "is", "as": "out"}},
+         {"out": [{"what": "name", "is": "Ada"}]}),
+        ({"unpivot": {"object": "user"}}, {"user": [{"key": "name", "value": "Ada"}]}),
+        ({"merge": {"with": '{"user": {"age": 36}, "limit": 7}'}}, {"user": {"name": "Ada", "age": 36}, "limit": 7}),
+        ({"merge": {"with": '{"age": 36}', "into": "user"}}, {"user": {"name": "Ada", "age": 36}}),
+        ({"merge": {"with": '{"age": 36}', "into": "new"}}, {"new": {"age": 36}}),
+        ({"patch": [{"op": "remove", "path": "/limit"}, {"op": "add", "path": "/user/age", "value": 36}]},
+         {"limit": None, "user": {"name": "Ada", "age": 36}}),
+        ({"patch": {"in": "items", "operations": [{"op": "remove", "path": "/0"}]}}, {"items": SHOP["items"][1:]}),
+        ({"patch": {"in": "limit", "operations": [{"op": "replace", "path": "", "value": [1]}]}}, {"limit": [1]}),
+        ({"patch": {"from": '[{"op": "copy", "from": "/limit", "path": "/most"}]'}}, {"most": 6}),
+        ({"when": "limit > 5", "then": [{"set": {"tier": "'gold'"}}], "else": [{"set": {"tier": "'silver'"}}]},
+         {"tier": "gold"}),
+        ({"when": "limit > 6", "then": [{"set": {"tier": "'gold'"}}], "else": [{"set": {"tier": "'silver'"}}]},
+         {"tier": "silver"}),
+        ({"when": "limit > 6", "then": [{"drop": "user"}]}, {}),
+        ({"when": "limit > 6", "else": [{"drop": "user"}]}, {"user": None}),
+        ({"when": "limit < 7", "then":
+         [{"when": "limit < 6", "then": [{"drop": "user"}], "else": [{"set": {"a": 1}}]}]},
+         {"a": 1}),
+    ],
+)  # fmt: skip
+async def test_operations(transformed, operation, expected):
+    assert await transformed(SHOP, operation) == expected
+
+
+@pytest.mark.parametrize(
+    ("operation", "said"),
+    [
+        ({"select": {"out": {"path": "$.user.age", "as": "one"}}}, "finds no value"),
+        ({"select": {"out": {"path": "$.items[*]", "as": "one"}}}, "finds 3 values"),
+        ({"set": {"out": "nothing"}}, "'nothing' is missing"),
+        ({"rename": {"nothing": "x"}}, "'nothing' is missing"),
+        ({"nest": {"x": ["nothing"]}}, "'nothing' is missing"),
+        ({"nest": {"limit": {"prefix": "it"}}}, "nest needs an object"),
+        ({"unnest": "limit"}, "unnest needs an object"),
+        ({"unnest": "nothing"}, "'nothing' is missing"),
+        ({"unnest": "user"}, "also beside it"),
+        ({"filter": {"list": "user", "where": "true"}}, "filter needs a list"),
+        ({"filter": {"list": "items", "where": "item.nothing"}}, "'nothing' is missing"),
+        ({"map": {"list": "limit", "value": "item"}}, "map needs a list"),
+        ({"sort": {"list": "[1, 'a']", "by": "item", "as": "x"}}, "number and text have no order"),
+        ({"group": {"list": "items", "by": "item.price", "shape": "object"}}, "the key is of type number"),
+        ({"flatten": {"list": "limit"}}, "flatten needs a list"),
+        ({"zip": {"lists": ["[1]", "[1, 2]"], "as": "x"}}, "the lists have 1 and 2 elements"),
+        ({"pivot": {"list": "items", "key": "item.sku", "value": "1"}}, "two elements have the same key"),
+        ({"pivot": {"list": "items", "key": "item.price", "value": "1"}}, "the key is of type number"),
+        ({"unpivot": {"object": "items"}}, "unpivot needs an object"),
+        ({"merge": {"with": "items"}}, "merge needs an object"),
+        ({"merge": {"with": "user", "into": "limit"}}, "merge needs an object"),
+        ({"merge": {"with": '{"limit": 7}', "wins": "error"}}, "both have a value"),
+        ({"coerce": {"user": "int"}}, "of type object, is no int"),
+        ({"coerce": {"nothing": "int"}}, "'nothing' is missing"),
+        ({"patch": [{"op": "remove", "path": "/nothing"}]}, "operation 0 (remove)"),
+        ({"patch": [{"op": "replace", "path": "", "value": 1}]}, "not be an object any more"),
+        ({"patch": {"from": "items"}}, "operation 0 has no `op`"),
+        ({"patch": {"from": "limit"}}, "the operations are a list"),
+    ],
+)  # fmt: skip
+async def test_what_fails_is_an_error_of_the_record_and_the_record_is_what_it_was(through, app, operation, said):
+    raw = json.dumps({**SHOP, "name": 1}).encode()
+    stages = _stage({"set": {"limit": "limit"}}, {"drop": "other"}, operation)
+    assert await through(stages + "on_error:\n  dead_letter: {log: {topic: dead}}\n", raw) == []
+    [dead] = await app.records("dead")
+    assert dead.value == raw
+    headers = dict(dead.headers)
+    assert said in headers["streamd.message"].decode()
+    assert headers["streamd.stage"] == b"transform"
+
+
+async def test_rollback_gives_the_record_byte_for_byte_as_it_was(through, app):
+    raw = b' {"n": 1.0e2,  "a": "\\u00e9", "list": [1, 2]}'
+    operations = [{"set": {"n": "n + 1", "new": 1}}, {"drop": "a"}, {"patch": [{"op": "remove", "path": "/list/1"}]},
+                  {"set": {"n": "1 / (n - 101)"}}]  # fmt: skip
+    await app.seed([raw, {"n": 1, "list": [1, 2], "a": 1}])
+    await app.run(_stage(*operations, on_failure="rollback"))
+    first, second = await app.records("out")
+    assert first.value == raw
+    assert json.loads(second.value) == {"n": 1 / -99, "new": 1, "list": [1]}
+    assert app.total("streamd_stage_rolled_back_records_total", stage="transform") == 1
+    assert app.total("streamd_failed_records_total") == 0
+
+
+async def test_what_follows_a_rollback_sees_the_record_as_it_was(through):
+    stages = _stage({"set": {"a": "a + 1"}}, {"set": {"b": "1 / a"}}, on_failure="rollback") + "- set: {c: a * 10}\n"
+    assert await through(stages, {"a": 1}, {"a": -1}) == [{"a": 2, "b": 0.5, "c": 20}, {"a": -1, "c": -10}]
+
+
+async def test_behind_a_filter_and_before_a_map(through):
+    stages = "stages:\n- filter: a > 1\n" + _stage({"when": "a > 2", "then": [{"set": {"b": 1}}]})[8:]
+    assert await through(stages + "- map: {a: a, b: 'get(b, 0)'}\n", {"a": 1}, {"a": 2}, {"a": 3}) == [
+        {"a": 2, "b": 0},
+        {"a": 3, "b": 1},
+    ]
+
+
+async def test_metadata_and_constants_in_expressions(through):
+    out = await through(_stage({"set": {"k": "_key"}}, {"map": {"list": "l", "value": "_key + item"}}), {"l": ["x"]})
+    assert out == [{"l": ["k0x"], "k": "k0"}]
