@@ -20,6 +20,7 @@ from streamd.cli.components import format_specs, specs
 from streamd.cli.settings_table import settings
 from streamd.component.registry import Registry
 from streamd.component.spec import ComponentSpec, Kind
+from streamd.config.parameters import ParameterSettings
 from streamd.config.policy import DeadLetterSettings, ErrorThresholdSettings, RetrySettings
 from streamd.config.read_pipeline import PipelineSettings
 from streamd.config.service import ServiceConfig
@@ -45,6 +46,27 @@ on_error:
 ```
 
 A component's `dead_letter` without a sink, `on_error: dead_letter` or `then: dead_letter`, goes to the pipeline's."""
+
+CHAINS = """\
+Stages and conditions that are written once and used by name, in the pipeline's own file or in files that it imports;
+[chains](../chains.md) says how.
+
+```yaml
+imports: [chains/orders.yaml]
+chains:
+  large:
+    description: Orders that count
+    parameters: {limit: {type: number, default: 50}}
+    stages:
+      - filter: amount > $limit
+filters:
+  home: country in ["DE", "AT"]
+stages:
+  - chain: {name: large, with: {limit: 100}}
+  - filter: {name: home}
+```
+
+A parameter is its `type`, or a mapping:"""
 
 AGGREGATES_INTRO = """\
 What stages such as `window` and `aggregate` compute over many records. Each takes `where=`, a condition: a record for
@@ -164,6 +186,9 @@ def pipeline() -> str:
     parts = ["# A pipeline file", "Besides `source`, `stages` and `sink` (or `sources` and `sinks`):"]
     parts.append("\n".join(table(PipelineSettings)))
     parts += [
+        "## imports, chains, filters",
+        CHAINS,
+        "\n".join(table(ParameterSettings)),
         "## kafka",
         "How to reach Kafka; without it as the service's settings say.",
         "\n".join(table(KafkaSettings)),
@@ -265,6 +290,7 @@ def everything() -> dict[Path, str]:
         "pipeline": output("schema"),
         "streamd": output("schema", "--service"),
         "test": output("schema", "--test"),
+        "chains": output("schema", "--chains"),
     }
     return made | {Path("config/schemas") / f"{name}.schema.json": text + "\n" for name, text in schemas.items()}
 

@@ -111,6 +111,14 @@ def route(orders: list[Document]) -> list[Document]:
     return [{**o, "amount": -o["amount"]} for o in orders if o["amount"] > 300 and o["type"] == "refund"]
 
 
+def chains(orders: list[Document]) -> list[Document]:
+    return [
+        {"order_id": o["order_id"], "country": o["country"], "usd": round(o["amount"] * 1.08, 2)}
+        for o in orders
+        if o["amount"] >= 300 and o["type"] != "refund" and (o["country"] in ("FR", "US") or o["amount"] > 400)
+    ]
+
+
 def enrich_csv(orders: list[Document]) -> list[Document]:
     people = customers()
     made = []
@@ -247,6 +255,7 @@ WANTED: dict[str, Callable[[list[Document]], list[Document]]] = {
     "map": mapped,
     "flatten": flatten,
     "route": route,
+    "chains": chains,
     "enrich-csv": enrich_csv,
     "enrich-json": enrich_json,
     "aggregate": aggregate,

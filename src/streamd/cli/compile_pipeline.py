@@ -12,7 +12,7 @@ from streamd.component.context import PipelineContext
 from streamd.component.registry import Registry
 from streamd.config.diagnostics import Diagnostic, config_error
 from streamd.config.file_text import FileText
-from streamd.config.load import try_pipelines
+from streamd.config.load import SharedFile, load_files
 from streamd.config.pipeline import PipelineConfig
 from streamd.config.service import ServiceConfig
 from streamd.errors import ConfigError, StreamdError
@@ -25,13 +25,16 @@ Chains = dict[tuple[int, str], Chain]
 
 def load_and_compile(
     paths: list[Path], env: dict[str, str], service: ServiceConfig
-) -> list[tuple[PipelineConfig, PipelinePlan, Chains]]:
-    """Every pipeline of the paths with its plan and chains. Raises ConfigError with all problems of all of them."""
-    configs, problems = try_pipelines(paths, Registry.default(), env, service)
-    compiled = asyncio.run(_all_compiled(configs, service, problems))
-    if problems:
-        raise config_error(problems)
-    return compiled
+) -> tuple[list[tuple[PipelineConfig, PipelinePlan, Chains]], list[SharedFile]]:
+    """Every pipeline of the paths with its plan and chains, and the files that only hold what pipelines may import.
+
+    Raises ConfigError with all problems of all of them.
+    """
+    found = load_files(paths, Registry.default(), env, service)
+    compiled = asyncio.run(_all_compiled(found.pipelines, service, found.problems))
+    if found.problems:
+        raise config_error(found.problems)
+    return compiled, found.shared
 
 
 async def _all_compiled(
@@ -46,7 +49,9 @@ async def _compiled(plan: PipelinePlan, service: ServiceConfig, problems: list[D
     folder = config.file.parent if config.file is not None else Path.cwd()
     state_dir = service.state_dir / service.app
     context = PipelineContext(service.app, config.name, state_dir, folder, config.kafka, service.create_topics)
-    source = FileText(str(config.file or config.name), config.text)
+    own = str(config.file or config.name)
+    sources = {name: FileText(name, text) for name, text in {**config.imports, own: config.text}.items()}
+    notes = {stage.place: stage.note for stage in reversed(config.stages)}
     chains: Chains = {}
     for part in plan.parts:
         found: list[Diagnostic] = []
@@ -56,7 +61,9 @@ async def _compiled(plan: PipelinePlan, service: ServiceConfig, problems: list[D
             chains |= {} if found else compile_chains(part, stages, codecs)
         except ConfigError as error:
             found += _diagnostics(error, config)
-        problems += [_with_lines(problem, source) for problem in found]
+        for problem in found:
+            shown = _with_lines(problem, sources.get(problem.place.file, sources[own]))
+            problems.append(replace(shown, note=notes.get(problem.place, "")))
     return chains
 
 

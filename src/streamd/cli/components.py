@@ -5,10 +5,13 @@ from __future__ import annotations
 import re
 import textwrap
 from collections.abc import Iterator
+from pathlib import Path
 from typing import Annotated
 
 import typer
 
+from streamd.cli.definitions import definitions
+from streamd.cli.options import SetOption, variables
 from streamd.cli.settings_table import Setting, settings
 from streamd.codecs.codec import FormatSpec
 from streamd.codecs.registry import missing_package, names, spec_of
@@ -16,6 +19,7 @@ from streamd.component.registry import KINDS, Registry
 from streamd.component.spec import ComponentSpec
 from streamd.config.diagnostics import did_you_mean
 from streamd.config.json_schema import first_line
+from streamd.config.load import load_definitions
 from streamd.errors import ConfigError
 from streamd.expr import FUNCTIONS, Function
 
@@ -25,12 +29,29 @@ _WIDTH = 100
 def command(
     name: Annotated[
         str | None,
-        typer.Argument(metavar="[NAME]", help="A source, stage, sink, format or function.", show_default=False),
+        typer.Argument(metavar="[NAME]", help="A component, format, function, chain or filter.", show_default=False),
     ] = None,
+    from_: Annotated[
+        list[Path] | None,
+        typer.Option(
+            "--from",
+            metavar="PATH",
+            help="Show the chains and filters of this file, or of the files in this folder. May be repeated.",
+            show_default=False,
+        ),
+    ] = None,
+    set_: SetOption = None,
 ) -> None:
-    """Show the docs of sources, stages, sinks, formats and expression functions."""
+    """Show the docs of sources, stages, sinks, formats and expression functions.
+
+    With --from, show the chains and filters of files instead, with their parameters.
+    """
     registry = Registry.default()
-    typer.echo("\n".join(_overview(registry) if name is None else _docs(registry, name)))
+    if from_:
+        lines = definitions(load_definitions(from_, registry, variables(set_)), name)
+    else:
+        lines = _overview(registry) if name is None else _docs(registry, name)
+    typer.echo("\n".join(lines))
 
 
 def specs(registry: Registry) -> list[ComponentSpec]:
@@ -88,7 +109,8 @@ def _docs(registry: Registry, name: str) -> Iterator[str]:
     if not found and not forms and function is None:
         known = [*(known for kind in KINDS for known in registry.names(kind)), *names(), *FUNCTIONS]
         hint = did_you_mean(name, known)
-        raise ConfigError(f"there is no component or function `{name}`" + (f"; {hint}" if hint else ""))
+        hint = hint or "`--from PATH` shows chains and filters of files"
+        raise ConfigError(f"there is no component or function `{name}`; {hint}")
     for index, spec in enumerate(found):
         yield from [""] if index else []
         yield from _component(spec)

@@ -10,6 +10,7 @@ import typer
 
 from streamd.cli.compile_pipeline import load_and_compile
 from streamd.cli.options import ConfigOption, SetOption, service_settings, variables
+from streamd.errors import ConfigError
 from streamd.observability import redact
 from streamd.plan.explain import explain
 
@@ -22,6 +23,9 @@ def command(
 ) -> None:
     """Show what a pipeline will do: graph, topics, keys, delivery, code."""
     env = variables(set_)
-    for index, (_, plan, chains) in enumerate(load_and_compile([file], env, service_settings(config, env))):
+    compiled, shared = load_and_compile([file], env, service_settings(config, env))
+    if shared and not compiled:
+        raise ConfigError(f"{file} holds no pipeline; `streamd components --from {file}` lists what it offers")
+    for index, (_, plan, chains) in enumerate(compiled):
         shown = redact.text(explain(plan, chains, code=code), limit=sys.maxsize)
         typer.echo(("\n" if index else "") + shown, nl=False)

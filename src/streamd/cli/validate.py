@@ -17,10 +17,18 @@ def command(paths: Paths, config: ConfigOption = None, set_: SetOption = None) -
     env = variables(set_)
     service = service_settings(config, env)
     ApiOptions.of(service.http).check()
-    pipelines = load_and_compile(paths, env, service)
+    pipelines, shared = load_and_compile(paths, env, service)
     for pipeline, _, _ in pipelines:
         counts = [("source", pipeline.sources), ("stage", pipeline.stages), ("sink", pipeline.sinks)]
         parts = ", ".join(f"{len(group)} {word}{'' if len(group) == 1 else 's'}" for word, group in counts)
         typer.echo(f"{pipeline.file}: pipeline {pipeline.name}: {parts}")
-    count = len(pipelines)
-    typer.echo(f"{count} pipeline{'' if count == 1 else 's'} valid")
+    for file in shared:
+        offers = [("chain", file.library.chains), ("filter", file.library.filters)]
+        typer.echo(f"{file.file}: {' and '.join(_count(len(known), word) for word, known in offers if known)}")
+    said = [_count(len(pipelines), "pipeline")] if pipelines or not shared else []
+    said += [_count(len(shared), "shared file")] if shared else []
+    typer.echo(f"{' and '.join(said)} valid")
+
+
+def _count(number: int, word: str) -> str:
+    return f"{number} {word}{'' if number == 1 else 's'}"

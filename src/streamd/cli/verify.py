@@ -75,7 +75,7 @@ def command(
         raise ConfigError("--input and --sample both say where the input comes from; give one of them")
     env = variables(set_)
     service = service_settings(config, env)
-    compiled = load_and_compile([file], env, service)
+    compiled, _ = load_and_compile([file], env, service)
     if len(compiled) != 1:
         raise ConfigError(f"streamd verify takes one pipeline, {file} holds {len(compiled)}")
     [(pipeline, plan, _)] = compiled

@@ -5,16 +5,20 @@ from __future__ import annotations
 import math
 import os
 import re
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Annotated, Any, Literal, Protocol, TypeAlias, get_args, get_origin
+from typing import TYPE_CHECKING, Annotated, Any, Literal, Protocol, Self, TypeAlias, TypeVar, get_args, get_origin
 
 from pydantic import BeforeValidator, PlainValidator, SecretStr, WithJsonSchema
 
 from streamd.component.spec import ComponentSpec, Kind
 
 if TYPE_CHECKING:
-    from streamd.expr import Aggregate, Expression
+    from pydantic.fields import FieldInfo
+
+    from streamd.expr import Aggregate, Argument, Expression
+
+T = TypeVar("T")
 
 _SECONDS: Mapping[str, float] = {"us": 1e-6, "ms": 1e-3, "s": 1.0, "m": 60.0, "h": 3600.0, "d": 86400.0}
 _DURATION = re.compile(r"(\d+(?:\.\d+)?)\s*(us|ms|s|m|h|d)")
@@ -75,6 +79,32 @@ def parse_size(value: object) -> int:
     return size
 
 
+class ParameterText(str):
+    """A text of a chain in which parameters stand: `template`, with `arguments` for them.
+
+    Itself it is what it means where it is no expression. `read`: whether it was taken as one.
+    """
+
+    __slots__ = ("arguments", "plain", "read", "template")
+
+    def __new__(cls, text: str, template: str, arguments: Mapping[str, Argument]) -> Self:
+        made = super().__new__(cls, text)
+        made.plain, made.template, made.arguments, made.read = text, template, arguments, False
+        return made
+
+    plain: str
+    template: str
+    arguments: Mapping[str, Argument]
+    read: bool
+
+    def read_by(self, parse: Callable[[str], T]) -> T:
+        """`parse` of the expression that it means. Raises ExpressionError with places in `template`."""
+        from streamd.expr.parameters import read
+
+        self.read = True
+        return read(self.template, self.arguments, parse)
+
+
 def parse_field_path(value: object) -> tuple[str, ...]:
     """("a", "b") of "a.b", or of the list [a, b] for names that hold dots. Raises ValueError."""
     parts: list[Any] | tuple[Any, ...]
@@ -95,6 +125,8 @@ def parse_expression(value: object) -> Expression:
 
     if isinstance(value, Expression):
         return value
+    if isinstance(value, ParameterText):
+        return value.read_by(parse)
     if isinstance(value, str):
         return parse(value)
     if isinstance(value, bool):
@@ -112,6 +144,8 @@ def parse_aggregate_field(value: object) -> Aggregate:
 
     if isinstance(value, Aggregate):
         return value
+    if isinstance(value, ParameterText):
+        return value.read_by(parse_aggregate)
     if isinstance(value, str):
         return parse_aggregate(value)
     raise ValueError("expected an aggregate such as count() or sum(amount), written as one text")
@@ -148,6 +182,18 @@ def nested_component(annotation: object) -> NestedComponent | None:
         if found is not None:
             return found
     return None
+
+
+class Condition:
+    """Marks a field as a condition: `all`, `any`, `not` and named filters are made one expression by the loader."""
+
+
+def condition_field(info: FieldInfo) -> bool | None:
+    """Whether a field is a mapping of names to conditions, or one condition; None when it is no condition."""
+    if any(isinstance(part, Condition) for part in info.metadata):
+        return False
+    inside = [part for argument in get_args(info.annotation) for part in get_args(argument)]
+    return True if any(isinstance(part, Condition) for part in inside) else None
 
 
 def literals_of(annotation: object) -> frozenset[object]:
@@ -219,6 +265,7 @@ class EnvironmentText(str):
 
 def parse_local_path(value: object) -> object:
     """A relative path from the environment starts at the working directory; any other is left to the component."""
+    value = value.plain if isinstance(value, ParameterText) else value
     if isinstance(value, EnvironmentText) and value and not value.startswith("~"):
         return os.path.join(os.getcwd(), value)  # noqa: PTH109, PTH118 — text that may hold a pattern, not a path
     return value
@@ -236,12 +283,16 @@ _COMPONENT_SCHEMA = WithJsonSchema({"type": "object", "minProperties": 1, "maxPr
 
 if TYPE_CHECKING:
     ExpressionField: TypeAlias = Expression
+    ConditionField: TypeAlias = Expression
     AggregateField: TypeAlias = Aggregate
     ComponentRef: TypeAlias = ResolvedComponent
     LateField: TypeAlias = Literal["drop", "dead_letter"] | ResolvedComponent
 else:
     # A `streamd.expr.Expression`; not named at run time, so that components without expressions load without them.
     ExpressionField = Annotated[Any, PlainValidator(parse_expression), _EXPRESSION_SCHEMA]
+
+    # The same, where `all`, `any`, `not` and named filters may combine several.
+    ConditionField = Annotated[Any, Condition(), PlainValidator(parse_expression), _EXPRESSION_SCHEMA]
 
     # A `streamd.expr.Aggregate`.
     AggregateField = Annotated[Any, PlainValidator(parse_aggregate_field), _AGGREGATE_SCHEMA]

@@ -6,25 +6,26 @@ asks the registry for the component's model and checks against it.
 
 from __future__ import annotations
 
-import re
 from dataclasses import dataclass
 
 from pydantic.fields import FieldInfo
 
 from streamd.codecs.format import Formats, formats
 from streamd.codecs.registry import missing_package, spec_of
-from streamd.component.fields import literals_of, nested_component
+from streamd.component.fields import condition_field, literals_of, nested_component
 from streamd.component.model import Model
 from streamd.component.registry import Registry
 from streamd.component.spec import ComponentSpec, Kind
+from streamd.config.conditions import ConditionReader, is_condition
 from streamd.config.diagnostics import did_you_mean, nearest, one_of
 from streamd.config.model_check import Check, describe
+from streamd.config.parameters import unread
 from streamd.config.pipeline import ComponentConfig, Place
+from streamd.config.shared import ID
 from streamd.config.uri import URI, expand
 from streamd.config.yaml_nodes import Document, Mapping, Node, Scalar, Sequence
 from streamd.errors import ConfigError
 
-ID = re.compile(r"[A-Za-z_][A-Za-z0-9_-]*")
 _ID_HINT = "letters, digits, `_` and `-`, not starting with a digit"
 _RESERVED: dict[Kind, tuple[str, ...]] = {
     "source": ("id", "on_error"),
@@ -50,6 +51,10 @@ class Shape:
     id: str = ""
     spec: ComponentSpec | None = None
     settings: Model | None = None
+    # Where the chain that it is part of was used; "" outside of chains.
+    note: str = ""
+    # The chain whose `on_error` it has, where it has none of its own.
+    on_error_of: Shape | None = None
 
     @property
     def subject(self) -> str:
@@ -60,15 +65,25 @@ class Shape:
 class ComponentReader:
     """Reads the components of one document."""
 
-    def __init__(self, document: Document, registry: Registry) -> None:
+    def __init__(
+        self, document: Document, registry: Registry, conditions: ConditionReader, *, sinks_here: bool = True
+    ) -> None:
         self.document = document
         self.registry = registry
+        self._conditions = conditions
+        # A file that others import names no sinks: where records go belongs to the pipeline.
+        self._sinks_here = sinks_here
 
     def read_shape(self, kind: Kind, node: Node, at: Node, beside: tuple[str, ...] | None = None) -> Shape | None:
         """Take a component apart; None when it is not one. `at` is where to point for the whole.
 
         `beside` are the keys that may stand beside the component's, where they are not those of its kind.
         """
+        if kind == "sink" and not (self._sinks_here and self.document.own(node)):
+            message = "a file that others import has no sinks: where records go belongs to the pipeline"
+            help_text = "make it a parameter, and give the sink where the chain is used"
+            self.document.report("sink-in-chain", message, at, help=help_text)
+            return None
         if isinstance(node, Scalar) and isinstance(node.value, str):
             return Shape(kind, node.value, node, None)
         if not isinstance(node, Mapping) or not node.entries:
@@ -89,12 +104,16 @@ class ComponentReader:
             if found is None:
                 return None
             shape.name, shape.body = found
-        if "id" in reserved:
-            shape.explicit_id = self._id(node)
-            shape.on_error = node.get("on_error")
-        if "from" in reserved:
-            shape.inputs = self._inputs(node)
+        if beside is None:
+            self.read_beside(shape, node)
         return shape
+
+    def read_beside(self, shape: Shape, node: Mapping) -> None:
+        """Set what stands beside the component's own key: its id, its inputs, what becomes of its errors."""
+        shape.explicit_id = self._id(node)
+        shape.on_error = node.get("on_error")
+        if shape.kind != "source":
+            shape.inputs = self._inputs(node)
 
     def _component_key(self, kind: Kind, node: Mapping, at: Node, reserved: tuple[str, ...]) -> str | None:
         """The one key that names the component; every other key that is not reserved is reported."""
@@ -159,7 +178,16 @@ class ComponentReader:
         if spec is None:
             return
         shape.spec = spec
+        if shape.note and spec.inputs is not None:
+            message = f"{shape.subject} names its inputs, and a chain knows nothing of the pipeline around it"
+            help_text = "put it among the pipeline's own stages, between chains"
+            self.document.report("named-inputs", message, shape.at, help=help_text)
+            return
         body = shape.body if shape.body is not None else Mapping(shape.at.start, shape.at.end)
+        combined = self._combined(shape, spec, body)
+        if combined is None:
+            return
+        body = combined
         empty = isinstance(body, Scalar) and body.value is None and not body.text
         bare = not isinstance(body, Mapping) and not empty
         check = Check(
@@ -172,6 +200,38 @@ class ComponentReader:
             given=self._nested(shape, spec, body),
         )
         shape.settings = check.run()
+        if shape.settings is not None and shape.body is not None:
+            unread(self.document, body, shape.subject)
+
+    def _combined(self, shape: Shape, spec: ComponentSpec, body: Node) -> Node | None:
+        """The settings with each condition that combines others made one expression; None where one has problems."""
+        for name, info in spec.config.model_fields.items():
+            many = condition_field(info)
+            if many is None:
+                continue
+            key = info.alias or name
+            if name == spec.shorthand and not many and is_condition(body):
+                return self._conditions.expression(body, shape.subject)
+            value = body.get(key) if isinstance(body, Mapping) else None
+            if not isinstance(body, Mapping) or value is None:
+                continue
+            subject = f"`{key}` of {shape.subject}"
+            made: Node | None = value
+            if not many and is_condition(value):
+                made = self._conditions.expression(value, subject)
+            elif many and isinstance(value, Mapping):
+                parts = {
+                    word: (word_at, self._conditions.expression(part, subject) if is_condition(part) else part)
+                    for word, (word_at, part) in value.entries.items()
+                }
+                sound = {word: (at, part) for word, (at, part) in parts.items() if part is not None}
+                made = Mapping(value.start, value.end, sound, size=value.size) if len(sound) == len(parts) else None
+            if made is None:
+                return None
+            if made is not value:
+                entries = {**body.entries, key: (body.key(key), made)}
+                body = Mapping(body.start, body.end, entries, size=body.size)
+        return body
 
     def _spec(self, kind: Kind, name: str, shape: Shape | None = None) -> ComponentSpec | None:
         """The component; when there is none, that is reported at the shape, if one is given."""
@@ -187,6 +247,8 @@ class ComponentReader:
             help_text = f"did you mean `{near}`?" if near is not None else ""
             if elsewhere:
                 help_text = f"`{name}` is {' and '.join(elsewhere)}, not a {kind}"
+            if kind == "stage" and name in self._conditions.library.chains:
+                help_text = f"`{name}` is a chain: write `chain: {name}`"
             expected = one_of(self.registry.names(kind))
             message = f"unknown {kind} `{name}`"
             if isinstance(shape.at, Scalar) and shape.at.hidden:
@@ -210,7 +272,8 @@ class ComponentReader:
             at, node = body.entries[key]
             if isinstance(node, Scalar) and node.value in literals_of(info.annotation):
                 continue
-            inner = self.read_shape(mark.kind, node, at, beside=())
+            known = id(node) not in self.document.broken
+            inner = self.read_shape(mark.kind, node, at, beside=()) if known else None
             config = None
             if inner is not None:
                 inner.id = f"{shape.id}_{key}"
@@ -254,5 +317,5 @@ def component_config(document: Document, shape: Shape, inputs: tuple[str, ...] =
     """The finished value of a shape whose settings were read; None when there were problems."""
     if shape.spec is None or shape.settings is None:
         return None
-    place: Place = document.source.place(shape.at.start)
-    return ComponentConfig(shape.id, shape.kind, shape.name, shape.settings, shape.spec, place, inputs)
+    place: Place = document.place(shape.at.start)
+    return ComponentConfig(shape.id, shape.kind, shape.name, shape.settings, shape.spec, place, inputs, note=shape.note)

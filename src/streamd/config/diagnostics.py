@@ -15,6 +15,7 @@ from streamd.errors import ConfigError
 class Diagnostic:
     """One problem: where, a stable code, what was wrong, what was expected, and what may help.
 
+    `note`: what else belongs to it, such as where a chain was used.
     `source`, where the file could be read, with the span [start, end) of characters at fault.
     """
 
@@ -26,6 +27,7 @@ class Diagnostic:
     source: FileText | None = field(default=None, repr=False, compare=False)
     start: int = field(default=0, repr=False)
     end: int = field(default=0, repr=False)
+    note: str = field(default="", compare=False)
 
     def __str__(self) -> str:
         return f"{self.place}: error[{self.code}]: {self.message}"
@@ -39,6 +41,8 @@ class Diagnostic:
             lines.append(f"   = expected: {self.expected}")
         if self.help:
             lines.append(f"   = help: {self.help}")
+        if self.note:
+            lines.append(f"   = note: {self.note}")
         return "\n".join(lines)
 
 

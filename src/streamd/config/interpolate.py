@@ -115,7 +115,7 @@ class _Substitution:
 
     def _report(self, match: re.Match[str], code: str, message: str, help_text: str) -> None:
         node = self.node
-        raw = self.document.source.text[node.start : node.end]
+        raw = self.document.written(node)
         start = node.start + character_index(raw, match.string, node.style, match.start())
         end = start + max(len(match.group(0)), 1)
         # Nothing of this leaf is right any more: the models must not complain about it as well.

@@ -1,6 +1,6 @@
-"""JSON Schemas of pipeline files and of streamd.yaml, made from the models, for editors.
+"""JSON Schemas of pipeline files, of what they import, and of streamd.yaml, made from the models, for editors.
 
-They are a little wider than the models: any value may be a `${NAME}` that is filled in later.
+They are a little wider than the models: any value may be a `${NAME}` that is filled in later, or a parameter `$name`.
 """
 
 from __future__ import annotations
@@ -13,12 +13,14 @@ from pydantic import BaseModel
 
 from streamd.codecs.format import Formats, formats
 from streamd.codecs.registry import spec_of
-from streamd.component.fields import NestedComponent, literals_of, nested_component
+from streamd.component.fields import NestedComponent, condition_field, literals_of, nested_component
 from streamd.component.registry import Registry
 from streamd.component.spec import ComponentSpec, Kind
+from streamd.config.chains import CHAIN
 from streamd.config.policy import DeadLetterSettings, RetrySettings
 from streamd.config.read_pipeline import PipelineSettings
 from streamd.config.service import ServiceConfig
+from streamd.config.shared_schema import shared_definitions, shared_properties
 from streamd.config.uri import AT, URI
 
 Schema = dict[str, Any]
@@ -33,7 +35,7 @@ _PYTHON_TYPES: Mapping[str, tuple[type, ...]] = {
     "null": (type(None),),
 }
 _DIALECT = "http://json-schema.org/draft-07/schema#"
-_SUBSTITUTION: Schema = {"type": "string", "pattern": r"\$\{"}
+_SUBSTITUTION: Schema = {"type": "string", "pattern": r"\$\{|^\$[A-Za-z_]\w*$"}
 _ID: Schema = {"type": "string", "pattern": "^[A-Za-z_][A-Za-z0-9_-]*$", "description": "Name within the pipeline."}
 _FROM: Schema = {
     "anyOf": [{"type": "string"}, {"type": "array", "items": {"type": "string"}, "minItems": 1}],
@@ -50,11 +52,7 @@ _URI: Schema = {
 
 def pipeline_schema(registry: Registry) -> Schema:
     """The schema of a pipeline file, with the settings of every component of the registry."""
-    definitions: Schema = {}
-    for kind in ("source", "stage", "sink"):
-        definitions[kind] = _component_schema(kind, registry, definitions)
-    definitions["nested_sink"] = _nested_schema(definitions["sink"])
-    definitions |= _policy_schemas(definitions)
+    definitions = _definitions(registry)
     properties = _object(PipelineSettings, definitions, "pipeline")
     source, sink = {"$ref": "#/definitions/source"}, {"$ref": "#/definitions/sink"}
     properties["properties"] |= {
@@ -69,10 +67,35 @@ def pipeline_schema(registry: Registry) -> Schema:
         "sinks": _several(sink) | {"description": "Where the records go."},
         "on_error": {"$ref": "#/definitions/on_error"},
         "kafka": _kafka_schema(definitions),
+        **shared_properties(),
     }
     rules = [{"oneOf": [{"required": [one]}, {"required": [f"{one}s"]}]} for one in ("source", "sink")]
     head = {"$schema": _DIALECT, "title": "streamd pipeline"}
     return head | properties | {"allOf": rules, "definitions": dict(sorted(definitions.items()))}
+
+
+def shared_schema(registry: Registry) -> Schema:
+    """The schema of a file that pipelines import: chains and filters."""
+    definitions = _definitions(registry)
+    del definitions["source"]
+    used = {name: value for name, value in definitions.items() if not name.startswith("source.")}
+    properties = {"description": {"type": "string", "description": "What it is for."}, **shared_properties()}
+    return {
+        "$schema": _DIALECT,
+        "title": "streamd chains",
+        "type": "object",
+        "properties": properties,
+        "additionalProperties": False,
+        "definitions": dict(sorted(used.items())),
+    }
+
+
+def _definitions(registry: Registry) -> Schema:
+    definitions = shared_definitions()
+    for kind in ("source", "stage", "sink"):
+        definitions[kind] = _component_schema(kind, registry, definitions)
+    definitions["nested_sink"] = _nested_schema(definitions["sink"])
+    return definitions | _policy_schemas(definitions)
 
 
 def service_schema() -> Schema:
@@ -92,6 +115,12 @@ def settings_schema(spec: ComponentSpec, definitions: Schema) -> Schema:
         if (choice := formats(info)) is not None:
             schema["properties"][info.alias or name] |= _format_schema(choice, definitions)
             continue
+        if (many := condition_field(info)) is not None:
+            old: Schema = schema["properties"][info.alias or name]
+            about = {key: old[key] for key in ("description", "examples", "minProperties") if key in old}
+            condition: Schema = {"$ref": "#/definitions/condition"}
+            whole = {"type": "object", "additionalProperties": condition} if many else {"anyOf": [condition]}
+            schema["properties"][info.alias or name] = whole | about
         mark: NestedComponent | None = nested_component(info.annotation) or next(
             (found for part in info.metadata if (found := nested_component(part)) is not None), None
         )
@@ -137,7 +166,9 @@ def _component_schema(kind: Kind, registry: Registry, definitions: Schema) -> Sc
         properties[name] = {"$ref": f"#/definitions/{kind}.{name}", "description": first_line(spec.doc)}
         if not any(info.is_required() for info in spec.config.model_fields.values()):
             bare.append(name)
-    if kind != "stage":
+    if kind == "stage":
+        properties[CHAIN] = {"$ref": "#/definitions/use_of_chain"}
+    else:
         properties[URI] = _URI
     names = [{"required": [name]} for name in properties if name not in ("id", "on_error", "from")]
     mapping = {"type": "object", "properties": properties, "additionalProperties": False, "oneOf": names}

@@ -6,11 +6,13 @@ import importlib
 from collections.abc import Iterable
 from collections.abc import Mapping as MappingType
 from collections.abc import Sequence as SequenceType
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
 from streamd.component.model import Model
 from streamd.component.registry import Registry
+from streamd.config.definitions import DefinitionReader
 from streamd.config.diagnostics import Diagnostic, config_error
 from streamd.config.file_text import FileText
 from streamd.config.interpolate import interpolate
@@ -18,6 +20,7 @@ from streamd.config.model_check import Check, describe
 from streamd.config.pipeline import PipelineConfig, Place
 from streamd.config.read_pipeline import PipelineReader
 from streamd.config.service import ServiceConfig
+from streamd.config.shared import Definition, Library, check_shared_keys, is_shared, read_library
 from streamd.config.yaml_nodes import Document, Mapping, Node, Scalar, parse_document
 from streamd.errors import ConfigError
 
@@ -51,48 +54,122 @@ def load_service(path: Path | None, env: MappingType[str, str]) -> ServiceConfig
     return config
 
 
+@dataclass(frozen=True, slots=True)
+class SharedFile:
+    """A file that pipelines import: what it offers, of files that it imports itself as well."""
+
+    file: Path
+    library: Library
+
+
+@dataclass(slots=True)
+class Files:
+    """What was found in files and folders."""
+
+    pipelines: list[PipelineConfig] = field(default_factory=list)
+    shared: list[SharedFile] = field(default_factory=list)
+    problems: list[Diagnostic] = field(default_factory=list)
+
+
 def load_pipelines(
     paths: SequenceType[Path], registry: Registry, env: MappingType[str, str], service: ServiceConfig
 ) -> list[PipelineConfig]:
     """The pipelines of files, and of the *.yaml and *.yml files directly in folders, sorted by file name.
 
-    Raises ConfigError with all problems of all files.
+    Files that hold only chains and filters are checked and left out. Raises ConfigError with all problems of all files,
+    and when there is no pipeline at all.
     """
-    pipelines, problems = try_pipelines(paths, registry, env, service)
-    if problems:
-        raise config_error(problems)
-    return pipelines
+    found = load_files(paths, registry, env, service)
+    if not found.pipelines and not found.problems and found.shared:
+        help_text = "pipelines import it; `streamd validate` checks it alone"
+        problem = _problem(found.shared[0].file, "no-pipelines", "the file holds no pipeline", help_text=help_text)
+        found.problems.append(problem)
+    if found.problems:
+        raise config_error(found.problems)
+    return found.pipelines
 
 
-def try_pipelines(
+def load_files(
     paths: SequenceType[Path], registry: Registry, env: MappingType[str, str], service: ServiceConfig
-) -> tuple[list[PipelineConfig], list[Diagnostic]]:
-    """As `load_pipelines`: the pipelines that are right, and the problems of the others."""
-    problems: list[Diagnostic] = []
-    pipelines: list[PipelineConfig] = []
-    for file in _pipeline_files(paths, problems):
+) -> Files:
+    """As `load_pipelines`: the pipelines and the shared files that are right, and the problems of the others."""
+    found = Files()
+    for file in _pipeline_files(paths, found.problems):
         try:
-            pipelines.append(_load(_document(file, env), file, registry, service))
+            document = _document(file, env)
+            if is_shared(document.root):
+                found.shared.append(_load_shared(document, file, registry, env))
+            else:
+                found.pipelines.append(_load(document, file, registry, env, service, {}))
         except ConfigError as error:
-            problems += _diagnostics(error)
-    problems += _same_names(pipelines)
-    return pipelines, problems
+            found.problems += _diagnostics(error)
+    found.problems += _same_names(found.pipelines)
+    return found
 
 
 def load_pipeline_text(
-    text: str, file: Path, registry: Registry, env: MappingType[str, str], service: ServiceConfig
+    text: str,
+    file: Path,
+    registry: Registry,
+    env: MappingType[str, str],
+    service: ServiceConfig,
+    imports: MappingType[str, str] | None = None,
 ) -> PipelineConfig:
-    """One pipeline from the text of a file that is not read again. Raises ConfigError with all problems."""
-    return _load(_parsed(FileText(str(file), text), file, env), file, registry, service)
+    """One pipeline from the text of a file that is not read again. Raises ConfigError with all problems.
+
+    `imports`: texts of files that it imports, by path (`PipelineConfig.imports`); others are read.
+    """
+    return _load(_parsed(FileText(str(file), text), file, env), file, registry, env, service, imports or {})
 
 
-def _load(document: Document, file: Path, registry: Registry, service: ServiceConfig) -> PipelineConfig:
+def load_definitions(paths: SequenceType[Path], registry: Registry, env: MappingType[str, str]) -> list[Definition]:
+    """The chains and filters that files, and files directly in folders, define or import, by kind and name.
+
+    Pipelines are not read beyond that. Raises ConfigError with all problems.
+    """
+    problems: list[Diagnostic] = []
+    found: dict[Place, Definition] = {}
+    for file in _pipeline_files(paths, problems):
+        try:
+            document = _document(file, env)
+            library = read_library(document, file, lambda path: _document(path, env))
+            DefinitionReader(document, registry, library, shared=is_shared(document.root)).check()
+            problems += document.problems
+            known = (*library.chains.values(), *library.filters.values())
+            found |= {definition.place: definition for definition in known}
+        except ConfigError as error:
+            problems += _diagnostics(error)
+    if problems:
+        raise config_error(problems)
+    return sorted(found.values(), key=lambda each: (each.kind, each.name, str(each.place)))
+
+
+def _load_shared(document: Document, file: Path, registry: Registry, env: MappingType[str, str]) -> SharedFile:
+    library = read_library(document, file, lambda path: _document(path, env))
+    if isinstance(document.root, Mapping):
+        check_shared_keys(document, document.root)
+    DefinitionReader(document, registry, library, shared=True).check()
+    if document.problems:
+        raise config_error(document.problems)
+    return SharedFile(file, library)
+
+
+def _load(
+    document: Document,
+    file: Path,
+    registry: Registry,
+    env: MappingType[str, str],
+    service: ServiceConfig,
+    imports: MappingType[str, str],
+) -> PipelineConfig:
     if document.root is None:
         if not document.problems:
             help_text = "a pipeline has a name, a source and a sink"
             document.report("empty-file", "the file is empty", (0, 1), help=help_text)
         raise config_error(document.problems)
-    pipeline = PipelineReader(document, registry, _kafka_settings).read(file, service.kafka, service.state)
+    library = read_library(document, file, lambda path: _imported(path, env, imports))
+    reader = PipelineReader(document, registry, _kafka_settings, library)
+    pipeline = reader.read(file, service.kafka, service.state)
     if pipeline is None or document.problems:
         raise config_error(document.problems)
     return pipeline
@@ -114,6 +191,11 @@ def _document(path: Path, env: MappingType[str, str]) -> Document:
     except OSError as error:
         raise config_error([_problem(path, "unreadable-file", f"cannot be read: {error.strerror}")]) from None
     return _parsed(FileText(str(path), text), path, env)
+
+
+def _imported(path: Path, env: MappingType[str, str], texts: MappingType[str, str]) -> Document:
+    text = texts.get(str(path))
+    return _document(path, env) if text is None else _parsed(FileText(str(path), text), path, env)
 
 
 def _parsed(source: FileText, path: Path, env: MappingType[str, str]) -> Document:

@@ -135,12 +135,15 @@ class Check(Generic[M]):
         return node, key, tuple(path)
 
     def _report(self, finding: Finding) -> None:
-        if id(finding.node) in self.document.broken or (finding.path and finding.path[0] in self.given):
+        known = finding.code != "missing-key" or isinstance(finding.node, Scalar)
+        if (known and id(finding.node) in self.document.broken) or (finding.path and finding.path[0] in self.given):
             return
         if finding.code == "unknown-key":
             self._report_unknown(finding)
         elif finding.code == "missing-key":
             self._report_missing(finding)
+        elif getattr(finding.error, "unknown", False):
+            pass
         elif finding.error is not None:
             report_expression(self.document, finding.node, finding.error, self._name(finding.path))
         else:
@@ -219,7 +222,7 @@ def report_expression(document: Document, node: Node, error: Any, name: str) -> 
         message = f"{name} is not a valid expression after substitution of {_references(node)}"
         document.report("bad-expression", message if node.hidden else f"{message}: {error.message}", node)
         return
-    raw = document.source.text[node.start : node.end]
+    raw = document.written(node)
     start = node.start + character_index(raw, node.text, node.style, error.offset)
     last = error.offset + max(error.length, 1) - 1
     end = node.start + character_index(raw, node.text, node.style, min(last, max(len(node.text) - 1, 0))) + 1

@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from collections.abc import Mapping
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, Literal
 
@@ -55,11 +56,22 @@ class ErrorThreshold:
 
 
 @dataclass(frozen=True, slots=True)
+class ChainUse:
+    """A chain that a pipeline uses: `stages` are the ids of its stages, `given` its parameters as written."""
+
+    id: str
+    name: str
+    place: Place
+    stages: tuple[str, ...]
+    given: Mapping[str, str]
+
+
+@dataclass(frozen=True, slots=True)
 class ComponentConfig:
     """One source, stage or sink of a pipeline.
 
     `inputs` are ids of sources and stages, or `stage.output` for a named output; () for a source. `on_error` is the
-    component's own policy, None to take the pipeline's.
+    component's own policy, None to take the pipeline's. `note` says where the chain was used that it is part of.
     """
 
     id: str
@@ -70,13 +82,15 @@ class ComponentConfig:
     place: Place
     inputs: tuple[str, ...] = ()
     on_error: ErrorPolicy | None = None
+    note: str = ""
 
 
 @dataclass(frozen=True, slots=True)
 class PipelineConfig:
     """A pipeline, checked: ids are unique, inputs exist, there is no cycle, everything leads to a sink.
 
-    `text` is the file's text, from which a worker loads the same configuration again. `kafka` is the checked `kafka:`
+    `text` is the file's text, from which a worker loads the same configuration again; `imports` are the texts of the
+    files that it imports, by path, which belong to it just as much. `kafka` is the checked `kafka:`
     section of the pipeline, or else of the service, or None. `commit_interval` in seconds. `state_memory`: bytes of
     state that a worker keeps in memory, None for all of it. `state_snapshots`: whether it is on the local disk as well.
     `state_standbys`: on how many other nodes.
@@ -89,6 +103,8 @@ class PipelineConfig:
     dead_letters: tuple[ComponentConfig, ...] = ()
     file: Path | None = None
     text: str = ""
+    imports: Mapping[str, str] = field(default_factory=dict)
+    chains: tuple[ChainUse, ...] = ()
     description: str = ""
     on_error: ErrorPolicy = ErrorPolicy()
     error_threshold: ErrorThreshold | None = None

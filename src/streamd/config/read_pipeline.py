@@ -14,11 +14,14 @@ from streamd.component.fields import Duration
 from streamd.component.model import Model
 from streamd.component.registry import Registry
 from streamd.component.spec import Kind
-from streamd.config.components import ID, ComponentReader, Shape, component_config
+from streamd.config.chains import leaves, uses, wire
+from streamd.config.components import Shape, component_config
+from streamd.config.definitions import DefinitionReader
 from streamd.config.model_check import Check, describe
 from streamd.config.pipeline import ComponentConfig, ErrorPolicy, ErrorThreshold, PipelineConfig
-from streamd.config.policy import ErrorThresholdSettings, PolicyDraft, PolicyReader
+from streamd.config.policy import ErrorThresholdSettings, PolicyDraft
 from streamd.config.service import StateConfig
+from streamd.config.shared import ID, SHARED, Library
 from streamd.config.wiring import Wiring, assign_ids, free_id
 from streamd.config.yaml_nodes import Document, Mapping, Node, Scalar, Sequence
 
@@ -26,7 +29,7 @@ from streamd.config.yaml_nodes import Document, Mapping, Node, Scalar, Sequence
 KafkaReader = Callable[[Document, Node, Node], Any]
 
 # Keys of a pipeline file whose values are components or policies, read by hand; all others are in PipelineSettings.
-STRUCTURE = ("source", "sources", "stages", "sink", "sinks", "on_error", "kafka")
+STRUCTURE = ("source", "sources", "stages", "sink", "sinks", "on_error", "kafka", *SHARED)
 
 
 class BatchSettings(Model):
@@ -67,10 +70,12 @@ class PipelineSettings(Model):
 class PipelineReader:
     """Reads one document. `kafka` checks the `kafka:` section."""
 
-    def __init__(self, document: Document, registry: Registry, kafka: KafkaReader) -> None:
+    def __init__(self, document: Document, registry: Registry, kafka: KafkaReader, library: Library) -> None:
         self.document = document
-        self.components = ComponentReader(document, registry)
-        self.policies = PolicyReader(document, self.components)
+        self.definitions = DefinitionReader(document, registry, library)
+        self.components = self.definitions.components
+        self.policies = self.definitions.policies
+        self.chains = self.definitions.chains
         self._kafka = kafka
         # False once a component could not be told apart: then the graph is not worth checking.
         self._complete = True
@@ -85,22 +90,22 @@ class PipelineReader:
             return None
         settings = self._settings(root)
         sources = self._group(root, "source", "sources")
-        stages = self._stages(root)
+        written = self._stages(root)
         sinks = self._group(root, "sink", "sinks")
+        assign_ids(document, [*sources, *written, *sinks])
+        exits = wire(self.chains, written, [*sources, *sinks])
+        stages = list(leaves(written))
         shapes = [*sources, *stages, *sinks]
-        assign_ids(document, shapes)
-        for shape in shapes:
-            self.components.read_settings(shape)
-        inputs = Wiring(document, sources, stages, sinks).resolve() if self._complete else {}
-        policies = {
-            shape.id: self.policies.read(shape.on_error, shape.at) for shape in shapes if shape.on_error is not None
-        }
+        self.definitions.read_settings(shapes)
+        inputs = Wiring(document, sources, stages, sinks, exits=exits).resolve() if self._complete else {}
+        policies = self.definitions.read_policies(shapes)
         general = (
             self.policies.read(root.entries["on_error"][1], root.key("on_error")) if root.get("on_error") else None
         )
         dead_letters, ids = self._dead_letters(general, policies, shapes)
         self._check_late(stages, ids)
         self._check_actions(stages, ids)
+        self.definitions.check()
         kafka = service_kafka
         if (section := root.get("kafka")) is not None:
             kafka = self._kafka(document, section, root.key("kafka"))
@@ -127,6 +132,8 @@ class PipelineReader:
             dead_letters=dead_letters,
             file=file,
             text=document.source.text,
+            imports=self.definitions.library.imports,
+            chains=uses(document, written),
             description=settings.description,
             on_error=_policy(general, ids.get("")) or ErrorPolicy(),
             error_threshold=_threshold(settings.error_threshold),
@@ -137,7 +144,7 @@ class PipelineReader:
             state_snapshots=(settings.state or state).snapshots or (settings.state or state).standbys > 0,
             state_standbys=(settings.state or state).standbys,
             kafka=kafka,
-            place=document.source.place(name_node.start if name_node is not None else root.start),
+            place=document.place(name_node.start if name_node is not None else root.start),
         )
 
     def _settings(self, root: Mapping) -> PipelineSettings | None:
@@ -205,13 +212,14 @@ class PipelineReader:
             message = f"`stages` must be a list, got {_got(stages)}"
             self._incomplete("wrong-type", message, root.key("stages"), "start each stage with `- `")
             return []
-        return self._shapes("stage", [(item, item) for item in stages.items])
+        shapes = [self.chains.stage(item, _point(item)) for item in stages.items]
+        self._complete = self._complete and None not in shapes
+        return [shape for shape in shapes if shape is not None]
 
     def _shapes(self, kind: Kind, written: list[tuple[Node, Node]]) -> list[Shape]:
         shapes = []
         for at, node in written:
-            point = at if isinstance(at, Scalar) else Scalar(at.start, at.start + 1, "", None, None)
-            shape = self.components.read_shape(kind, node, point)
+            shape = self.components.read_shape(kind, node, _point(at))
             if shape is None:
                 self._complete = False
             else:
@@ -225,6 +233,8 @@ class PipelineReader:
         taken = {shape.id for shape in shapes}
         configs: list[ComponentConfig] = []
         ids: dict[str, str] = {}
+        made: dict[int, str] = {}
+        owners = {shape.id: shape.on_error_of.id for shape in shapes if shape.on_error_of is not None}
         broken = general is None and bool(self.document.problems)
         for owner, draft in {"": general, **policies}.items():
             if draft is not None and draft.inherits is not None:
@@ -235,8 +245,11 @@ class PipelineReader:
                     self.policies.report_no_sink(draft.inherits)
             if draft is None or draft.dead_letter is None:
                 continue
-            sink = draft.dead_letter
-            sink.id = ids[owner] = free_id(f"{owner}_dead_letter" if owner else "dead_letter", taken)
+            if id(draft) in made:  # the stages of a chain share what is said beside it
+                ids[owner] = made[id(draft)]
+                continue
+            sink, named = draft.dead_letter, owners.get(owner, owner)
+            sink.id = ids[owner] = made[id(draft)] = free_id(f"{named}_dead_letter" if named else "dead_letter", taken)
             taken.add(sink.id)
             self.components.read_settings(sink)
             config = component_config(self.document, sink)
@@ -265,6 +278,11 @@ class PipelineReader:
         """Report something that leaves the graph without some of its components, so that it is not worth checking."""
         self._complete = False
         self.document.report(code, message, at, help=help_text)
+
+
+def _point(node: Node) -> Scalar:
+    """Where to point for the whole of an item."""
+    return node if isinstance(node, Scalar) else Scalar(node.start, node.start + 1, "", None, None)
 
 
 def _got(node: Node) -> str:

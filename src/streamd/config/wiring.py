@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterable
+from collections.abc import Mapping as Mapping_
 from collections.abc import Sequence as SequenceOf
 from dataclasses import dataclass, field
 from typing import Any
@@ -28,7 +29,7 @@ def assign_ids(document: Document, shapes: SequenceOf[Shape]) -> None:
         shape.id, node = shape.explicit_id
         if shape.id in taken:
             first = taken[shape.id].explicit_id
-            line = document.source.place(first[1].start).line if first is not None else 0
+            line = document.place(first[1].start).line if first is not None else 0
             message = f"id `{shape.id}` is used twice; it is first defined at line {line}"
             doubles.append(shape)
             document.report("duplicate-id", message, node, help="ids name one source, stage or sink of the pipeline")
@@ -66,6 +67,8 @@ class Wiring:
     inputs: dict[str, tuple[str, ...]] = field(default_factory=dict)
     # Ids that inputs with mistakes probably mean: these are not unused.
     meant: set[str] = field(default_factory=set)
+    # {id of a chain: id of its last stage}
+    exits: Mapping_[str, str] = field(default_factory=dict)
 
     def resolve(self) -> dict[str, tuple[str, ...]]:
         """The inputs of every stage and sink; everything wrong with them is reported."""
@@ -105,10 +108,16 @@ class Wiring:
         if shape.settings is None:  # with problems of its own: nobody can say what it reads
             self.meant.update(other.id for other in (*self.sources, *self.stages))
             return ()
-        names = inputs(shape.settings)
-        places = {name: _place_of(shape.body, name) or shape.at for name in names}
+        written = {self._exit(name): name for name in inputs(shape.settings)}
+        names = tuple(map(self._exit, inputs(shape.settings)))
+        places = {name: _place_of(shape.body, written[name]) or shape.at for name in names}
         sound = {name: self._check_input(name, node, shape.subject) for name, node in places.items()}
         return tuple(name for name in names if sound[name])
+
+    def _exit(self, name: str) -> str:
+        """What is read of an input: of a chain, its last stage."""
+        head, dot, output = name.partition(".")
+        return f"{self.exits.get(head, head)}{dot}{output}"
 
     def _check_input(self, name: str, node: Node, reader: str) -> bool:
         """Whether there is such an input. `node` is where it is named, `reader` who names it there."""

@@ -7,6 +7,7 @@ an alias shares the anchor's node and counts with all that is below it.
 from __future__ import annotations
 
 import re
+from bisect import bisect_right
 from dataclasses import dataclass, field
 from typing import Any, NoReturn, TypeAlias
 
@@ -14,6 +15,7 @@ import yaml
 
 from streamd.config.diagnostics import Diagnostic
 from streamd.config.file_text import FileText, is_secret_name
+from streamd.config.pipeline import Place
 from streamd.config.scalars import ScalarValue, resolve_plain
 
 MAX_DEPTH = 64
@@ -83,22 +85,63 @@ class _LimitError(Exception):
 
 
 class Document:
-    """One file on its way to a configuration: its text, its tree (None when it has none), the problems found so far."""
+    """One file on its way to a configuration: its text, its tree (None when it has none), the problems found so far.
+
+    Trees of other files may be adopted: their indexes go on behind those of the texts before.
+    """
 
     def __init__(self, source: FileText) -> None:
         self.source = source
+        # (index where it begins, the file), in order.
+        self._files: list[tuple[int, FileText]] = [(0, source)]
+        # What to say beside each problem: where the chain that it is in was used.
+        self.note = ""
         self.problems: list[Diagnostic] = []
         self.root: Node | None = None
         # id() of leaves that a problem is known of: nothing more is said about their values.
         self.broken: set[int] = set()
+        # Trees that nothing else holds: ids in `broken` stay those of their leaves.
+        self.kept: list[Node] = []
         # Texts of leaves that must not be shown.
         self.hidden: set[str] = set()
+
+    def located(self, index: int) -> tuple[FileText, int]:
+        """The file of an index, and the index where it begins."""
+        begin, file = self._files[bisect_right(self._files, index, key=lambda entry: entry[0]) - 1]
+        return file, begin
+
+    def place(self, index: int) -> Place:
+        """File, line and column of an index."""
+        file, begin = self.located(index)
+        return file.place(index - begin)
+
+    def own(self, node: Node) -> bool:
+        """Whether the node stands in the document's own file."""
+        return self.located(node.start)[1] == 0
+
+    def written(self, node: Node) -> str:
+        """The node as it stands in its file."""
+        file, begin = self.located(node.start)
+        return file.text[node.start - begin : node.end - begin]
+
+    def adopt(self, other: Document) -> None:
+        """Make another file's tree part of this document, with the problems found in it."""
+        last, file = self._files[-1]
+        begin = last + len(file.text) + 2
+        self._files.append((begin, other.source))
+        self.problems += other.problems
+        self.hidden |= other.hidden
+        self.broken |= other.broken
+        if other.root is not None:
+            self.kept.append(other.root)
+            _shift(other.root, begin)
 
     def hide(self, node: Node) -> None:
         """Show nothing of the values in this node, neither in lines of the file nor in messages."""
         if isinstance(node, Scalar):
-            if not _REFERENCE.fullmatch(self.source.text[node.start : node.end].strip("\"'")):
-                self.source.mask(node.start, node.end)
+            if not _REFERENCE.fullmatch(self.written(node).strip("\"'")):
+                file, begin = self.located(node.start)
+                file.mask(node.start - begin, node.end - begin)
             node.hidden = True
             self.hidden.add(node.text)
         elif isinstance(node, Sequence):
@@ -118,9 +161,11 @@ class Document:
     ) -> None:
         """Note a problem at a node, or at the characters [start, end)."""
         start, end = at if isinstance(at, tuple) else (at.start, at.end)
-        place = self.source.place(start)
+        source, begin = self.located(start)
+        start, end = start - begin, end - begin
         message, expected, help_text = map(self._redacted, (message, expected, help))
-        self.problems.append(Diagnostic(code, message, place, expected, help_text, self.source, start, end))
+        place = source.place(start)
+        self.problems.append(Diagnostic(code, message, place, expected, help_text, source, start, end, self.note))
 
     def _redacted(self, text: str) -> str:
         """The text without hidden values. Shorter ones are found in ordinary words, so messages must not quote them."""
@@ -128,6 +173,21 @@ class Document:
             if len(hidden) >= 4:
                 text = text.replace(hidden, "***")
         return text
+
+
+def _shift(root: Node, by: int) -> None:
+    """Move every node of a tree, keys as well, each once."""
+    todo, seen = [root], set()
+    while todo:
+        node = todo.pop()
+        if id(node) in seen:
+            continue
+        seen.add(id(node))
+        node.start, node.end = node.start + by, node.end + by
+        if isinstance(node, Sequence):
+            todo += node.items
+        elif isinstance(node, Mapping):
+            todo += [part for entry in node.entries.values() for part in entry]
 
 
 def parse_document(source: FileText) -> Document:

@@ -8,9 +8,10 @@ from __future__ import annotations
 
 from streamd.expr.aggregates import AGGREGATES, Aggregate, AggregateFunction, parse_aggregate
 from streamd.expr.compiled import compile_expression
-from streamd.expr.errors import ExpressionError, failure
+from streamd.expr.errors import ExpressionError, UnknownError, failure
 from streamd.expr.expression import METADATA, Expression, Resolver, Scope, StaticType
 from streamd.expr.functions import FUNCTIONS, Function
+from streamd.expr.parameters import Argument, written_out
 from streamd.expr.parse import parse
 from streamd.expr.source import BUILTINS
 
@@ -21,14 +22,17 @@ __all__ = [
     "METADATA",
     "Aggregate",
     "AggregateFunction",
+    "Argument",
     "Expression",
     "ExpressionError",
     "Function",
     "Resolver",
     "Scope",
     "StaticType",
+    "UnknownError",
     "compile_expression",
     "failure",
     "parse",
     "parse_aggregate",
+    "written_out",
 ]

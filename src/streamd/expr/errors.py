@@ -10,7 +10,10 @@ class ExpressionError(ConfigError, ValueError):
 
     `offset` and `length` are characters of the text, so that a diagnostic can point into it; `hint` says what would be
     right, where that can be told.
+    `unknown`: it may be so only because of what stands in for a parameter that nobody has given yet.
     """
+
+    unknown = False
 
     def __init__(self, message: str, offset: int = 0, length: int = 1, hint: str | None = None) -> None:
         super().__init__(message)
@@ -21,6 +24,12 @@ class ExpressionError(ConfigError, ValueError):
 
     def __reduce__(self) -> tuple[type[ExpressionError], tuple[str, int, int, str | None]]:
         return ExpressionError, (self.message, self.offset, self.length, self.hint)
+
+
+class UnknownError(ExpressionError):
+    """Nothing may be said of it yet."""
+
+    unknown = True
 
 
 def failure(error: Exception, names: frozenset[str] = frozenset()) -> RecordError:

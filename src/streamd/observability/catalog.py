@@ -261,7 +261,7 @@ START_TIME = _gauge("streamd_start_timestamp_seconds", "When the supervisor star
 BUILD_INFO = _gauge("streamd_build_info", "Always 1; the labels say what runs.", "version", "python", merge="max")
 PIPELINE_INFO = _gauge(
     "streamd_pipeline_info",
-    "Always 1; config is the start of the SHA-256 of the pipeline's text.",
+    "Always 1; config is the start of the SHA-256 of the pipeline's text and of what it imports.",
     *("pipeline", "delivery", "config"),
     merge="max",
 )

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping
 from typing import Any
 
-from streamd.config.pipeline import ComponentConfig, Delivery, ErrorPolicy, PipelineConfig
+from streamd.config.pipeline import ChainUse, ComponentConfig, Delivery, ErrorPolicy, PipelineConfig
 from streamd.plan.fuse import Chain
 from streamd.plan.graph import PartPlan, PipelinePlan, outputs_of
 
@@ -25,6 +25,7 @@ def explain(plan: PipelinePlan, chains: Mapping[tuple[int, str], Chain], *, code
         limit = config.error_threshold
         lines.append(f"  stops      when more than {limit.rate:.2%} of records fail within {_time(limit.window)}")
     lines += [f"  standbys   {line}" for line in _standbys(plan)]
+    lines += [f"  chain      {_chain(use)}" for use in config.chains]
     lines += [f"  exchange   {line}" for line in _exchanges(plan)]
     lines += [f"  warning    {stage.id}: {what}" for stage in config.stages if (what := _growth(stage))]
     for part in plan.parts:
@@ -38,6 +39,13 @@ def explain(plan: PipelinePlan, chains: Mapping[tuple[int, str], Chain], *, code
             source = getattr(stage, "source", None)
             lines += ["", f"# state of {name}", "", source.rstrip()] if source else []
     return "\n".join(lines) + "\n"
+
+
+def _chain(use: ChainUse) -> str:
+    """A chain that the pipeline uses: its parameters, and the stages that stand for it."""
+    given = ", ".join(f"{name} {value}" for name, value in use.given.items())
+    name = use.id if use.id == use.name else f"{use.id} ({use.name})"
+    return f"{name}{': ' if given else ''}{given} → {', '.join(use.stages)}"
 
 
 def _exchanges(plan: PipelinePlan) -> list[str]:

@@ -49,7 +49,7 @@ async def prepare(config: PipelineConfig, service: ServiceConfig, wishes: Wishes
     own = _service(service, wishes.app)
     await _refuse_again(config, own, env, wishes)
     found: dict[str, Span] = await _kafka_spans(config, wishes)
-    fresh = load_pipeline_text(rewrite(config, found, wishes.prefix), _file(config), Registry.default(), env, own)
+    fresh = _rewritten(config, found, wishes, env, own)
     prepared = Prepared(fresh, own)
     for source in config.sources:
         if source.name == "kafka":
@@ -79,10 +79,17 @@ def _file(config: PipelineConfig) -> Path:
     return config.file or Path(f"{config.name}.yaml")
 
 
+def _rewritten(
+    config: PipelineConfig, spans: dict[str, Span], wishes: Wishes, env: Mapping[str, str], own: ServiceConfig
+) -> PipelineConfig:
+    text = rewrite(config, spans, wishes.prefix)
+    return load_pipeline_text(text, _file(config), Registry.default(), env, own, config.imports)
+
+
 async def _refuse_again(config: PipelineConfig, own: ServiceConfig, env: Mapping[str, str], wishes: Wishes) -> None:
     """A replay begins anew: with positions from before it would go on from them."""
     nowhere: dict[str, Span] = {source.id: {} for source in config.sources if source.name == "kafka"}
-    fresh = load_pipeline_text(rewrite(config, nowhere, wishes.prefix), _file(config), Registry.default(), env, own)
+    fresh = _rewritten(config, nowhere, wishes, env, own)
     async with surveyed(build_plan(fresh, own.app), own) as survey:
         if await survey.forgotten(None):
             raise ConfigError(

@@ -62,6 +62,8 @@ class Seat(msgspec.Struct, frozen=True, tag="seat"):
 class Load(msgspec.Struct, frozen=True, tag="load"):
     """Make a pipeline known. Another `version` of one that is already loaded replaces it for later assignments.
 
+    `imports`: the texts of files that it imports, by path.
+
     The same version again only brings new `partitions`: {source id: how many it has}.
     """
 
@@ -70,6 +72,7 @@ class Load(msgspec.Struct, frozen=True, tag="load"):
     file: str | None
     text: str
     partitions: dict[str, int]
+    imports: dict[str, str] = {}
 
 
 class Unload(msgspec.Struct, frozen=True, tag="unload"):

@@ -116,7 +116,7 @@ class EngineHost:
             assembly.partitions.update(load.partitions)
             return
         file = Path(load.file) if load.file is not None else Path(f"{load.pipeline}.yaml")
-        config = load_pipeline_text(load.text, file, self._registry, self._environment, self._service)
+        config = load_pipeline_text(load.text, file, self._registry, self._environment, self._service, load.imports)
         plan = build_plan(config, self._service.app)
         context = replace(pipeline_context(config, self._service), run=self._run)
         fresh = Assembly(plan, context, dict(load.partitions))

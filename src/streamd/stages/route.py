@@ -22,7 +22,7 @@ from typing import Any, Literal
 from pydantic import Field, model_validator
 
 from streamd.component.context import PipelineContext
-from streamd.component.fields import ExpressionField
+from streamd.component.fields import ConditionField
 from streamd.component.model import Model
 from streamd.component.spec import stage
 from streamd.component.stage import Body
@@ -31,8 +31,8 @@ from streamd.component.stage import Body
 class RouteConfig(Model):
     """Settings of `route`."""
 
-    outputs: dict[str, ExpressionField] = Field(
-        description="Names of outputs, each with the condition of a record to go there.",
+    outputs: dict[str, ConditionField] = Field(
+        description="Names of outputs, each with the condition of a record to go there, as `filter` takes it.",
         examples=[{"eu": 'country in ["DE", "FR"]', "us": 'country == "US"'}],
         min_length=1,
     )

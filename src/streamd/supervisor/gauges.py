@@ -41,7 +41,7 @@ class NodeGauges:
     def introduce(self, config: PipelineConfig) -> None:
         """A pipeline is there, in a new version perhaps."""
         self._metrics.remove(pipeline=config.name)
-        version = hashlib.sha256(config.text.encode()).hexdigest()[:12]
+        version = hashlib.sha256("\0".join([config.text, *config.imports.values()]).encode()).hexdigest()[:12]
         labels = {"pipeline": config.name, "delivery": config.delivery, "config": version}
         self._metrics.gauge(catalog.PIPELINE_INFO, **labels).set(1)
 

@@ -147,7 +147,7 @@ class ManagedPipeline:
         config = self.plan.config
         file = None if config.file is None else str(config.file)
         # A copy: the counts grow, and what was sent is compared with what there is to send.
-        return Load(self.name, self.version, file, config.text, dict(self.partitions or {}))
+        return Load(self.name, self.version, file, config.text, dict(self.partitions or {}), dict(config.imports))
 
     def fail(self, fault: Fault) -> None:
         """Stop it for good. Its tasks are drained by the control loop. The first reason counts."""

@@ -104,7 +104,8 @@ class Scratch:
         """The pipeline of one of the runs, checked, and its text."""
         text = self.text(run)
         assert self.config.file is not None
-        return load_pipeline_text(text, self.config.file, registry, env, service), text
+        imports = self.config.imports
+        return load_pipeline_text(text, self.config.file, registry, env, service, imports), text
 
     def on_kafka(self, sink: ComponentConfig) -> bool:
         """Whether a sink that is replaced belongs to a part whose checkpoint is Kafka's."""

@@ -6,7 +6,7 @@ import json
 
 import pytest
 
-from demo.command_line import Cli
+from demo.command_line import Cli, Write
 from streamd.component.registry import KINDS, Registry
 from streamd.expr import FUNCTIONS
 
@@ -62,3 +62,39 @@ def test_schema(cli: Cli) -> None:
         mapping = schema.get("anyOf", [schema])[0]
         assert set(Registry.default().names(kind)) <= set(mapping["properties"])
     assert {"app", "http", "kafka", "workers"} <= set(service["properties"])
+
+
+SHARED = """\
+chains:
+  clean:
+    description: Orders that count
+    parameters: {limit: {type: number, default: 50, description: Least amount}, rate: number}
+    stages: [{filter: amount > $limit}, {set: {x: amount * $rate}}]
+filters:
+  home: country == "DE"
+"""
+
+
+def test_chains_and_filters_of_files(cli: Cli, write: Write) -> None:
+    """Those of a file and of what it imports; one of them whole; mistakes in them."""
+    write("shared.yaml", SHARED)
+    write("p.yaml", "name: p\nimports: [shared.yaml]\nchains: {own: [{chain: {name: clean, with: {rate: 2}}}]}\n")
+
+    overview = cli("components", "--from", "p.yaml")
+    assert overview.code == 0
+    for word in ("chains", "own", "clean", "Orders that count", "limit=50, rate", "filters", "home"):
+        assert word in overview.out
+    assert cli("components", "--from", ".").out == overview.out
+
+    whole = cli("components", "clean", "--from", "shared.yaml")
+    assert whole.out.startswith("chain clean  shared.yaml:2:3")
+    assert "Stages: filter, set." in whole.out
+    assert "Use: `- chain: {name: clean, with: {rate: …}}`" in whole.out
+    assert "limit  (number; default 50)\n        Least amount" in whole.out
+
+    unknown = cli("components", "claen", "--from", "shared.yaml")
+    assert (unknown.code, unknown.out) == (2, "")
+    assert "did you mean `clean`?" in unknown.err
+
+    write("shared.yaml", SHARED.replace("$limit", "$limt"))
+    assert "shared.yaml:5:32: error[bad-expression]" in cli("components", "--from", "shared.yaml").err

@@ -136,3 +136,23 @@ def test_standby_copies(cli: Cli, write: Write) -> None:
     wrong = cli("validate", "wrong.yaml")
     assert wrong.code == 2
     assert "standbys" in wrong.err
+
+
+def test_chains_are_shown_as_the_stages_they_stand_for(cli: Cli, write: Write) -> None:
+    chains = "chains: {large: {parameters: {limit: number}, stages: [{filter: a > $limit}]}}\n"
+    write("p.yaml", chains + PIPELINE.replace("filter: a > 41", "chain: {name: large, with: {limit: 41}}"))
+
+    outcome = cli("explain", "p.yaml", "--code")
+
+    assert "chain      large: limit 41 → large-filter" in outcome.out
+    assert "stage  large-filter (filter)  a > 41" in outcome.out
+    assert "> 41" in outcome.out.partition("def ")[2]
+
+
+def test_a_file_of_chains_is_nothing_to_explain(cli: Cli, write: Write) -> None:
+    write("c.yaml", "chains: {c: [{filter: a > 1}]}\n")
+
+    outcome = cli("explain", "c.yaml")
+
+    assert outcome.code == 2
+    assert "holds no pipeline" in outcome.err

@@ -134,3 +134,21 @@ def test_own_code_is_looked_for(cli: Cli, write: Write) -> None:
     assert outcome.code == 2
     assert "p.yaml:3:" in outcome.err
     assert "own_stage_code:Missing" in outcome.err
+
+
+def test_files_of_chains_alone(cli: Cli, write: Write) -> None:
+    """They are checked, beside pipelines and alone, and what is wrong after loading is told at their place."""
+    write("a.yaml", GOOD.format(name="a", topic="t") + "imports: [c.yaml]\n")
+    write("c.yaml", "chains: {c: [{drop: [a]}, {filter: a > 1}]}\nfilters: {f: a > 1}\n")
+
+    assert cli("validate", ".").out.split("\n")[1:] == [
+        "c.yaml: 1 chain and 1 filter",
+        "1 pipeline and 1 shared file valid",
+        "",
+    ]
+    assert cli("validate", "c.yaml").out.endswith("\n1 shared file valid\n")
+
+    write("a.yaml", GOOD.format(name="a", topic="t").replace("filter: a > 1", "chain: c") + "imports: [c.yaml]\n")
+    outcome = cli("validate", ".")
+    assert "c.yaml:1:28: error[unknown-field]: c-filter: there is no field 'a' here" in outcome.err
+    assert "note: chain `c` is used at a.yaml:3:18" in outcome.err

@@ -43,6 +43,7 @@ def test_every_component_is_there_with_its_docs() -> None:
         "drop",
         "route",
         "window",
+        "chain",
     }
     assert source["properties"]["topic"]["description"] == "Topic to read."
     assert source["required"] == ["topic"]
@@ -70,7 +71,7 @@ def test_numbers_may_be_substituted() -> None:
     """`limit: ${LIMIT}` must not be underlined in an editor."""
     limit = schema()["definitions"]["source.topic"]["properties"]["limit"]
 
-    assert {"type": "string", "pattern": r"\$\{"} in limit["anyOf"]
+    assert {"type": "string", "pattern": r"\$\{|^\$[A-Za-z_]\w*$"} in limit["anyOf"]
     assert limit["default"] == 100
 
 
@@ -90,6 +91,9 @@ def test_top_level_keys() -> None:
         "source",
         "sources",
         "stages",
+        "chains",
+        "filters",
+        "imports",
         "sink",
         "sinks",
         "on_error",
