@@ -13,6 +13,7 @@ from aiokafka.admin.config_resource import ConfigResource, ConfigResourceType
 from faults.nodes import CountedSystem, flowing
 from faults.oracle import KEYS
 from faults.systems import APP, IN_PARTITIONS
+from services.kafka import read_topic
 
 pytestmark = pytest.mark.kafka
 
@@ -103,10 +104,11 @@ async def compacted_soon(bootstrap, topic):
     await admin.start()
     try:
         settings = {
-            "cleanup.policy": "compact", "segment.bytes": "16384", "segment.ms": "500",
-            "min.cleanable.dirty.ratio": "0.001", "max.compaction.lag.ms": "500", "delete.retention.ms": "86400000",
+            "cleanup.policy": "compact", "segment.bytes": "1048576", "segment.ms": "500",
+            "min.cleanable.dirty.ratio": "0.01", "max.compaction.lag.ms": "500", "delete.retention.ms": "86400000",
         }  # fmt: skip
-        await admin.alter_configs([ConfigResource(ConfigResourceType.TOPIC, topic, settings)])
+        [answer] = await admin.alter_configs([ConfigResource(ConfigResourceType.TOPIC, topic, settings)])
+        assert not answer.resources[0][0], answer
     finally:
         await admin.close()
 
@@ -116,12 +118,12 @@ async def compacted_soon(bootstrap, topic):
 @pytest.mark.parametrize("seed", [1, 2])
 async def test_kills_of_three_nodes_in_turn(nodes, tally, seed):
     """Three nodes, changelogs that are compacted all the time, and one after another killed and started again."""
-    chance = random.Random(seed)
+    chance, changelog = random.Random(seed), f"streamd.{APP}.{nodes.system.pipeline}.aggregate.changelog"
     for _ in range(3):
         await nodes.join()
     async with flowing(nodes.system):
         await nodes.settled()
-        await compacted_soon(nodes.system.bootstrap, f"streamd.{APP}.{nodes.system.pipeline}.aggregate.changelog")
+        await compacted_soon(nodes.system.bootstrap, changelog)
         warm = cold = 0
         for _ in range(6):
             await copied(nodes)
@@ -142,6 +144,9 @@ async def test_kills_of_three_nodes_in_turn(nodes, tally, seed):
     print(f"\n{warm} tasks of killed nodes were taken over with their copies, {cold} without")
     assert not cold
     assert warm
+    left = await read_topic(nodes.system.bootstrap, changelog)
+    ends = {record.partition: record.offset for record in left}
+    assert len(left) < sum(ends.values()) / 2, "it was compacted"
 
 
 @pytest.mark.campaign
