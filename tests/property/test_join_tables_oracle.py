@@ -106,6 +106,28 @@ def test_latest(outer, found, cuts):
 
 
 @pytest.mark.parametrize("outer", [False, True])
+@given(events, cuts, st.integers(0, 30), st.integers(1, 40))
+@settings(max_examples=100, deadline=None)
+def test_latest_with_a_time_to_live(outer, found, cuts, out_of_order, ttl):
+    rows = rows_of(found, out_of_order)
+    table, expected = {}, []
+    for number, time, watermark, port, key, gone in rows:
+        if gone:
+            table = {k: v for k, v in table.items() if not same(k, key)}
+        elif port == TABLE:
+            table[key] = number, max(time, watermark)
+        else:
+            version, at = table.get(key, (None, -1000))
+            version = None if at <= watermark - ttl else version
+            if outer or version is not None:
+                expected.append((number, version, KEYS[key], time))
+    run = Run(lambda results: LatestJoin(results, TABLE, outer, ttl))
+    assert run.drive(rows, cuts) == expected
+    run.join.advance(END - 1, [])
+    assert len(run.store) == 0
+
+
+@pytest.mark.parametrize("outer", [False, True])
 @given(events, cuts, st.integers(0, 30), st.integers(0, 30))
 # A deletion comes before what it deletes.
 @example([(79, STREAM, "7", 0), (79, TABLE, "7", 1), (78, TABLE, "7", 0)], [(1, False)], 1, 0)

@@ -28,13 +28,15 @@ class Expiry:
         self._newest: dict[int, Hashable] = {}
 
     def add(self, key: Hashable, time: int) -> None:
-        """A key that stands nowhere, and when it was updated."""
+        """A key that is new, and when it was updated. One that was removed meanwhile may stand somewhere still."""
         piece = time - time % self._piece
         table = self._log[piece]
         first = self._newest.get(piece)
         # What is in the changelog already is not written again.
         batch: list[Any] | None = table[first] if first in table.dirty else None
         if batch is None or len(batch) >= _BATCH:
+            if table[key] is not None:
+                return  # it heads a batch here already
             table[key] = []
             table.dirty.add(key)
             self._newest[piece] = key
@@ -58,10 +60,10 @@ class Expiry:
             for first in taken:
                 table.remove(first)
             if len(found) >= AT_ONCE:
-                return found
+                break
             self._log.drop(piece)
             self._newest.pop(piece, None)
-        return found
+        return list(dict.fromkeys(found))
 
 
 class Unexpired:

@@ -13,6 +13,7 @@ from typing import Any
 
 import orjson
 
+from streamd.component.expiry import Expiry
 from streamd.component.state import Store
 from streamd.expr import failure
 from streamd.joins.results import Results, key_bytes, keys_of_tombstone, late
@@ -24,43 +25,70 @@ from streamd.record import BEGINNING, END, RawRecord, Result, SourceRecord
 
 
 class LatestJoin:
-    """`table`: which side is the table; `outer`: whether rows of the stream that find nothing are given."""
+    """`table`: which side is the table; `outer`: whether rows of the stream that find nothing are given.
 
-    def __init__(self, results: Results, table: int, outer: bool) -> None:
+    `ttl`: how long (ms) a row of the table is kept that no other replaces; a late one came at the watermark.
+    """
+
+    def __init__(self, results: Results, table: int, outer: bool, ttl: int | None = None) -> None:
+        self._ttl = ttl
+        self._expiry: Expiry | None = None
         self._namespace: dict[str, Any] = {
             "Result": Result, "failure": failure, "key_bytes": key_bytes, "WORDS": results.words,
             "keys_of_tombstone": keys_of_tombstone,
         }  # fmt: skip
-        self.source = "\n".join(_latest(results, table, outer, self._namespace)) + "\n"
+        self.source = "\n".join(_latest(results, table, outer, ttl, self._namespace)) + "\n"
         exec(compile(self.source, "<streamd join>", "exec"), self._namespace)
         self._process: Callable[..., None] = self._namespace["process"]
 
     def open(self, store: Store) -> None:
         """Take the tables."""
         self._table = store.table("table")
+        if self._ttl is not None:
+            self._expiry = Expiry(store.times("expiry"), self._ttl)
 
     def restored(self) -> None:
         """Nothing is kept beside them."""
 
     def process(self, rows: list[tuple[Any, ...]], out: list[Result], failed: Failed) -> None:
         """Take rows `(r, time, watermark, port, key, row)`; a row None is a deletion."""
-        self._process(rows, out, failed, self._table)
+        track = () if self._expiry is None else (self._expiry.add,)
+        self._process(rows, out, failed, self._table, *track)
 
     def advance(self, watermark: int, out: list[Result]) -> int:
-        """Nothing waits."""
+        """Nothing waits. What is too old is forgotten, but not at the end of the input."""
+        if self._expiry is not None and watermark < END:
+            self._forget(self._expiry, watermark - self._expiry.ttl)
         return watermark
 
+    def _forget(self, expiry: Expiry, bound: int) -> None:
+        for key in expiry.due(bound):
+            row: Kept | None = self._table[key]
+            if row is not None and row[0] > bound:
+                expiry.add(key, row[0])
+            elif row is not None:
+                self._table.remove(key)
 
-def _latest(results: Results, side: int, outer: bool, namespace: dict[str, Any]) -> list[str]:
+
+def _latest(results: Results, side: int, outer: bool, ttl: int | None, namespace: dict[str, Any]) -> list[str]:
     rows = ("row", "found") if side != LEFT else ("found", "row")
     where = results.where(rows, namespace)
     condition = "found is not None" + (f" and ({where})" if where is not None else "")
+    late: list[str] = []
+    expires: list[str] = []
+    if ttl is not None:
+        late = [
+            "                if row[0] < watermark: row[0] = watermark",
+            "                if table[key] is None: track(key, row[0])",
+        ]
+        expires = [f"        if found is not None and found[0] <= watermark - {ttl}: found = None"]
     lines = [
-        "def process(rows, out, failed, table):",
+        f"def process(rows, out, failed, table{'' if ttl is None else ', track'}):",
         "    give, changed = out.append, table.dirty.add",
         "    for r, time, watermark, port, key, row in rows:",
         f"        if port == {side}:",
         "            if row is not None:",
+        *late,
         "                table[key] = row",
         "                changed(key)",
         "                continue",
@@ -68,6 +96,7 @@ def _latest(results: Results, side: int, outer: bool, namespace: dict[str, Any])
         "                if table[key] is not None: table.remove(key)",
         "            continue",
         "        found = table[key]",
+        *expires,
         "        try:",
         f"            if {condition}:",
         f"                give(Result({results.pair(rows, namespace)}, key_bytes(key), time))",

@@ -14,6 +14,17 @@ class TableInput(Model):
     """An input that is a table."""
 
     table: str = Field(description="Id of the source or stage that gives the table's records.", examples=["users"])
+    ttl: Duration | None = Field(
+        None,
+        ge=0.001,
+        description="How long a record of the table is kept that no other of its key replaces, in event time; without "
+        "it for ever. For a stream that meets the latest version.",
+        examples=["30d"],
+    )
+
+    def __str__(self) -> str:
+        # What is kept depends on whether there is a time to live, and not on how long it is.
+        return f"table={self.table!r}" + ("" if self.ttl is None else " ttl")
 
 
 class Keys(Model):

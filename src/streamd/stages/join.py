@@ -34,7 +34,9 @@ The result's time is the later one of the two, with a table the stream's; its ke
 `{table: ID}` takes an input as a table: each record is the newest version of its key, and one without a value (a source
 with `tombstones: forward`) deletes it. A stream's record meets the version at hand when it comes, or with `as_of:
 event_time` the one of its own time, for which it waits until the watermark has passed it. `history` says how late such
-a record may come. Two tables give a table: a record for each change, without a value where a result is gone.
+a record may come. With `{table: ID, ttl: 30d}` and `as_of: latest` a table's record is forgotten when the watermark is
+that far past it and no other of its key came. Two tables give a table: a record for each change, without a value where
+a result is gone.
 
 All records of a key must be in one task. Where inputs have several partitions, records go through exchanges first,
 unless their sources say that they are `partitioned_by` the key.
@@ -131,12 +133,21 @@ class JoinConfig(Model):
         return isinstance(self.left, TableInput), isinstance(self.right, TableInput)
 
     @property
+    def ttl(self) -> float | None:
+        """Seconds that the table's records are kept for; None: for ever."""
+        sides = [side for side in (self.left, self.right) if isinstance(side, TableInput)]
+        return next((side.ttl for side in sides if side.ttl is not None), None)
+
+    @property
     def remembers(self) -> str:
         """What it keeps and for how long, for people."""
         if all(self.tables):
             return "the newest record of each key of both tables"
         if any(self.tables):
-            return "the newest record of each key" if self.as_of == "latest" else "versions of each key, and who waits"
+            if self.as_of != "latest":
+                return "versions of each key, and who waits"
+            kept = f" for {duration_text(self.ttl)}" if self.ttl is not None else ""
+            return f"the newest record of each key{kept}"
         if self.within is not None:
             return (
                 f"records for as long as others may come within {duration_text(self.within.before + self.within.after)}"
@@ -201,6 +212,8 @@ class JoinConfig(Model):
         versioned = sum(self.tables) == 1
         if self.as_of == "event_time" and not versioned:
             raise ValueError("`as_of: event_time` is for a stream and a table")
+        if self.ttl is not None and (not versioned or self.as_of != "latest"):
+            raise ValueError("`ttl` is for the table that a stream meets the latest version of")
         if self.history and self.as_of != "event_time":
             raise ValueError("`history` goes with `as_of: event_time`")
         return self
@@ -248,7 +261,8 @@ class Join:
         else:
             table = tables.index(True)
             if config.as_of == "latest":
-                self._join = LatestJoin(self._results, table, outer[1 - table])
+                ttl = None if config.ttl is None else _ms(config.ttl)
+                self._join = LatestJoin(self._results, table, outer[1 - table], ttl)
             else:
                 self._join = AsOfJoin(self._results, table, outer[1 - table], _ms(config.history))
 

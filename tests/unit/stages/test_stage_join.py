@@ -204,6 +204,20 @@ async def test_a_table_is_enriched_from_by_its_newest_version(app):
     assert await app.values() == [{"user": None}, {"user": {"id": "k2", "name": "c"}, "n": 1}]
 
 
+async def test_a_tables_record_is_forgotten_when_none_replaces_it(app):
+    timed = "event_time: {field: t, max_future: null}"
+    pipeline = (TABLE % "orders").replace("{table: users}", "{table: users, ttl: 10ms}")
+    pipeline = pipeline.replace("topic: orders", f"topic: orders, {timed}").replace(
+        "topic: users", f"topic: users, {timed}"
+    )
+    await app.seed([{"id": "a", "t": 0}, {"id": "b", "t": 5}, {"id": "z", "t": 100}], "users")
+    await app.seed([{"user": "none", "t": 0}], "orders")
+    await app.run(pipeline)
+    await app.seed([{"user": "a", "t": 5}, {"user": "b", "t": 12}, {"user": "b", "t": 15}], "orders")
+    await app.run(pipeline)
+    assert [found["user"] is not None for found in await app.values()] == [False, True, True, False]
+
+
 async def test_two_tables_give_their_changes(app):
     for topic, values in {"users": [{"id": "k2", "x": 1}], "orders": [{"user": "k2", "y": 1}]}.items():
         await app.seed(values, topic)
@@ -275,6 +289,8 @@ def test_settings_that_do_not_fit(settings, message):
         ("{id: j, join: {left: a, right: j, on: id}}", "stage `j` reads itself"),
         ("{id: j, join: {left: a, right: b, on: {left: [x, y], right: z}}}", "2 parts on the left, and 1 on the right"),
         ("{id: j, join: {left: {table: a}, right: b, on: id, within: 1s}}", "`within` is for two streams"),
+        ("{id: j, join: {left: {table: a, ttl: 1d}, right: {table: b}, on: id}}", "`ttl` is for the table"),
+        ("{id: j, join: {left: {table: a, ttl: 1d}, right: b, on: id, as_of: event_time}}", "`ttl` is for the table"),
         ("{id: j, join: {left: {table: a}, right: b, on: id, type: left}}", "rows of a table"),
     ],
 )
