@@ -32,7 +32,8 @@ from streamd.transport.kafka.settings import KafkaSettings
 REPOSITORY = Path(__file__).resolve().parents[1]
 PROGRAM = Path(sys.executable).with_name("streamd")
 STATE = ("state ls", "state show", "state export", "state reset")
-COMMANDS = ("run", "validate", "explain", *STATE, "replay", "verify", "test", "components", "schema", "version")
+DLQ = ("dlq ls", "dlq show", "dlq replay", "dlq purge")
+COMMANDS = ("run", "validate", "explain", *STATE, *DLQ, "replay", "verify", "test", "components", "schema", "version")
 GENERATED = "<!-- Written by `make docs` from the code: change it there. -->\n\n"
 
 ON_ERROR = """\

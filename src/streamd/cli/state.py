@@ -100,7 +100,7 @@ def show(
     if as_json:
         _print_json([_entry_as_json(*entry) for entry in found])
     elif found:
-        for line in _columns([("task", "table", "time", "key", "value"), *(_entry_row(*entry) for entry in found)]):
+        for line in columns([("task", "table", "time", "key", "value"), *(_entry_row(*entry) for entry in found)]):
             _print(line)
     if more:
         typer.echo(f"… and more; --limit shows more of them, `streamd state export {file} {stage}` all", err=True)
@@ -248,7 +248,7 @@ async def _reset(one: _Target, stage: str | None, yes: bool) -> None:
             return
         what = "all that is committed" if stage is None else f"what stage {stage} remembers"
         _print(f"{one.name}: this deletes {what}")
-        for line in _columns([(part.kind, part.name, part.what) for part in found]):
+        for line in columns([(part.kind, part.name, part.what) for part in found]):
             _print(f"  {line}")
         _print(_meaning(stage))
         if not yes:
@@ -285,7 +285,7 @@ def _listed(sizes: list[StoreSize]) -> Iterator[str]:
             rows.append((stage, name, size.store.task, keys, times, volume, checkpoint, changed, size.where))
     if rows:
         head = ("stage", "table", "task", "keys", "times", "size", "checkpoint", "last change", "changelog")
-        yield from _columns([head, *rows], right=frozenset({3, 4, 5, 6}))
+        yield from columns([head, *rows], right=frozenset({3, 4, 5, 6}))
 
 
 def _as_json(plan: PipelinePlan, size: StoreSize) -> dict[str, Any]:
@@ -317,7 +317,7 @@ def _entry_row(store: StoreId, entry: Entry, value: Any) -> tuple[str, ...]:
     return store.task, entry.table, time, key_text(entry.key), orjson.dumps(value).decode()
 
 
-def _columns(rows: list[tuple[str, ...]], right: frozenset[int] = frozenset()) -> Iterator[str]:
+def columns(rows: list[tuple[str, ...]], right: frozenset[int] = frozenset()) -> Iterator[str]:
     """Rows as lines with the cells below each other; columns that are empty but for their head are left out."""
     bodies = rows[1:] if len(rows) > 1 else rows
     used = [index for index in range(len(rows[0])) if any(row[index] for row in bodies)]

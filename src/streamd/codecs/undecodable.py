@@ -11,15 +11,16 @@ class Undecodable:
     """The value of a record that the source found, but could not read: the chain makes it an ExtractError.
 
     `reason` is one sentence without record contents. `raw` are the bytes as they were found, for a dead letter: only
-    their beginning when there were too many, which `reason` then says; None when there were none. The record still has
-    its key, timestamp and offset, so that a dead letter says where it came from.
+    their beginning when there were too many, which `reason` then says; None when there were none. `cut` is True where
+    they are not all. The record still has its key, timestamp and offset, so that a dead letter says where it came from.
     """
 
-    __slots__ = ("raw", "reason")
+    __slots__ = ("cut", "raw", "reason")
 
-    def __init__(self, reason: str, raw: bytes | None = None) -> None:
+    def __init__(self, reason: str, raw: bytes | None = None, *, cut: bool = False) -> None:
         self.reason = reason
         self.raw = raw
+        self.cut = cut or raw is None
 
     def __repr__(self) -> str:
         return f"Undecodable({self.reason!r})"

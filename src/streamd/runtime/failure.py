@@ -22,6 +22,12 @@ from streamd.record import Headers, RawRecord, Row
 # Folders whose lines say nothing to who wrote a stage.
 _NOT_OWN = (str(Path(__file__).resolve().parents[1]), sysconfig.get_paths()["stdlib"], "<")
 
+# What a dead letter says of its record is in headers that begin so, behind the record's own.
+FACT = "streamd."
+# Headers of a record that was taken out of the dead letters: how often that was, and where it came from at first, as
+# `topic/partition/offset`. Whatever comes of it has them, the next dead letter among it.
+REPLAYS, ORIGIN = "streamd.replays", "streamd.origin"
+
 PHASES = {"source": "extract", "stage": "transform", "sink": "load"}
 
 
@@ -146,28 +152,35 @@ def dead_letter(
     """The row that keeps a failed record: its own key, value and headers, and where and why it failed.
 
     Sinks with headers get the record as it came, with `streamd.…` headers. Others get an envelope, a JSON object with
-    `error` and `record`, in which a value that is JSON stands as it was written, and any other as text.
+    `error` and `record`, in which a value that is JSON stands as it was written, and any other as text. `entry` is the
+    source or the stage behind which the record is as it is kept, and would go on.
     """
     record = failure.record
+    own_topic = getattr(record, "topic", "")
     facts: dict[str, Any] = {
         "pipeline": pipeline.name,
         "stage": failure.component.id,
         "phase": failure.phase,
         "error": failure.error,
         "message": failure.detail if include_details else failure.message,
-        "topic": getattr(record, "topic", topic),
-        "partition": partition,
+        "topic": own_topic or topic,
+        "partition": record.partition if own_topic else partition,  # type: ignore[attr-defined]
         "offset": record.offset,
         "time": now_ms,
         "attempt": attempt,
+        "entry": failure.entry,
     }
+    if isinstance(record.value, Undecodable) and record.value.cut:
+        facts["cut"] = "true"
     if sink.spec.transport is None:
+        before = {name: value for name, value in record.headers if name in (REPLAYS, ORIGIN)}
+        facts |= {name.removeprefix(FACT): _text(value) for name, value in before.items()}
         documents = sink.spec.documents or getattr(sink.settings, "documents", False)
         inner = _plain(record.value) if documents else _embedded(record.value)
         envelope = {"error": facts, "record": {"key": _text(record.key), "value": inner}}
         value: Any = envelope if documents else _json(envelope)
         return Row(record.key, value, record.timestamp, ())
-    headers: Headers = (*record.headers, *((f"streamd.{name}", str(fact).encode()) for name, fact in facts.items()))
+    headers: Headers = (*record.headers, *((f"{FACT}{name}", str(fact).encode()) for name, fact in facts.items()))
     return Row(record.key, _bytes(record.value), record.timestamp, headers)
 
 

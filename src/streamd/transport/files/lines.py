@@ -169,4 +169,4 @@ class LineCutter:
             f"{len(kept)} are kept"
         )
         found.starts.append(start)
-        found.values.append(Undecodable(reason, kept))
+        found.values.append(Undecodable(reason, kept, cut=True))

@@ -1,0 +1,96 @@
+"""Which dead letters somebody means: by time, by an expression, by how often they were tried. Pure."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass, field
+from typing import Any
+
+from streamd.dlq.letter import Letter
+from streamd.errors import ConfigError, RecordError
+from streamd.expr import Scope, compile_expression, parse
+from streamd.expr.errors import ExpressionError
+
+VARIABLES = {
+    "_pipeline": "the pipeline that wrote it",
+    "_stage": "the source, stage or sink that failed",
+    "_phase": "extract, transform or load",
+    "_error": "the error's class, as MissingFieldError",
+    "_reason": "the error's message",
+    "_time": "when it failed, ms since the epoch",
+    "_attempts": "how often it was tried before it was given up",
+    "_replays": "how often it was replayed",
+    "_raw": "the value as text, whatever it is",
+}
+"""What an expression may name beside the fields of the record and `_key`, `_topic`, `_partition`, `_offset`,
+`_timestamp`, `_headers`, which are the record's own."""
+
+
+def condition(text: str) -> Callable[[Letter], bool]:
+    """Whether a letter is meant. It is not where the expression has no value for it. Raises ConfigError."""
+    try:
+        evaluate = compile_expression(parse(text))
+    except ExpressionError as error:
+        raise ConfigError(f"--where: {error}") from None
+
+    def holds(letter: Letter) -> bool:
+        try:
+            return bool(evaluate(scope_of(letter)))
+        except RecordError:
+            return False
+
+    return holds
+
+
+def scope_of(letter: Letter) -> Scope:
+    """What an expression reads of a letter."""
+    document = letter.document
+    fields: dict[str, Any] = dict(document) if isinstance(document, dict) else {}
+    fields |= {
+        "_pipeline": letter.pipeline,
+        "_stage": letter.stage,
+        "_phase": letter.phase,
+        "_error": letter.error,
+        "_reason": letter.message,
+        "_time": letter.time,
+        "_attempts": letter.attempt,
+        "_replays": letter.replays,
+        "_raw": "" if letter.value is None else letter.value.decode("utf-8", "backslashreplace"),
+    }
+    return Scope(
+        fields,
+        None if letter.key is None else letter.key.decode("utf-8", "backslashreplace"),
+        letter.timestamp,
+        letter.topic,
+        letter.record_partition,
+        letter.record_offset,
+        {name: (value or b"").decode("utf-8", "backslashreplace") for name, value in letter.headers},
+    )
+
+
+@dataclass(frozen=True, slots=True)
+class Choice:
+    """What is asked for. `since` and `until`: when a record failed, ms since the epoch, the second not included.
+
+    `pipeline`: only its letters; None: of all. `where` is the text of an expression.
+    """
+
+    where: str | None = None
+    since: int | None = None
+    until: int | None = None
+    pipeline: str | None = None
+    _holds: Callable[[Letter], bool] | None = field(init=False, default=None, repr=False, compare=False)
+
+    def __post_init__(self) -> None:
+        if self.where is not None:
+            object.__setattr__(self, "_holds", condition(self.where))
+
+    def __contains__(self, letter: object) -> bool:
+        assert isinstance(letter, Letter)
+        if self.pipeline is not None and letter.pipeline != self.pipeline:
+            return False
+        if self.since is not None and letter.time < self.since:
+            return False
+        if self.until is not None and letter.time >= self.until:
+            return False
+        return self._holds is None or self._holds(letter)
