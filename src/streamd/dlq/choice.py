@@ -10,6 +10,7 @@ from streamd.dlq.letter import Letter
 from streamd.errors import ConfigError, RecordError
 from streamd.expr import Scope, compile_expression, parse
 from streamd.expr.errors import ExpressionError
+from streamd.expr.suggest import closest
 
 VARIABLES = {
     "_pipeline": "the pipeline that wrote it",
@@ -29,9 +30,15 @@ VARIABLES = {
 def condition(text: str) -> Callable[[Letter], bool]:
     """Whether a letter is meant. It is not where the expression has no value for it. Raises ConfigError."""
     try:
-        evaluate = compile_expression(parse(text))
+        expression = parse(text)
+        evaluate = compile_expression(expression)
     except ExpressionError as error:
         raise ConfigError(f"--where: {error}") from None
+    for name in sorted(expression.fields - VARIABLES.keys()):
+        if name.startswith("_") and (near := closest(name, [*VARIABLES], 0.75)):
+            raise ConfigError(
+                f'--where: there is no {name}; did you mean {near}? A field of that name is _value["{name}"]'
+            )
 
     def holds(letter: Letter) -> bool:
         try:

@@ -177,7 +177,9 @@ SKIPPED_RECORDS = _counter(
     "streamd_skipped_records_total", "Failed records left out by on_error: skip.", "pipeline", "component", "error"
 )
 DEAD_LETTERS = _counter(
-    "streamd_dead_letter_records_total", "Failed records sent to a dead letter.", "pipeline", "component", "error"
+    "streamd_dead_letter_records_total",
+    "Failed records sent to a dead letter, by the component and phase (extract, transform, load) they failed in.",
+    *("pipeline", "component", "phase", "error"),
 )
 RETRIES = _counter("streamd_retries_total", "Attempts repeated after an error.", "pipeline", "component", "error")
 

@@ -204,10 +204,12 @@ class Counting:
         self._failures(failure).add()
 
     def _failures(self, failure: Failure) -> Counter:
+        return self._by_phase(catalog.FAILED_RECORDS, failure)
+
+    def _by_phase(self, metric: catalog.Metric, failure: Failure) -> Counter:
         return self._metrics.counter(
-            catalog.FAILED_RECORDS, pipeline=self._pipeline, component=failure.component.id, phase=failure.phase,
-            error=failure.error,
-        )  # fmt: skip
+            metric, pipeline=self._pipeline, component=failure.component.id, phase=failure.phase, error=failure.error
+        )
 
     def _of(self, metric: catalog.Metric, failure: Failure) -> Counter:
         return self._metrics.counter(
@@ -221,5 +223,5 @@ class Counting:
         self._of(catalog.RETRIES, failure).add()
 
     def dead_letter(self, failure: Failure, sink: str, row: Row) -> None:
-        self._add(self._of(catalog.DEAD_LETTERS, failure))
+        self._add(self._by_phase(catalog.DEAD_LETTERS, failure))
         self.written(sink, [row])

@@ -39,7 +39,7 @@ def worker() -> MetricSet:
     metrics.counter(catalog.SINK_RECORDS, pipeline="orders", sink="dlq").add(3)
     failed = {"pipeline": "orders", "component": "big", "error": "MissingFieldError"}
     metrics.counter(catalog.FAILED_RECORDS, phase="transform", **failed).add(3)
-    metrics.counter(catalog.DEAD_LETTERS, **failed).add(3)
+    metrics.counter(catalog.DEAD_LETTERS, **failed, phase="transform").add(3)
     metrics.histogram(catalog.LATENCY, pipeline="orders").observe(0.025, 37)
     metrics.counter(catalog.CHECKPOINTS, pipeline="orders").add(4)
     metrics.gauge(catalog.CHECKPOINT_TIME, pipeline="orders", part=0, partition=0).set(1_700_000_002.5)
@@ -147,6 +147,9 @@ async def test_pipelines(serve: Serve, orders: Node):
         "bytes_in": 5000,
         "bytes_out": 0,
     }
+    assert pipeline["dead_letters"] == [
+        {"component": "big", "phase": "transform", "error": "MissingFieldError", "records": 3}
+    ]
     assert set(pipeline["rates"].values()) == {0.0}
     assert pipeline["latency_seconds"] == {"p50": None, "p99": None}
 

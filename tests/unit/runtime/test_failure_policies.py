@@ -69,6 +69,7 @@ async def test_dead_letter_keeps_the_record_and_says_where_and_why(app: InlineAp
         "streamd.offset": b"3",
         "streamd.time": headers[0]["streamd.time"],
         "streamd.attempt": b"1",
+        "streamd.entry": b"source",
     }
     assert headers[1]["streamd.phase"] == b"extract"
     assert b"not JSON" in headers[1]["streamd.message"]

@@ -2,7 +2,7 @@
 
 Rates are records per second over the last 10 s. Totals are since the node started, over all its tasks. Lag is in
 records (bytes, for files), null when no task knows it. What goes out are records given to sinks; dead letters are not
-among them.
+among them: they are counted by where and why they failed.
 """
 
 from __future__ import annotations
@@ -89,6 +89,7 @@ def _summary(context: ApiContext, pipeline: PipelineStatus) -> dict[str, Any]:
             figure: int(_out(pipeline, context.source.metrics.by(metric, "sink", pipeline=name)))
             for figure, metric in SINK_FIGURES.items()
         },
+        "dead_letters": _reasons(context, name),
         "lag": sum(lags) if lags else None,
         "latency_seconds": _latency(context, name),
         "restarts": pipeline.restarts,
@@ -156,6 +157,14 @@ def _by_error(context: ApiContext, metric: Metric, pipeline: str) -> dict[str, i
     return {
         error: int(records) for error, records in context.source.metrics.by(metric, "error", pipeline=pipeline).items()
     }
+
+
+def _reasons(context: ApiContext, pipeline: str) -> list[dict[str, Any]]:
+    """Dead letters by component, phase and error, the most frequent first."""
+    series = context.source.metrics.series(catalog.DEAD_LETTERS, pipeline=pipeline)
+    counted = sorted(series.items(), key=lambda item: (-item[1], item[0]))
+    names = catalog.DEAD_LETTERS.labels[1:]
+    return [dict(zip(names, labels[1:], strict=True)) | {"records": int(records)} for labels, records in counted]
 
 
 def _latency(context: ApiContext, pipeline: str) -> dict[str, float | None]:
