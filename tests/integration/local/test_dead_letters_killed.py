@@ -1,4 +1,4 @@
-"""A replay of dead letters on the embedded log, killed at every point of its checkpoints, and run until it is through."""
+"""A replay of dead letters on the embedded log, killed at each point of its checkpoints, again and again."""
 
 from __future__ import annotations
 
