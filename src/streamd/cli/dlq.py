@@ -93,7 +93,7 @@ JsonOption: TypeAlias = Annotated[bool, typer.Option("--json", help="Print JSON.
 
 @app.callback()
 def command() -> None:
-    """Look at dead letters, take them through their pipeline again, or be done with them."""
+    """Look at dead letters, replay them, each exactly once, or purge them."""
 
 
 @app.command("ls")

@@ -22,7 +22,7 @@ COMMANDS = {
     "doctor": "Check brokers, topics and this machine; find transactions that hang.",
     "explain": "Show what a pipeline will do: graph, topics, keys, delivery, code.",
     "state": "Look at what pipelines remember, and make them forget it.",
-    "dlq": "Look at dead letters, take them through their pipeline again, or be done with them.",
+    "dlq": "Look at dead letters, replay them, each exactly once, or purge them.",
     "replay": "Run a pipeline once more over past input, as an app of its own.",
     "verify": "Prove exactly-once on a pipeline: random kills, and a comparison with an undisturbed run.",
     "test": "Run the tests that lie beside pipelines, in memory and without any server.",

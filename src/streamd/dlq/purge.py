@@ -59,7 +59,9 @@ async def purge(found: Purge, kept: Kept, service: ServiceConfig) -> dict[int, i
     marks = await kept.marks()
     deleted = {}
     for partition, (first, end) in sorted(span.items()):
-        before = await _done_before(kept, partition, first, end, marks.get(partition, {}))
+        # What was marked just now may not be seen yet by who reads what is committed.
+        done = marks.get(partition, {}).keys() | set(found.offsets.get(partition, ()))
+        before = await _done_before(kept, partition, first, end, done)
         if before > first and await kept.delete(partition, before):
             deleted[partition] = before
     return deleted
@@ -86,9 +88,8 @@ async def _mark(
         await transaction.close()
 
 
-async def _done_before(kept: Kept, partition: int, first: int, end: int, done: object) -> int:
+async def _done_before(kept: Kept, partition: int, first: int, end: int, done: set[int]) -> int:
     """The first offset that is not done with; the end when everything is. What is no letter is never done with."""
-    assert isinstance(done, dict)
     async for batch in kept.records(partition, first, end):
         for record in batch:
             if record.offset not in done:

@@ -34,6 +34,8 @@ commit_interval: 1ms
 TOTALS = "  - {id: totals, aggregate: {by: user, values: {orders: count()}}}\n"
 POINTS = ("in_open", "after_produce", "after_changelog", "after_flush", "after_positions", "before_commit",
           "commit_sent", "after_commit")  # fmt: skip
+# Of one attempt at each of two tasks; the other points are passed some twenty times.
+CHANCE = {"in_open": 0.5}
 RUNS = 40
 
 
@@ -96,12 +98,16 @@ async def broken(shop: Shop, count: int) -> None:
 
 @pytest.mark.parametrize("point", POINTS)
 async def test_no_letter_is_lost_or_twice_whatever_is_killed(shop, tmp_path, point):
-    await broken(shop, 60)
+    await broken(shop, 48)
     shop.write("(n % 3)")
     faults = tmp_path / "faults"
     killed = 0
     for run in range(RUNS):
-        env = {"STREAMD_FAULT": f"{point}:kill9:0.2", "STREAMD_FAULT_SEED": str(run), "STREAMD_FAULT_LOG": str(faults)}
+        env = {
+            "STREAMD_FAULT": f"{point}:kill9:{CHANCE.get(point, 0.2)}",
+            "STREAMD_FAULT_SEED": str(run + 2),
+            "STREAMD_FAULT_LOG": str(faults),
+        }
         # What failed again is left to another day, or the next run would take it as well.
         ended = shop.do("dlq", "replay", "--max-attempts", "1", env=env)
         killed += faults.read_text().count(f"{point} kill9")
@@ -111,10 +117,10 @@ async def test_no_letter_is_lost_or_twice_whatever_is_killed(shop, tmp_path, poi
         assert ended.code == -9, ended.all
     assert ended.code == 0, "it never came through"
     assert killed > 0
-    assert await shop.numbers(shop.sink) == Counter(n for n in range(60) if n % 3)
-    assert await shop.numbers(shop.dlq) == Counter(range(60)) + Counter(range(0, 60, 3))
+    assert await shop.numbers(shop.sink) == Counter(n for n in range(48) if n % 3)
+    assert await shop.numbers(shop.dlq) == Counter(range(48)) + Counter(range(0, 48, 3))
     found = shop.listed()
-    assert (found["replayed"], found["open"], found["purged"]) == (60, 20, 0)
+    assert (found["replayed"], found["open"], found["purged"]) == (48, 16, 0)
 
 
 async def test_a_part_a_loop_and_a_purge(shop, kafka):
@@ -191,7 +197,7 @@ async def test_what_is_no_letter_and_what_is_not_there(shop):
     assert "no dead letters" in shop.ran("ls").out
     assert "0 dead letters to be replayed" in shop.ran("replay").out
     await broken(shop, 4)
-    await produce(shop.bootstrap, shop.dlq, [b"\xff\x00", None, b"{}"], partition=0)
+    await produce(shop.bootstrap, shop.dlq, [b"\xff\x00", (b"k", None), b"{}"], partition=0)
     found = shop.listed()
     assert (found["total"], found["no_letters"]) == (4, 3)
     ended = shop.do("dlq", "show", "-n", "2", "--json", on=shop.dlq)
