@@ -184,6 +184,7 @@ class _Run:
         context = PipelineContext(service.app, config.name, place.state_dir, base, config.kafka, service.create_topics)
         self._assembly = _LetterAssembly(group, letters, place, context)
         self._place, self._app, self._metrics = place, service.app, metrics
+        self._tasks = letters.prepared.partitions
         self._partitions = [p for p, (first, end) in sorted(letters.prepared.span.items()) if first < end]
 
     async def run(self) -> None:
@@ -204,7 +205,7 @@ class _Run:
         """One partition to its end, over as many attempts as that needs."""
         failures = 0
         while True:
-            attempt = Task(task, self._assembly, len(self._partitions), self._metrics)
+            attempt = Task(task, self._assembly, self._tasks, self._metrics)
             try:
                 await attempt.run()
                 return

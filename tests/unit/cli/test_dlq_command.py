@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import fcntl
 import json
 from collections import Counter
 from pathlib import Path
@@ -304,3 +305,13 @@ def test_what_cannot_be_right_is_refused(cli: Cli, spend: Path, changed: tuple[s
 def test_what_is_asked_wrongly_is_said(cli: Cli, spend: Path, arguments: tuple[str, ...], said: str) -> None:
     done = cli("dlq", *arguments)
     assert said in done.err + done.out
+
+
+def test_of_two_at_once_one_is_refused(cli: Cli, mended: Path, tmp_path: Path, topics: EmbeddedTopics) -> None:
+    with (tmp_path / ".streamd/shop/dlq.broken.lock").open("w") as lock:
+        fcntl.flock(lock, fcntl.LOCK_EX)
+        done = cli("dlq", "replay", mended)
+        assert done.code == 1
+        assert "already runs on this state_dir" in done.err
+    assert out(topics) == good()
+    assert cli("dlq", "replay", mended).out.splitlines()[-1] == "replayed 8"
