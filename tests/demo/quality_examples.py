@@ -41,4 +41,48 @@ def schema(orders: list[Document]) -> list[Document]:
     return made
 
 
-QUALITY: dict[str, Callable[[list[Document]], list[Document]]] = {"validate-rules": rules, "validate-schema": schema}
+def unique(orders: list[Document]) -> list[Document]:
+    made: list[Document] = []
+    for order in orders:
+        near = [one for one in made if one["customer"] == order["customer"] and order["ts"] - one["ts"] <= 600_000]
+        if order["type"] == "purchase" and order["amount"] >= 0.01 and not near:
+            made.append(order)
+    return [{"order": order["order_id"], "customer": order["customer"]} for order in made]
+
+
+def score(orders: list[Document]) -> list[Document]:
+    made = []
+    for end in sorted({order["ts"] // 900_000 * 900_000 + 900_000 for order in orders}):
+        within = [order for order in orders if end - 900_000 <= order["ts"] < end]
+        known = sum(order["channel"] in ("web", "store") for order in within)
+        nowhere = sum(order["country"] is None for order in within)
+        rules = {"known_channel": len(within) - known, "has_country": nowhere}
+        row = {
+            "stage": "checked",
+            "window_start": end - 900_000,
+            "window_end": end,
+            "records": len(within),
+            "passed": known,
+            "score": round(known / len(within), 6),
+            "rules": {name: {"failed": n, "score": round(1 - n / len(within), 6)} for name, n in rules.items()},
+        }
+        made += [row] if known < 0.9 * len(within) else []
+    return made
+
+
+def sink(orders: list[Document]) -> list[Document]:
+    made = [
+        {"order": order["order_id"], "net": round(order["amount"] / 1.19, 2), "country": order["country"]}
+        for order in orders
+        if order["amount"] > 900
+    ]
+    return [order for order in made if order["net"] <= 1500]
+
+
+QUALITY: dict[str, Callable[[list[Document]], list[Document]]] = {
+    "validate-rules": rules,
+    "validate-schema": schema,
+    "validate-unique": unique,
+    "validate-score": score,
+    "validate-sink": sink,
+}

@@ -7,6 +7,7 @@ asks the registry for the component's model and checks against it.
 from __future__ import annotations
 
 from dataclasses import dataclass
+from typing import Any
 
 from pydantic.fields import FieldInfo
 
@@ -30,7 +31,7 @@ _ID_HINT = "letters, digits, `_` and `-`, not starting with a digit"
 _RESERVED: dict[Kind, tuple[str, ...]] = {
     "source": ("id", "on_error"),
     "stage": ("id", "from", "on_error"),
-    "sink": ("id", "from", "on_error"),
+    "sink": ("id", "from", "on_error", "validate"),
 }
 
 
@@ -48,6 +49,7 @@ class Shape:
     explicit_id: tuple[str, Node] | None = None
     inputs: list[tuple[str, Node]] | None = None
     on_error: Node | None = None
+    validate: Shape | None = None
     id: str = ""
     spec: ComponentSpec | None = None
     settings: Model | None = None
@@ -114,6 +116,8 @@ class ComponentReader:
         shape.on_error = node.get("on_error")
         if shape.kind != "source":
             shape.inputs = self._inputs(node)
+        if shape.kind == "sink" and (checks := node.get("validate")) is not None:
+            shape.validate = Shape("stage", "validate", node.key("validate"), checks)
 
     def _component_key(self, kind: Kind, node: Mapping, at: Node, reserved: tuple[str, ...]) -> str | None:
         """The one key that names the component; every other key that is not reserved is reported."""
@@ -202,6 +206,18 @@ class ComponentReader:
         shape.settings = check.run()
         if shape.settings is not None and shape.body is not None:
             unread(self.document, body, shape.subject)
+        if shape.validate is not None:
+            self._read_checks(shape.validate)
+
+    def _read_checks(self, shape: Shape) -> None:
+        """The checks before a sink: those that have to remember something are for stages."""
+        self.read_settings(shape)
+        settings: Any = shape.settings
+        if settings is not None and (settings.unique is not None or settings.score is not None):
+            what = "score" if settings.score is not None else "unique"
+            message = f"`{what}` is not for the `validate` of a sink"
+            help_text = "put a stage `validate` before the sink: only stages remember records"
+            self.document.report("wrong-value", message, shape.at, help=help_text)
 
     def _combined(self, shape: Shape, spec: ComponentSpec, body: Node) -> Node | None:
         """The settings with each condition that combines others made one expression; None where one has problems."""
@@ -318,4 +334,7 @@ def component_config(document: Document, shape: Shape, inputs: tuple[str, ...] =
     if shape.spec is None or shape.settings is None:
         return None
     place: Place = document.place(shape.at.start)
-    return ComponentConfig(shape.id, shape.kind, shape.name, shape.settings, shape.spec, place, inputs, note=shape.note)
+    validate = None if shape.validate is None else component_config(document, shape.validate)
+    return ComponentConfig(
+        shape.id, shape.kind, shape.name, shape.settings, shape.spec, place, inputs, note=shape.note, validate=validate
+    )

@@ -171,13 +171,22 @@ def _component_schema(kind: Kind, registry: Registry, definitions: Schema) -> Sc
     else:
         properties[URI] = _URI
     names = [{"required": [name]} for name in properties if name not in ("id", "on_error", "from")]
+    if kind == "sink" and "stage.validate" in definitions:
+        properties["validate"] = {
+            "$ref": "#/definitions/stage.validate",
+            "description": "What is checked of a document that is about to be written.",
+        }
     mapping = {"type": "object", "properties": properties, "additionalProperties": False, "oneOf": names}
     return {"anyOf": [mapping, {"enum": bare}]} if bare else mapping
 
 
 def _nested_schema(sink: Schema) -> Schema:
     mapping = sink["anyOf"][0] if "anyOf" in sink else sink
-    inner = {name: value for name, value in mapping["properties"].items() if name not in ("id", "from", "on_error")}
+    inner = {
+        name: value
+        for name, value in mapping["properties"].items()
+        if name not in ("id", "from", "on_error", "validate")
+    }
     return mapping | {"properties": inner}
 
 

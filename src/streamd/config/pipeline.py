@@ -72,6 +72,7 @@ class ComponentConfig:
 
     `inputs` are ids of sources and stages, or `stage.output` for a named output; () for a source. `on_error` is the
     component's own policy, None to take the pipeline's. `note` says where the chain was used that it is part of.
+    `validate`: of a sink, what is checked before it is written.
     """
 
     id: str
@@ -83,6 +84,7 @@ class ComponentConfig:
     inputs: tuple[str, ...] = ()
     on_error: ErrorPolicy | None = None
     note: str = ""
+    validate: ComponentConfig | None = None
 
 
 @dataclass(frozen=True, slots=True)

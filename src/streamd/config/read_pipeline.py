@@ -104,7 +104,7 @@ class PipelineReader:
         )
         dead_letters, ids = self._dead_letters(general, policies, shapes)
         self._check_late(stages, ids)
-        self._check_actions(stages, ids)
+        self._check_actions(stages, sinks, ids)
         self.definitions.check()
         kafka = service_kafka
         if (section := root.get("kafka")) is not None:
@@ -267,10 +267,12 @@ class PipelineReader:
                 help_text = "add `on_error: {dead_letter: SINK}` to the pipeline, or write `late: SINK`"
                 self.document.report("missing-key", message, at, help=help_text)
 
-    def _check_actions(self, stages: list[Shape], dead_letters: Mapping_[str, str]) -> None:
+    def _check_actions(self, stages: list[Shape], sinks: list[Shape], dead_letters: Mapping_[str, str]) -> None:
         """Rules that send records to the dead letters need some."""
-        for shape in stages:
-            if getattr(shape.settings, "dead_letters", False) and not {"", shape.id} & dead_letters.keys():
+        judged = [(shape, shape.settings) for shape in stages]
+        judged += [(sink, sink.validate.settings) for sink in sinks if sink.validate is not None]
+        for shape, settings in judged:
+            if getattr(settings, "dead_letters", False) and not {"", shape.id} & dead_letters.keys():
                 message = f"{shape.subject} sends records to the dead letters, and the pipeline has none"
                 self.document.report("missing-key", message, shape.at, help="add `on_error: {dead_letter: SINK}`")
 

@@ -126,6 +126,12 @@ QUALITY_CHECKS = _counter(
     "Checks of records by the rules of `validate`, by what came of them: passed or failed.",
     *("pipeline", "stage", "rule", "severity", "result"),
 )
+QUALITY_SCORE = _gauge(
+    "streamd_quality_score",
+    "Share of the records of the last window that passed a rule of `validate`; with an empty rule, that passed all.",
+    *("stage", "rule", *_TASK),
+    merge="min",
+)
 
 # -- state -------------------------------------------------------------------------------------------------------------
 STATE_KEYS = _gauge("streamd_state_keys", "Keys that a stage remembers.", "stage", *_TASK, merge="max")

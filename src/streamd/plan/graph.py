@@ -8,6 +8,7 @@ from dataclasses import dataclass, field
 from streamd.config.pipeline import ComponentConfig, PipelineConfig
 from streamd.plan.exchange import pieces, with_exchanges
 from streamd.plan.inherited_keys import with_inherited_keys
+from streamd.plan.validations import with_validations
 
 
 @dataclass(frozen=True, slots=True)
@@ -102,7 +103,7 @@ def build_plan(config: PipelineConfig, app: str = "APP") -> PipelinePlan:
 
     `app` is in the names of the exchanges' topics. Raises ConfigError for an exchange that cannot be.
     """
-    exchanged = with_exchanges(with_inherited_keys(config), app)
+    exchanged = with_exchanges(with_inherited_keys(with_validations(config)), app)
     config = exchanged.config
     nodes = {c.id: c for c in (*config.sources, *config.stages, *config.sinks)}
     consumers: dict[str, list[ComponentConfig]] = {}

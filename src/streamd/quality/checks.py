@@ -53,18 +53,25 @@ class CheckSettings(Model):
     @field_validator("tag")
     @classmethod
     def _a_field(cls, tag: str | TagHeader) -> str | TagHeader:
-        if isinstance(tag, str):
-            parse_field_path(tag)
+        if isinstance(tag, str) and len(parse_field_path(tag)) > 1:
+            raise ValueError("expected the name of a field that is not inside another")
         return tag
 
     @model_validator(mode="after")
     def _something(self) -> CheckSettings:
         if self.schema_ is None and not self.rules:
             raise ValueError("expected a `schema` or `rules`")
+        if sum(rule.unique is not None for rule in self.rules) > 1:
+            raise ValueError("two rules are `unique`: put one of them into a `validate` of its own")
         for name, count in Counter(check.name for check in self.checks).items():
             if count > 1:
                 raise ValueError(f"{count} checks are called {name!r}: expected a `name` of its own for each")
         return self
+
+    @property
+    def unique(self) -> Rule | None:
+        """The rule that is `unique`."""
+        return next((rule for rule in self.rules if rule.unique is not None), None)
 
     @property
     def checks(self) -> tuple[Check, ...]:
@@ -91,6 +98,30 @@ class CheckSettings(Model):
     def tags(self) -> bool:
         """Whether records may be tagged."""
         return any(check.action == "tag" for check in self.checks)
+
+
+class ValidateSettings(CheckSettings):
+    """The settings of a stage `validate`."""
+
+    score: Score | None = Field(
+        None,
+        description="Give a score for each window of time, too. The stage then has two outputs, `ID.records` and "
+        "`ID.scores`.",
+        examples=[{"window": "1m"}],
+    )
+
+    @property
+    def remembers(self) -> str:
+        """What is kept and for how long, for people."""
+        unique = self.unique
+        kept = [f"each key until the watermark is up to {2 * (unique.within or 0):g} s past it"] if unique else []
+        kept += ["how many records broke what, of each window that is not over"] if self.score else []
+        return " and ".join(kept)
+
+
+def keeps(config: CheckSettings, field: str) -> bool:
+    """See `ComponentSpec.keeps`."""
+    return not config.tags or isinstance(config.tag, TagHeader) or field != config.tag
 
 
 @dataclass(frozen=True, slots=True)

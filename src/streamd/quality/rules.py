@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+import importlib
 import math
 import re
 from pathlib import Path
 from typing import Annotated, Any, Literal, TypeAlias
 
 from pydantic import BeforeValidator, Field, PlainValidator, WithJsonSchema, field_validator, model_validator
+from pydantic_core import InitErrorDetails, PydanticCustomError, ValidationError
 
 from streamd.component.fields import Duration, ExpressionField, parse_field_path, parse_local_path
 from streamd.component.grouping import Grouping, GroupingField
@@ -221,6 +223,21 @@ class Rule(Judged):
         return name or kind
 
 
+def _library() -> Any:
+    try:
+        return importlib.import_module("jsonschema_rs")
+    except ModuleNotFoundError:
+        return None
+
+
+def _mistake(error: ValueError) -> ValidationError:
+    message = str(getattr(error, "message", error)).split("\n")[0]
+    custom = PydanticCustomError("schema", "{message}", {"message": f"no JSON Schema: {message}"})
+    place = tuple(getattr(error, "instance_path", ()))
+    details = [InitErrorDetails(type=custom, loc=place, input=None)]
+    return ValidationError.from_exception_data("json_schema", details, hide_input=True)
+
+
 class Schema(Judged):
     """A schema that the whole document must fit."""
 
@@ -239,6 +256,18 @@ class Schema(Judged):
         "meant.",
         examples=[False],
     )
+
+    @field_validator("json_schema")
+    @classmethod
+    def _a_schema(cls, schema: Any) -> Any:
+        """Tell what is wrong with a schema that is written here at its place. Without the library loading it tells."""
+        library = None if not isinstance(schema, dict) else _library()
+        if library is not None:
+            try:
+                library.meta.validate(schema)
+            except ValueError as error:
+                raise _mistake(error) from None
+        return schema
 
     @model_validator(mode="after")
     def _one_language(self) -> Schema:

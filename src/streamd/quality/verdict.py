@@ -9,6 +9,7 @@ from streamd.component.stage import Body
 from streamd.errors import InvalidRecordError, RecordError
 from streamd.quality.checks import Check, CheckSettings, TagHeader, bits, names_of
 from streamd.quality.conditions import Conditions
+from streamd.record import Headers
 
 ON_ERROR: dict[str, Literal["fail", "dead_letter"]] = {"stop": "fail", "dead_letter": "dead_letter"}
 
@@ -30,13 +31,11 @@ class Verdicts:
 
     def error(self, broken: int, document: Any) -> RecordError:
         """The error of a record, which names all that it breaks. Nothing in it is of the record."""
-        names = self.names(broken)
-        wrong = ""
+        names = [*self.names(broken)]
         schema = self._conditions.schema
         if schema is not None and broken & 1:
-            wrong = f" ({schema.wrong(document)})"
-        which = f"the rule {names[0]}" if len(names) == 1 else f"the rules {', '.join(names)}"
-        error = self._error(f"the record breaks {which}{wrong}")
+            names[0] = f"{names[0]} ({schema.wrong(document)})"
+        error = self._error(f"the record breaks the rule{'s' if len(names) > 1 else ''} {', '.join(names)}")
         for action in ("stop", None, "dead_letter"):
             if broken & bits(self.checks, action):
                 error.action = ON_ERROR[action] if action is not None else None
@@ -46,6 +45,14 @@ class Verdicts:
     def refuse(self, broken: int, document: Any = None) -> None:
         """Raise the error."""
         raise self.error(broken, document)
+
+    def tag(self, broken: int, document: dict[str, Any], headers: Headers) -> tuple[dict[str, Any], Headers]:
+        """The document and the headers with what is broken in them."""
+        settings = self._conditions.settings
+        if isinstance(settings.tag, TagHeader):
+            told = (settings.tag.header, ",".join(self.names(broken)).encode())
+            return document, (*headers, told) if broken else headers
+        return {**document, settings.tag: [*self.names(broken)]}, headers
 
     def names(self, broken: int) -> list[str]:
         """The names of what is broken. The list is shared: not to be changed."""
@@ -73,4 +80,4 @@ def write_tag(settings: CheckSettings, broken: str, names: Callable[[int], list[
         header = settings.tag.header
         body.add_headers(f"((({header!r}, ','.join({told}({broken})).encode()),) if {broken} else ())")
     else:
-        body.set_field(settings.tag.split("."), f"[*{told}({broken})] if {broken} else []")
+        body.set_field([settings.tag], f"[*{told}({broken})] if {broken} else []")

@@ -310,6 +310,8 @@ class Process:
         refused: list[tuple[RawRecord, Exception]] = []
         began = time.perf_counter()
         self._keyed.stages[name].process(rows, out, refused)
+        if take_judged := getattr(self._keyed.stages[name], "take_judged", None):
+            self._count.checked(name, *take_judged())
         failed = self._refused(name, chain.entry, refused)
         self._count.stage(name, len(rows), len(out), len(refused), time.perf_counter() - began)
         await self._results(name, out)

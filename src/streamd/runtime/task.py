@@ -465,6 +465,9 @@ class Task:
                 self._metrics.gauge(catalog.SOURCE_UNSTABLE_SECONDS, source=source, **self._place).set(seconds)
         for stage, store in self._state.stores.items():
             self._metrics.gauge(catalog.STATE_KEYS, stage=stage, **self._place).set(len(store))
+            for rule, score in getattr(self._process.stage(stage), "latest", {}).items():
+                of = stage.removesuffix(".scores")
+                self._metrics.gauge(catalog.QUALITY_SCORE, stage=of, rule=rule, **self._place).set(score)
         if self._timed and hasattr(self, "_watermark") and BEGINNING < self._watermark.now < END:
             self._metrics.gauge(catalog.WATERMARK, **self._place).set(self._watermark.now / 1000)
         for sink, writer in self._writers.items():

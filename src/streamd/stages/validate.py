@@ -30,6 +30,30 @@ stops. Where several rules are broken the strictest action is done, in this orde
 A rule about a `field` holds where that is missing or null: `not_null` says what must be there. A value of another type
 breaks `range` and `pattern`. A rule never fails a record in any other way.
 
+`unique: order_id` with `within: 10m` is broken by a record whose key another has had, within that time before or after
+its own (`event_time` of the source). Only records that go on have had it. A record that lies before the watermark
+breaks it too: nobody knows any more what was there. As in `dedupe` a key that is missing or null is an error of the
+record, and records move through an exchange where those of a key are not together. There is one such rule in a stage.
+
+`score: {window: 1m}` gives for each window of time how good the records were, over all tasks. The stage has two outputs
+then, which others read as `from: ID.records` and `from: ID.scores`:
+
+    - id: checked
+      validate: {rules: [{field: amount, range: [0, 10000]}], action: tag, score: {window: 1m}}
+    sinks:
+      - {from: checked.records, kafka: {topic: orders}}
+      - {from: checked.scores, kafka: {topic: order-quality}}
+
+A score is `{"stage", "window_start", "window_end", "records", "passed", "score", "rules": {NAME: {"failed",
+"score"}}}`: `score` is the share of records that broke no rule but such of severity `info`. All that were judged are in
+it, also those that did not go on; a late record counts in the window that is open when it comes. The last ones are also
+the metric `streamd_quality_score`.
+
+What is kept for both is committed together with positions and outputs. A tombstone is passed on.
+
+A sink may have such checks of its own beside its settings, but for `unique` and `score`: `validate: {schema: …}`. They
+see the document that is about to be written; a record that breaks one fails as if the sink had refused it.
+
 Messages hold nothing of the record: they name rules, and of a schema the places and keywords that do not fit.
 """
 
@@ -37,40 +61,22 @@ from __future__ import annotations
 
 from typing import Any
 
-from streamd.component.context import PipelineContext
 from streamd.component.spec import stage
-from streamd.component.stage import Body
-from streamd.quality.checks import CheckSettings, TagHeader
-from streamd.quality.conditions import Conditions
-from streamd.quality.verdict import Verdicts, write_actions, write_tag
+from streamd.quality.checks import ValidateSettings, keeps
+from streamd.quality.fused import Validation
 
 
-class ValidateConfig(CheckSettings):
+class ValidateConfig(ValidateSettings):
     """Settings of `validate`."""
 
 
-def _keeps(config: ValidateConfig, field: str) -> bool:
-    return not config.tags or isinstance(config.tag, TagHeader) or field != config.tag.partition(".")[0]
+def outputs(config: ValidateConfig) -> tuple[str, ...]:
+    """With scores there are two."""
+    return ("records", "scores") if config.score is not None else ()
 
 
-@stage("validate", config=ValidateConfig, keeps=_keeps)
-class Validate:
-    """The stage `validate`, where nothing has to be remembered."""
+@stage("validate", config=ValidateConfig, keeps=keeps, outputs=outputs)
+class Validate(Validation):
+    """The stage `validate`. With `unique` or `score` the plan puts one in its place that remembers."""
 
     spec: Any
-
-    def __init__(self, config: ValidateConfig, context: PipelineContext) -> None:
-        self.config = config
-        self._conditions = Conditions(config, context)
-
-    async def prepare(self) -> None:
-        """Load the schema and the tables."""
-        self._conditions.prepare()
-
-    def fuse(self, body: Body) -> None:
-        """One condition for each rule; nothing more where all hold."""
-        verdicts = Verdicts(self._conditions)
-        body.line(f"{body.count('checked')} += 1")
-        broken = self._conditions.write(body, lambda check: body.count(f"broken:{check.name}"))
-        write_actions(verdicts, broken, body, schema=self._conditions.schema is not None)
-        write_tag(self.config, broken, verdicts.names, body)

@@ -171,11 +171,6 @@ async def test_a_tag_in_a_header_is_there_where_a_rule_is_broken(app):
     ]
 
 
-async def test_a_tag_inside_an_object(through):
-    stages = "stages:\n- validate: {rules: [{not_null: x}], action: tag, tag: meta.broken}\n"
-    assert await through(stages, {"meta": {"a": 1}}) == [{"meta": {"a": 1, "broken": ["x_not_null"]}}]
-
-
 async def test_a_stage_action_is_for_the_rules_without_one(through):
     rules = "[{field: v, range: [1, null]}, {not_null: x, action: tag}]"
     stages = f"stages:\n- validate: {{rules: {rules}, action: drop}}\n"
@@ -195,6 +190,8 @@ WRONG = [
     ("rules: [{field: a, range: [0, 1]}, {field: a, range: [2, 3]}]", "2 checks are called 'a_range'"),
     ("rules: [{unique: a}]", "`unique` and `within` belong together"),
     ("rules: [{not_null: a, within: 1m}]", "`unique` and `within` belong together"),
+    ("rules: [{unique: a, within: 1m}, {unique: b, within: 1m}]", "two rules are `unique`"),
+    ("rules: [{not_null: a}]\n    tag: a.b", "the name of a field that is not inside another"),
     ("rules: [{not_null: 'a b'}]", "is no field's name"),
     ("rules: [{name: 'a b', not_null: a}]", "letters, digits"),
     ("rules: [{field: a, references: {file: t.txt, column: a}}]", "expected a name that ends in"),
@@ -203,6 +200,13 @@ WRONG = [
     ("schema: {json_schema: a.json, avro: b.avsc}", "write either json_schema or avro"),
     ("rules: [{check: 'a =='}]", "the expression ends too early"),
 ]
+
+
+def test_a_schema_written_in_place_is_checked_where_it_stands(refused):
+    yaml = "stages:\n- validate:\n    schema:\n      json_schema:\n        properties:\n          a: {type: objct}\n"
+    [problem] = refused(yaml)
+    assert (problem.place.line, problem.place.column) == (9, 21)
+    assert 'json_schema.properties.a.type` of stage `validate`: no JSON Schema: "objct" is not valid' in problem.message
 
 
 @pytest.mark.parametrize(("settings", "message"), WRONG)
