@@ -158,18 +158,28 @@ class Map(_Looped):
             raise ValueError("expected `value`, or `fields` for an object")
         return self
 
-    def written(self) -> str:
-        if self.fields is None:
-            return str(self.value)
-        return "{" + ", ".join(f"{name!r}: (\n{value}\n)" for name, value in self.fields.items()) + "}"
-
     def loops(self) -> list[tuple[str, str, str | None]]:
-        return (
-            [("value" if self.fields is None else "fields", self.written(), None)] if self.written() != "None" else []
-        )
+        if self.value is not None:
+            return [("value", str(self.value), None)]
+        return [("fields", str(value), None) for value in (self.fields or {}).values()]
 
     def write(self, body: Body) -> None:
-        body.set_field(self.target, self.looped(body, self.elements(body), self.written()))
+        elements = self.elements(body)
+        if self.fields is None:
+            body.set_field(self.target, self.looped(body, elements, self.value))
+            return
+        # Each field by itself: one that is cheap stays cheap whatever the others are.
+        columns = [body.local(name, self.looped(body, elements, value)) for name, value in self.fields.items()]
+        body.set_field(self.target, _objects(list(self.fields), columns))
+
+
+def _objects(names: list[str], columns: list[str]) -> str:
+    """Source of a list of objects whose fields stand in these lists, which are equally long."""
+    parts = [f"part_{number}" for number in range(len(names))]
+    display = ", ".join(f"{name!r}: {part}" for name, part in zip(names, parts, strict=True))
+    if len(names) == 1:
+        return f"[{{{display}}} for {parts[0]} in {columns[0]}]"
+    return f"[{{{display}}} for {', '.join(parts)} in zip({', '.join(columns)})]"
 
 
 class Sort(_Looped):
