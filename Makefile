@@ -38,9 +38,9 @@ faults: services ## Run the whole fault suite and renew the table of docs/reliab
 	$(BIN)/python tools/reliability.py
 
 .PHONY: services
-services: .venv/.dev ## Install what tests need: Java, Maven, Kafka's jars, systemd's and Prometheus' checkers
+services: .venv/.dev ## Install what tests need: Java, Maven, Kafka's jars, a schema registry, systemd's and Prometheus' checkers
 	@tools/services
-	@PYTHONPATH=tests $(BIN)/python -c "from services.kafka import jars; jars()"
+	@PYTHONPATH=tests $(BIN)/python -c "from services import kafka, registry; kafka.jars(); registry.jar()"
 
 .PHONY: lint
 lint: .venv/.dev ## ruff, mypy, import contracts

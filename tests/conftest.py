@@ -13,6 +13,7 @@ import pytest
 import structlog
 
 from services.kafka import KafkaBroker, KafkaCluster, Topics
+from services.registry import SchemaRegistry
 from streamd.observability import logs, redact
 
 GRACE = 120.0  # seconds beyond its timeout that a test may take to clean up
@@ -90,6 +91,17 @@ def kafka_cluster(tmp_path_factory: pytest.TempPathFactory) -> Iterator[KafkaClu
         yield cluster
     finally:
         cluster.discard()
+
+
+@pytest.fixture(scope="session")
+def schema_registry(tmp_path_factory: pytest.TempPathFactory) -> Iterator[SchemaRegistry]:
+    """One real schema registry for the session (`schema_registry.url`); subjects are named after their tests."""
+    registry = SchemaRegistry(tmp_path_factory.mktemp("registry", numbered=True))
+    try:
+        registry.start()
+        yield registry
+    finally:
+        registry.discard()
 
 
 @pytest.fixture

@@ -277,6 +277,7 @@ WANTED: dict[str, Callable[[list[Document]], list[Document]]] = {
     **QUALITY,
     # They write elsewhere.
     "generate": lambda orders: [],
+    "avro": lambda orders: [],
     "log-to-log": lambda orders: [],
     "tail-file": lambda orders: [],
 }

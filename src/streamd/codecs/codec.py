@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import sys
-from collections.abc import Callable, Mapping
+from collections.abc import Callable
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, Literal
@@ -47,6 +47,11 @@ class Codec:
     decode: Decode
     encode: Encode
 
+    @property
+    def writable(self) -> bool:
+        """Whether there is all that `encode` needs: a source may take the schema of each record from elsewhere."""
+        return True
+
     async def prepare(self) -> None:
         """Load what is needed before the first record. Called once, before any chain runs.
 
@@ -67,9 +72,9 @@ class Codec:
         """Whether bytes that `read` decodes may be written as they are, by this codec's sink."""
         return type(read) is type(self)
 
-    def counts(self) -> Mapping[str, int]:
-        """{what: how often} since the last call, for the metric of the same name. Called after each batch."""
-        return {}
+    def left_out(self) -> int:
+        """How many fields `encode` has left out, because the format has no place for them, since the last call."""
+        return 0
 
     async def close(self) -> None:
         """Release everything. Called once; never raises."""
@@ -94,9 +99,9 @@ class NoSettings(Model):
 class FormatSpec:
     """A format as a user names it. A module of `codecs/` has one as its `FORMAT`; the module's docstring is its docs.
 
-    `settings` is the model of what may stand behind the name. `required` are Python packages that it needs beyond
-    streamd's own, and `extra` the extra of streamd that brings them. `topics`: a whole message of a topic may be one;
-    `lines`: a record fits in a line of text.
+    `settings` is the model of what may stand behind the name; `bare`: the name alone will do. `required` are Python
+    packages that it needs beyond streamd's own, and `extra` the extra of streamd that brings them. `topics`: a whole
+    message of a topic may be one; `lines`: a record fits in a line of text.
     """
 
     name: str
@@ -104,6 +109,7 @@ class FormatSpec:
     settings: type[Model] = NoSettings
     required: tuple[str, ...] = ()
     extra: str = ""
+    bare: bool = True
     topics: bool = True
     lines: bool = False
 

@@ -19,6 +19,7 @@ _MODULES: Mapping[str, str] = {
     "csv": "streamd.codecs.csv",
     "text": "streamd.codecs.text",
     "bytes": "streamd.codecs.bytes",
+    "avro": "streamd.codecs.avro",
 }
 
 # What a message of a topic may be.

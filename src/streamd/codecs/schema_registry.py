@@ -6,6 +6,8 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Literal, Protocol
 
+from streamd.errors import FatalError
+
 SchemaType = Literal["AVRO", "JSON", "PROTOBUF"]
 
 
@@ -27,6 +29,10 @@ class RegisteredSchema:
     schema: str
     type: SchemaType = "AVRO"
     references: tuple[Reference, ...] = ()
+
+
+class IncompatibleSchemaError(FatalError):
+    """The registry refuses a schema as the next version of its subject, or as a schema at all."""
 
 
 class SchemaRegistry(Protocol):

@@ -19,7 +19,8 @@ class PipelineContext:
     """What is the same for all tasks of a pipeline on this node.
 
     `state_dir` is the app's own folder (the embedded log's file lies in it); it exists. `kafka` is the `kafka:` section
-    of the pipeline, or else of streamd.yaml, as a checked `transport.kafka.settings.KafkaSettings`, or None.
+    of the pipeline, or else of streamd.yaml, as a checked `transport.kafka.settings.KafkaSettings`, or None;
+    `schema_registry` likewise a `transport.registry.settings.SchemaRegistrySettings`.
     `base_dir` is the folder of the pipeline's file: relative paths in a pipeline start there or at the process's
     working directory, as each component's docs say. `run` is the same for all workers of a node from its start to its
     end, and for no other.
@@ -31,6 +32,7 @@ class PipelineContext:
     base_dir: Path
     kafka: Any = None
     create_topics: bool = True
+    schema_registry: Any = None
     clock: Clock = field(default=SYSTEM_CLOCK)
     run: str = field(default_factory=lambda: uuid.uuid4().hex[:16])
 

@@ -9,8 +9,6 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import Any
 
-from pydantic.fields import FieldInfo
-
 from streamd.codecs.format import Formats, formats
 from streamd.codecs.registry import missing_package, spec_of
 from streamd.component.fields import condition_field, literals_of, nested_component
@@ -302,7 +300,7 @@ class ComponentReader:
         """{key: the format with its settings} of one that is a mapping; {} for what the model itself reads."""
         if isinstance(node, Scalar):
             name, at, body = node.text, node, None
-            if name not in choice.words or not any(f.is_required() for f in _settings_of(choice, name).values()):
+            if name not in choice.words or spec_of(choice.named(name)).bare:
                 return {}
         elif isinstance(node, Mapping) and len(node.entries) == 1:
             [(name, (at, body))] = node.entries.items()
@@ -319,10 +317,6 @@ class ComponentReader:
             return {key: _Unresolved}
         settings = Check(self.document, spec.settings, body or Mapping(at.start, at.end), f"format `{name}`", at).run()
         return {key: _Unresolved if settings is None else choice.made(spec.name, settings)}
-
-
-def _settings_of(choice: Formats, name: str) -> dict[str, FieldInfo]:
-    return spec_of(choice.named(name)).settings.model_fields
 
 
 class _Unresolved:

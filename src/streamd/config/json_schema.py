@@ -68,6 +68,7 @@ def pipeline_schema(registry: Registry) -> Schema:
         "on_error": {"$ref": "#/definitions/on_error"},
         "kafka": _kafka_schema(definitions),
         **shared_properties(),
+        "schema_registry": _registry_schema(definitions),
     }
     rules = [{"oneOf": [{"required": [one]}, {"required": [f"{one}s"]}]} for one in ("source", "sink")]
     head = {"$schema": _DIALECT, "title": "streamd pipeline"}
@@ -103,6 +104,7 @@ def service_schema() -> Schema:
     definitions: Schema = {}
     schema = _object(ServiceConfig, definitions, "service")
     schema["properties"]["kafka"] = _kafka_schema(definitions)
+    schema["properties"]["schema_registry"] = _registry_schema(definitions)
     return (
         {"$schema": _DIALECT, "title": "streamd service"} | schema | {"definitions": dict(sorted(definitions.items()))}
     )
@@ -145,7 +147,7 @@ def _format_schema(choice: Formats, definitions: Schema) -> Schema:
     for word in choice.words:
         spec = spec_of(choice.named(word))
         inner = _object(spec.settings, definitions, f"format.{spec.name}")
-        if not inner.get("required"):
+        if spec.bare:
             bare.append(word)
             inner = {"anyOf": [inner, {"type": "null"}]}
         definitions[f"format.{spec.name}"] = inner | {"description": first_line(spec.doc)}
@@ -231,6 +233,12 @@ def _kafka_schema(definitions: Schema) -> Schema:
     model: type[BaseModel] = importlib.import_module("streamd.transport.kafka.settings").KafkaSettings
     definitions["kafka"] = _object(model, definitions, "kafka")
     return {"$ref": "#/definitions/kafka", "description": "How to reach Kafka."}
+
+
+def _registry_schema(definitions: Schema) -> Schema:
+    model: type[BaseModel] = importlib.import_module("streamd.transport.registry.settings").SchemaRegistrySettings
+    definitions["schema_registry"] = _object(model, definitions, "schema_registry")
+    return {"$ref": "#/definitions/schema_registry", "description": "How to reach the schema registry."}
 
 
 def _object(model: type[BaseModel], definitions: Schema, prefix: str) -> Schema:

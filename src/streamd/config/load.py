@@ -168,8 +168,8 @@ def _load(
             document.report("empty-file", "the file is empty", (0, 1), help=help_text)
         raise config_error(document.problems)
     library = read_library(document, file, lambda path: _imported(path, env, imports))
-    reader = PipelineReader(document, registry, _kafka_settings, library)
-    pipeline = reader.read(file, service.kafka, service.state)
+    reader = PipelineReader(document, registry, _kafka_settings, _registry_settings, library)
+    pipeline = reader.read(file, service.kafka, service.state, service.schema_registry)
     if pipeline is None or document.problems:
         raise config_error(document.problems)
     return pipeline
@@ -267,3 +267,9 @@ def _kafka_settings(document: Document, node: Node, at: Node) -> Any:
     """The checked `kafka:` section; None when there are problems. Loads the client library only where there is one."""
     model: type[Model] = importlib.import_module("streamd.transport.kafka.settings").KafkaSettings
     return Check(document, model, node, "`kafka`", at).run()
+
+
+def _registry_settings(document: Document, node: Node, at: Node) -> Any:
+    """The checked `schema_registry:` section; None when there are problems."""
+    model: type[Model] = importlib.import_module("streamd.transport.registry.settings").SchemaRegistrySettings
+    return Check(document, model, node, "`schema_registry`", at).run()

@@ -92,10 +92,10 @@ class PipelineConfig:
     """A pipeline, checked: ids are unique, inputs exist, there is no cycle, everything leads to a sink.
 
     `text` is the file's text, from which a worker loads the same configuration again; `imports` are the texts of the
-    files that it imports, by path, which belong to it just as much. `kafka` is the checked `kafka:`
-    section of the pipeline, or else of the service, or None. `commit_interval` in seconds. `state_memory`: bytes of
-    state that a worker keeps in memory, None for all of it. `state_snapshots`: whether it is on the local disk as well.
-    `state_standbys`: on how many other nodes.
+    files that it imports, by path, which belong to it just as much. `kafka` is the checked `kafka:` section of the
+    pipeline, or else of the service, or None, and `schema_registry` likewise. `commit_interval` in seconds.
+    `state_memory`: bytes of state that a worker keeps in memory, None for all of it. `state_snapshots`: whether it is
+    on the local disk as well. `state_standbys`: on how many other nodes.
     """
 
     name: str
@@ -117,4 +117,5 @@ class PipelineConfig:
     state_snapshots: bool = False
     state_standbys: int = 0
     kafka: Any = None
+    schema_registry: Any = None
     place: Place = Place("<pipeline>")

@@ -25,11 +25,11 @@ from streamd.config.shared import ID, SHARED, Library
 from streamd.config.wiring import Wiring, assign_ids, free_id
 from streamd.config.yaml_nodes import Document, Mapping, Node, Scalar, Sequence
 
-# (document, node, its key's node) → the checked `kafka:` section
-KafkaReader = Callable[[Document, Node, Node], Any]
+# (document, node, its key's node) → the checked `kafka:` or `schema_registry:` section
+SectionReader = Callable[[Document, Node, Node], Any]
 
 # Keys of a pipeline file whose values are components or policies, read by hand; all others are in PipelineSettings.
-STRUCTURE = ("source", "sources", "stages", "sink", "sinks", "on_error", "kafka", *SHARED)
+STRUCTURE = ("source", "sources", "stages", "sink", "sinks", "on_error", "kafka", "schema_registry", *SHARED)
 
 
 class BatchSettings(Model):
@@ -68,20 +68,29 @@ class PipelineSettings(Model):
 
 
 class PipelineReader:
-    """Reads one document. `kafka` checks the `kafka:` section."""
+    """Reads one document. `kafka` and `schema_registry` check the sections of these names."""
 
-    def __init__(self, document: Document, registry: Registry, kafka: KafkaReader, library: Library) -> None:
+    def __init__(
+        self,
+        document: Document,
+        registry: Registry,
+        kafka: SectionReader,
+        schema_registry: SectionReader,
+        library: Library,
+    ) -> None:
         self.document = document
         self.definitions = DefinitionReader(document, registry, library)
         self.components = self.definitions.components
         self.policies = self.definitions.policies
         self.chains = self.definitions.chains
-        self._kafka = kafka
+        self._kafka, self._registry = kafka, schema_registry
         # False once a component could not be told apart: then the graph is not worth checking.
         self._complete = True
 
-    def read(self, file: Path, service_kafka: Any, state: StateConfig) -> PipelineConfig | None:
-        """The pipeline, or None when there are problems. `service_kafka` and `state` hold where it says nothing."""
+    def read(
+        self, file: Path, service_kafka: Any, state: StateConfig, service_registry: Any = None
+    ) -> PipelineConfig | None:
+        """The pipeline, or None when there are problems. What the service has holds where it says nothing."""
         document, root = self.document, self.document.root
         if not isinstance(root, Mapping):
             if root is not None:
@@ -106,6 +115,11 @@ class PipelineReader:
         self._check_late(stages, ids)
         self._check_actions(stages, sinks, ids)
         self.definitions.check()
+        schema_registry = service_registry
+        if (section := root.get("schema_registry")) is not None:
+            schema_registry = self._registry(document, section, root.key("schema_registry"))
+        elif schema_registry is None:
+            self._report_missing_registry([*shapes, *(d.dead_letter for d in (general, *policies.values()) if d)])
         kafka = service_kafka
         if (section := root.get("kafka")) is not None:
             kafka = self._kafka(document, section, root.key("kafka"))
@@ -145,6 +159,7 @@ class PipelineReader:
             state_standbys=(settings.state or state).standbys,
             kafka=kafka,
             place=document.place(name_node.start if name_node is not None else root.start),
+            schema_registry=schema_registry,
         )
 
     def _settings(self, root: Mapping) -> PipelineSettings | None:
@@ -158,6 +173,15 @@ class PipelineReader:
             if shape is not None and shape.spec is not None and shape.spec.transport == "kafka":
                 message = f"{shape.subject} needs a Kafka cluster, and none is named"
                 help_text = "add `kafka: {bootstrap: HOST:PORT}` to the pipeline or to streamd.yaml"
+                self.document.report("missing-key", message, shape.at, help=help_text)
+                return
+
+    def _report_missing_registry(self, shapes: list[Shape | None]) -> None:
+        for shape in shapes:
+            form = getattr(getattr(shape, "settings", None), "format", None)
+            if shape is not None and getattr(getattr(form, "settings", None), "registry", False):
+                message = f"{shape.subject} has records by a schema registry, and none is named"
+                help_text = "add `schema_registry: {url: http://HOST:PORT}` to the pipeline or to streamd.yaml"
                 self.document.report("missing-key", message, shape.at, help=help_text)
                 return
 

@@ -123,6 +123,11 @@ class ServiceConfig(Model):
         description="How to reach Kafka, for all pipelines that do not say it themselves.",
         examples=[{"bootstrap": "kafka:9092"}],
     )
+    schema_registry: Any = Field(
+        None,
+        description="How to reach the schema registry, for all pipelines that do not say it themselves.",
+        examples=[{"url": "http://registry:8081"}],
+    )
     drain_timeout: Duration = Field(
         30.0, gt=0, description="Time for everything in flight to be finished when the service stops.", examples=["30s"]
     )

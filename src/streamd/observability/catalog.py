@@ -179,6 +179,9 @@ FAILED_RECORDS = _counter(
     "Records that failed for good, by the component and phase (extract, transform, load) they failed in.",
     *("pipeline", "component", "phase", "error"),
 )
+LEFT_OUT_FIELDS = _counter(
+    "streamd_left_out_fields_total", "Fields left out because the sink's schema lacks them.", "pipeline", "sink"
+)
 SKIPPED_RECORDS = _counter(
     "streamd_skipped_records_total", "Failed records left out by on_error: skip.", "pipeline", "component", "error"
 )

@@ -7,7 +7,7 @@ from __future__ import annotations
 from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
 from types import MappingProxyType
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import structlog
 
@@ -29,6 +29,9 @@ from streamd.runtime.failure import Failure, late_row
 from streamd.runtime.retries import Retries
 from streamd.transport.embedded.log import log_path
 from streamd.transport.embedded.transaction import EmbeddedTransaction
+
+if TYPE_CHECKING:
+    from streamd.transport.registry.client import SchemaRegistryClient
 
 log = structlog.get_logger(__name__)
 
@@ -60,6 +63,13 @@ class Assembly:
         """Make the components, let codecs and stages load what they need, compile the chains. Raises ConfigError,
         FatalError, UnavailableError.
         """
+        try:
+            await self._open()
+        except BaseException:
+            await self.close()
+            raise
+
+    async def _open(self) -> None:
         registry = self.schema_registry()
         for part in self.plan.parts:
             codecs = codecs_of((*part.sources, *part.all_sinks), self.context.base_dir, registry)
@@ -75,7 +85,9 @@ class Assembly:
 
     def schema_registry(self) -> SchemaRegistry | None:
         """The pipeline's schema registry; None where none is configured."""
-        return None
+        registry = registry_of(self.context)
+        self._clients += [] if registry is None else [registry]
+        return registry
 
     def new_end(self, component: ComponentConfig) -> Any:
         """An instance of a source or a sink, which all tasks share."""
@@ -93,7 +105,11 @@ class Assembly:
         be run again. Raises UnavailableError.
         """
         codecs = [self.codecs[c.id] for c in (*part.sources, *part.all_sinks) if c.id in self.codecs]
-        return any([await codec.learn() for codec in codecs])
+        again = any([await codec.learn() for codec in codecs])
+        if again:
+            for codec in codecs:
+                codec.left_out()  # of a run that does not count
+        return again
 
     def late_row(self, failure: Failure, sink: str) -> Row:
         """The row that gives a late record to its sink. Raises RecordError."""
@@ -133,12 +149,23 @@ class Assembly:
         return committed
 
     async def close(self) -> None:
-        for source in self.sources.values():
-            await source.close()
-        for sink in self.sinks.values():
-            await sink.close()
-        for codec in self.codecs.values():
-            await codec.close()
+        """Release everything. What failed to open may be opened again."""
+        closing = (*self.sources.values(), *self.sinks.values(), *self.codecs.values(), *self._clients)
+        for held in (self.sources, self.sinks, self.codecs, self._clients):
+            held.clear()
+        for one in closing:
+            if one is not None:
+                await one.close()
+
+
+def registry_of(context: PipelineContext) -> SchemaRegistryClient | None:
+    """A client of the pipeline's schema registry; None where none is configured."""
+    if context.schema_registry is None:
+        return None
+    # Imported late: a pipeline without one must not pay for its client.
+    from streamd.transport.registry import client
+
+    return client.SchemaRegistryClient(context.schema_registry)
 
 
 def codecs_of(

@@ -6,6 +6,7 @@ from collections.abc import Mapping, Sequence
 from typing import Any
 
 from streamd.clock import Clock
+from streamd.codecs import Codec
 from streamd.observability import catalog
 from streamd.observability.metrics import Counter, Histogram, MetricSet
 from streamd.plan.fuse import Chain
@@ -25,8 +26,15 @@ class Counting:
     """
 
     def __init__(
-        self, pipeline: str, part: PartPlan, chains: Mapping[tuple[int, str], Chain], metrics: MetricSet, clock: Clock
+        self,
+        pipeline: str,
+        part: PartPlan,
+        chains: Mapping[tuple[int, str], Chain],
+        codecs: Mapping[str, Codec],
+        metrics: MetricSet,
+        clock: Clock,
     ) -> None:
+        self._codecs = codecs
         self._pipeline, self._part, self._metrics, self._clock = pipeline, part, metrics, clock
         counter, histogram = metrics.counter, metrics.histogram
         self._sources = {
@@ -190,6 +198,9 @@ class Counting:
         self._add(count, len(rows))
         self._add(size, sum([len(v) for row in rows if (v := row[1]).__class__ is bytes]))
         batch.observe(len(rows))
+        codec = self._codecs.get(sink)
+        if codec is not None and (left_out := codec.left_out()):
+            self._add(self._metrics.counter(catalog.LEFT_OUT_FIELDS, pipeline=self._pipeline, sink=sink), left_out)
 
     # Failures.
 

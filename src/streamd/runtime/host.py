@@ -58,7 +58,15 @@ def pipeline_context(config: PipelineConfig, service: ServiceConfig) -> Pipeline
     state_dir = Path(service.state_dir) / service.app
     state_dir.mkdir(parents=True, exist_ok=True)
     base_dir = config.file.parent if config.file is not None else Path.cwd()
-    return PipelineContext(service.app, config.name, state_dir, base_dir, config.kafka, service.create_topics)
+    return PipelineContext(
+        service.app,
+        config.name,
+        state_dir,
+        base_dir,
+        config.kafka,
+        service.create_topics,
+        config.schema_registry,
+    )
 
 
 def restart_policy(service: ServiceConfig) -> RestartPolicy:

@@ -58,7 +58,7 @@ class Process:
         self._components: dict[str, ComponentConfig] = {c.id: c for c in part.components}
         self._stages: dict[str, BatchStage] = {}
         self._keyed = KeyedStages(part)
-        self._count = Counting(task.pipeline, part, assembly.chains, metrics, clock)
+        self._count = Counting(task.pipeline, part, assembly.chains, assembly.codecs, metrics, clock)
         limit = self._config.error_threshold
         self._threshold = Threshold(limit) if limit else None
         # {entry: batches that the plain function still takes}

@@ -130,8 +130,7 @@ class _Inline:
             self._changed.clear()
             over = over or stop.is_set() or self.pipeline.failure is not None or self._done(owner)
             if self.pipeline.ready and not opened:
-                opened = True
-                await self._open()
+                opened = await self._open()
             self._step(owner, over)
             if on_progress is not None:
                 on_progress(owner.reports())
@@ -143,14 +142,18 @@ class _Inline:
             except TimeoutError:
                 pass
 
-    async def _open(self) -> None:
-        """Put the pipeline together; what does not work fails it, as in a worker."""
+    async def _open(self) -> bool:
+        """Put the pipeline together; what does not work fails it, as in a worker. False: to be tried again."""
         try:
             await self._assembly.open()
         except Exception as error:
-            if (fault := fault_of(error)).kind == "unexpected":
+            if (fault := fault_of(error)).kind == "transient":
+                self.pipeline.note(fault)
+                return False
+            if fault.kind == "unexpected":
                 self.pipeline.say_unexpected(error)
             self.pipeline.fail(fault)
+        return True
 
     def _step(self, owner: TaskOwner, over: bool) -> None:
         """Desired against actual, in the small."""

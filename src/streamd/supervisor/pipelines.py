@@ -19,6 +19,7 @@ from streamd.observability.status import ErrorStatus
 from streamd.plan.graph import PartPlan, PipelinePlan
 from streamd.plan.loops import refuse_loops
 from streamd.record import TaskId
+from streamd.runtime.assembly import codecs_of, registry_of
 from streamd.runtime.backoff import Failures, RestartPolicy, fault_of, next_delay
 from streamd.runtime.control import Fault, Load, Member
 from streamd.runtime.faults import fault_point
@@ -260,7 +261,23 @@ class ManagedPipeline:
             await self._until_reachable(component, prepare)
             partitions[component.id] = await self._until_reachable(component, source.partitions)
         refuse_sizes(self.plan, partitions)
+        await self._prepare_formats()
         return partitions
+
+    async def _prepare_formats(self) -> None:
+        """Have schemas registered, and what else formats need, before any worker does the same."""
+        ends = [component for part in self.plan.parts for component in (*part.sources, *part.all_sinks)]
+        registry = registry_of(self._context)
+        codecs = codecs_of(ends, self._context.base_dir, registry)
+        try:
+            for component in ends:
+                if component.id in codecs:
+                    await self._until_reachable(component, codecs[component.id].prepare)
+        finally:
+            for codec in codecs.values():
+                await codec.close()
+            if registry is not None:
+                await registry.close()
 
     def _owned_now(self, ownership: Ownership) -> None:
         """A generation begins. Tasks that stay go on in it."""

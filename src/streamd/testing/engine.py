@@ -25,6 +25,7 @@ from streamd.runtime.task import Task
 from streamd.runtime.tasks import TaskOwner
 from streamd.state.entries import key_text
 from streamd.testing.memory import MemorySink, MemorySource, MemoryTransaction, World
+from streamd.testing.schema_registry import MemorySchemaRegistry
 from streamd.testing.virtual_time import HandClock, VirtualLoop
 
 # Virtual seconds, and real ones for what is real, within which everything must have come to rest.
@@ -247,6 +248,10 @@ class _MemoryAssembly(Assembly):
         if component.name == "exchange":
             return None
         return MemorySource(component.id, self._world) if component.kind == "source" else MemorySink(component.id)
+
+    def schema_registry(self) -> MemorySchemaRegistry:
+        """In memory, one for the test."""
+        return self._world.schema_registry
 
     def transaction(self, task: TaskId, membership: Any) -> MemoryTransaction:
         """As `Assembly.transaction`."""

@@ -10,6 +10,7 @@ from typing import Any
 from streamd.component.context import TaskContext
 from streamd.component.transaction import Change, Changelog, Committed
 from streamd.record import Headers, Position, Row, SourceRecord, TaskId
+from streamd.testing.schema_registry import MemorySchemaRegistry
 
 Place = tuple[str, int]
 
@@ -69,6 +70,7 @@ class World:
         self.struck = asyncio.Event()
         # {topic of an exchange: the source that reads it}
         self.topics: dict[str, str] = {}
+        self.schema_registry = MemorySchemaRegistry()
 
     def stream(self, source: str, partition: int) -> Stream:
         """The partition of a source, made when it is first asked for."""

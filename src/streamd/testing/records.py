@@ -44,7 +44,8 @@ def _source_value(value: Any, source: ComponentConfig, codec: Codec | None) -> A
     try:
         if isinstance(value, str):
             return b64decode(value, validate=True) if codec.binary else value.encode()
-        return codec.encode(value)
+        # A source that takes each record's schema from a registry has none to write by.
+        return codec.encode(value) if codec.writable else deepcopy(value)
     except ValueError:
         raise UnfitRecordError(
             f"not a record of source {source.id!r}, whose format is {form}: expected its document, or its bytes as "

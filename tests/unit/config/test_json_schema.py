@@ -103,4 +103,5 @@ def test_top_level_keys() -> None:
         "batch",
         "state",
         "kafka",
+        "schema_registry",
     }

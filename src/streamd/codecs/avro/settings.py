@@ -1,0 +1,139 @@
+"""The settings of the format avro."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Mapping
+from typing import Any, Literal, Self
+
+from pydantic import Field, field_validator, model_validator
+
+from streamd.codecs.avro.schema import Schema, schema_text
+from streamd.codecs.avro.values import Forms
+from streamd.component.fields import LocalPath
+from streamd.component.model import Model
+from streamd.errors import ConfigError
+
+Compatibility = Literal[
+    "NONE", "BACKWARD", "BACKWARD_TRANSITIVE", "FORWARD", "FORWARD_TRANSITIVE", "FULL", "FULL_TRANSITIVE"
+]
+_OF_REGISTRY = ("subject", "subject_strategy", "register", "compatibility")
+
+
+class AvroSettings(Model):
+    """Settings of the format avro."""
+
+    schema_: Any = Field(
+        None,
+        alias="schema",
+        description="The schema, as YAML or as JSON text.",
+        examples=[{"type": "record", "name": "Order", "fields": [{"name": "id", "type": "string"}]}],
+        json_schema_extra={"type": ["object", "string"]},
+    )
+    schema_file: LocalPath | None = Field(
+        None,
+        min_length=1,
+        description="The file with the schema, as JSON. A relative path begins at the folder of the pipeline's file.",
+        examples=["order.avsc"],
+    )
+    writer_schema_file: LocalPath | None = Field(
+        None,
+        min_length=1,
+        description="Sources without a registry: the file with the schema that records were written with, where it is "
+        "another one.",
+        examples=["order-v1.avsc"],
+    )
+    registry: bool = Field(
+        False,
+        description="Records begin with the id of their schema in the schema registry, which `schema_registry:` of the "
+        "pipeline or of streamd.yaml names.",
+        examples=[True],
+    )
+    subject: str | None = Field(
+        None,
+        min_length=1,
+        description="Sinks: the subject that the schema is registered under, in place of what `subject_strategy` says.",
+        examples=["orders-value"],
+    )
+    subject_strategy: Literal["topic_name", "record_name", "topic_record_name"] = Field(
+        "topic_name",
+        description="Sinks: `topic_name` is TOPIC-value, `record_name` the record's full name, `topic_record_name` "
+        "TOPIC-NAME.",
+        examples=["record_name"],
+    )
+    register_: bool = Field(
+        True,
+        alias="register",
+        description="Sinks: register the schema when it is not registered; false: it has to be, and without a schema "
+        "of its own the sink takes the subject's latest.",
+        examples=[False],
+    )
+    compatibility: Compatibility | None = Field(
+        None,
+        description="Sinks: set what new versions of the subject must be compatible with; without it that is left to "
+        "the registry.",
+        examples=["BACKWARD"],
+    )
+    on_schema_change: Literal["fail", "evolve", "ignore"] = Field(
+        "fail",
+        description="Sinks: what becomes of a document with fields that the schema lacks, or wider values: `fail`, an "
+        "error of that record; `evolve`, a new version of the schema with these fields, nullable, is registered before "
+        "the record is written; `ignore`, such fields are left out and counted. `evolve` leaves out and counts a field "
+        "of which no value has told the type yet.",
+        examples=["evolve"],
+    )
+    timestamps: Literal["ms", "iso"] = Field(
+        "ms",
+        description="What a timestamp is in a document: ms since the epoch, or ISO 8601 text in UTC. Sinks take both.",
+        examples=["iso"],
+    )
+    decimals: Literal["text", "float"] = Field(
+        "text",
+        description="What a decimal is in a document: exact text, or a number that may be rounded. Sinks take both.",
+        examples=["float"],
+    )
+    unions: Literal["plain", "tagged"] = Field(
+        "plain",
+        description="What a value of a union is in a document: itself, or {TYPE: value} as in Avro's own JSON, for "
+        "unions whose types cannot be told apart.",
+        examples=["tagged"],
+    )
+
+    @field_validator("schema_", mode="after")
+    @classmethod
+    def _is_schema(cls, value: Any) -> Any:
+        if value is None:
+            return None
+        if not isinstance(value, str | Mapping | list):
+            raise ValueError("expected an Avro schema, as YAML or as JSON text")
+        text = schema_text(value)
+        try:
+            json.loads(text)
+            Schema(text)
+        except json.JSONDecodeError as error:
+            raise ValueError(f"expected an Avro schema, not JSON at character {error.pos}: {error.msg}") from None
+        except ConfigError as error:
+            # Types that it names may be in schemas that the registry's subjects refer to.
+            raise ValueError(str(error)) from None
+        return text
+
+    @model_validator(mode="after")
+    def _fits_together(self) -> Self:
+        if self.schema_ is not None and self.schema_file is not None:
+            raise ValueError("schema, schema_file: expected one of the two")
+        given = {info.alias or name for name, info in type(self).model_fields.items() if name in self.model_fields_set}
+        if not self.registry:
+            if self.schema_ is None and self.schema_file is None:
+                raise ValueError("expected a schema: `schema`, `schema_file`, or `registry: true`")
+            if of_registry := [name for name in _OF_REGISTRY if name in given]:
+                raise ValueError(f"{', '.join(of_registry)}: only with registry: true")
+            if self.on_schema_change == "evolve":
+                raise ValueError("on_schema_change: evolve needs registry: true; who reads would not know the schema")
+        elif self.writer_schema_file is not None:
+            raise ValueError("writer_schema_file: only without registry: true, which knows what each was written with")
+        return self
+
+    @property
+    def forms(self) -> Forms:
+        """How values stand in documents."""
+        return Forms(self.timestamps, self.decimals, self.unions)

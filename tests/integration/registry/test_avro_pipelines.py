@@ -1,0 +1,211 @@
+"""Avro through real pipelines, a real broker and a real registry; who writes and reads beside them is not ours."""
+
+from __future__ import annotations
+
+import asyncio
+import io
+import json
+import uuid
+from collections import Counter
+
+import fastavro
+import pytest
+
+from faults.running_node import RunningNode
+from services.kafka import produce, read_topic
+from services.registry import SchemaRegistry
+from streamd.observability import catalog
+
+pytestmark = pytest.mark.kafka
+
+ID = {"name": "id", "type": "long"}
+ORDER = {"type": "record", "name": "shop.Order", "fields": [ID, {"name": "user", "type": "string"}]}
+ORDER_2 = {**ORDER, "fields": [*ORDER["fields"], {"name": "coupon", "type": ["null", "string"], "default": None}]}
+
+PIPELINE = """
+name: avro-{unique}
+kafka: {{bootstrap: "{bootstrap}", options: {{session.timeout.ms: 6000, heartbeat.interval.ms: 300}}}}
+schema_registry: {{url: "{registry}", timeout: 2s}}
+source: {{kafka: {{topic: {source}, format: {{avro: {{registry: true}}}}}}}}
+stages:
+  - set: {{double: id * 2}}
+sink:
+  kafka:
+    topic: {sink}
+    format: {{avro: {{registry: true, on_schema_change: {change}, schema: {schema}}}}}
+on_error: {{dead_letter: {{kafka: {{topic: {sink}-dlq}}}}}}
+"""
+OUT = {
+    "type": "record",
+    "name": "Out",
+    "fields": [ID, {"name": "user", "type": "string"}, {"name": "double", "type": "long"}],
+}
+
+
+def framed(number: int, schema: object, document: dict[str, object]) -> bytes:
+    """A value as any of Confluent's producers writes it: the header by hand, the rest by fastavro."""
+    out = io.BytesIO()
+    fastavro.schemaless_writer(out, fastavro.parse_schema(schema), document)
+    return b"\x00" + number.to_bytes(4, "big") + out.getvalue()
+
+
+class Consumer:
+    """Reads values by the registry's schemas, without anything of ours."""
+
+    def __init__(self, registry: SchemaRegistry) -> None:
+        self._registry = registry
+        self._schemas: dict[int, object] = {}
+
+    def read(self, value: bytes) -> dict[str, object]:
+        number = int.from_bytes(value[1:5], "big")
+        if number not in self._schemas:
+            found = self._registry.ask("GET", f"/schemas/ids/{number}")
+            self._schemas[number] = fastavro.parse_schema(json.loads(found["schema"]))
+        return fastavro.schemaless_reader(io.BytesIO(value[5:]), self._schemas[number], None)
+
+
+@pytest.fixture
+async def nodes(tmp_path):
+    made = []
+
+    def make():
+        folder = tmp_path / f"node-{len(made)}"
+        folder.mkdir()
+        made.append(RunningNode(folder))
+        return made[-1]
+
+    yield make
+    for node in made:
+        await node.close()
+
+
+@pytest.fixture
+async def own_registry(tmp_path):
+    """A registry that the test may kill."""
+    folder = tmp_path / "registry"
+    folder.mkdir()
+    registry = SchemaRegistry(folder)
+    yield registry
+    await asyncio.to_thread(registry.discard)
+
+
+@pytest.fixture
+async def topics(make_topic):
+    return await make_topic(2), await make_topic(2)
+
+
+def pipeline(kafka, registry, topics, *, change="fail", schema=OUT):
+    source, sink = topics
+    return PIPELINE.format(
+        unique=uuid.uuid4().hex[:8], bootstrap=kafka.bootstrap, registry=registry.url, source=source, sink=sink,
+        change=change, schema=json.dumps(schema),
+    )  # fmt: skip
+
+
+def by_id(documents):
+    return Counter(json.dumps(document, sort_keys=True) for document in documents)
+
+
+def says(node, text):
+    """Whether the status of its pipelines has the text, as what cannot be reached or as the last error."""
+    pipelines = node.status.pipelines if node.status is not None else ()
+    return any(text in said for one in pipelines for said in (*one.unreachable, one.error.message if one.error else ""))
+
+
+def total(node, metric):
+    """The sum of a metric, over all labels."""
+    return node.metrics.totals(metric) if node.metrics is not None else 0
+
+
+async def test_records_of_several_schemas_of_another_producer(kafka, schema_registry, topics, nodes):
+    source, sink = topics
+    first = schema_registry.register(f"{source}-value", ORDER)
+    second = schema_registry.register(f"{source}-value", ORDER_2)
+    values = [(b"k", framed(first, ORDER, {"id": n, "user": "ada"})) for n in range(500)]
+    values += [(b"k", framed(second, ORDER_2, {"id": n, "user": "bob", "coupon": "X"})) for n in range(500, 600)]
+    values += [(b"k", b"\x00\x7f\xff\xff\xff\x02"), (b"k", b"no id")]
+    await produce(kafka.bootstrap, source, values)
+    node = nodes()
+    node.start({"p.yaml": pipeline(kafka, schema_registry, topics, change="ignore")}, until_idle=True)
+    await node.ended()
+    consumer = Consumer(schema_registry)
+    found = [consumer.read(record.value) for record in await read_topic(kafka.bootstrap, sink, expected=600)]
+    assert by_id(found) == by_id({"id": n, "user": "ada" if n < 500 else "bob", "double": 2 * n} for n in range(600))
+    dead = await read_topic(kafka.bootstrap, f"{sink}-dlq", expected=2)
+    messages = {dict(record.headers)["streamd.message"].decode() for record in dead}
+    assert {record.value for record in dead} == {values[-2][1], values[-1][1]}, "as they came"
+    assert any("has no schema with the id 2147483647" in message for message in messages)
+    assert total(node, catalog.LEFT_OUT_FIELDS) == 100
+
+
+async def test_a_schema_grows_while_records_flow_and_readers_read_all(kafka, schema_registry, topics, nodes):
+    source, sink = topics
+    first = schema_registry.register(f"{source}-value", ORDER)
+    second = schema_registry.register(f"{source}-value", ORDER_2)
+    values = []
+    for n in range(400):
+        new = n % 7 == 3
+        document = {"id": n, "user": "ada", **({"coupon": f"c-{n}"} if new else {})}
+        values.append((str(n % 11).encode(), framed(second if new else first, ORDER_2 if new else ORDER, document)))
+    await produce(kafka.bootstrap, source, values)
+    node = nodes()
+    node.start({"p.yaml": pipeline(kafka, schema_registry, topics, change="evolve")}, until_idle=True)
+    await node.ended()
+    consumer = Consumer(schema_registry)
+    found = [consumer.read(record.value) for record in await read_topic(kafka.bootstrap, sink, expected=400)]
+    assert sorted(document["id"] for document in found) == list(range(400))
+    for document in found:
+        assert document.get("coupon") == (f"c-{document['id']}" if document["id"] % 7 == 3 else None)
+    assert len(schema_registry.ask("GET", f"/subjects/{sink}-value/versions")) == 2
+
+
+async def test_a_registry_that_is_down_at_the_start_is_waited_for_and_named(kafka, own_registry, topics, nodes):
+    source, sink = topics
+    node = nodes()
+    node.start({"p.yaml": pipeline(kafka, own_registry, topics)})
+    await node.until(lambda: says(node, "the schema registry"))
+    await asyncio.to_thread(own_registry.start)
+    number = own_registry.register(f"{source}-value", ORDER)
+    await produce(kafka.bootstrap, source, [(b"k", framed(number, ORDER, {"id": 1, "user": "ada"}))])
+    [record] = await read_topic(kafka.bootstrap, sink, expected=1)
+    assert Consumer(own_registry).read(record.value) == {"id": 1, "user": "ada", "double": 2}
+    node.drain()
+    await node.ended()
+
+
+async def test_a_registry_that_dies_while_ids_are_unknown_loses_and_doubles_nothing(kafka, own_registry, topics, nodes):
+    source, sink = topics
+    await asyncio.to_thread(own_registry.start)
+    first = own_registry.register(f"{source}-value", ORDER)
+    second = own_registry.register(f"{source}-value", ORDER_2)
+    node = nodes()
+    node.start({"p.yaml": pipeline(kafka, own_registry, topics, change="ignore")})
+    await produce(kafka.bootstrap, source, [(b"a", framed(first, ORDER, {"id": n, "user": "ada"})) for n in range(100)])
+    assert len(await read_topic(kafka.bootstrap, sink, expected=100)) == 100
+    await asyncio.to_thread(own_registry.kill)
+    mixed = [(b"b", framed(first, ORDER, {"id": n, "user": "ada"})) for n in range(100, 150)]
+    mixed += [(b"b", framed(second, ORDER_2, {"id": n, "user": "ada", "coupon": None})) for n in range(150, 200)]
+    await produce(kafka.bootstrap, source, mixed)
+    await node.until(lambda: total(node, catalog.TASK_RESTARTS) > 0)
+    assert says(node, "the schema registry")
+    await asyncio.to_thread(own_registry.start)
+    records = await read_topic(kafka.bootstrap, sink, expected=200)
+    node.drain()
+    await node.ended()
+    records = await read_topic(kafka.bootstrap, sink, expected=200)
+    found = [Consumer(own_registry).read(record.value) for record in records]
+    assert sorted(document["id"] for document in found) == list(range(200))
+
+
+async def test_a_schema_that_the_registry_refuses_stops_the_pipeline_with_the_reasons(
+    kafka, schema_registry, topics, nodes
+):
+    _, sink = topics
+    schema_registry.register(f"{sink}-value", {**OUT, "fields": [ID]})
+    node = nodes()
+    node.start({"p.yaml": pipeline(kafka, schema_registry, topics)})
+    await node.until(lambda: says(node, "refuses the schema"))
+    assert says(node, f"{sink}-value")
+    assert says(node, "whose compatibility is BACKWARD")
+    node.drain()
+    await node.ended()

@@ -1,0 +1,223 @@
+"""The format avro with a schema of its own: what documents are, what is wrong with some, what settings mean."""
+
+from __future__ import annotations
+
+import json
+
+import pytest
+from pydantic import ValidationError
+
+from streamd.codecs import CodecContext, Undecodable, codec
+from streamd.codecs.avro.settings import AvroSettings
+from streamd.errors import ConfigError, ExtractError, LoadError
+
+USER = {"type": "record", "name": "User", "fields": [{"name": "name", "type": "string"}]}
+ORDER = {
+    "type": "record",
+    "name": "shop.Order",
+    "fields": [
+        {"name": "id", "type": "long"},
+        {"name": "count", "type": "int", "default": 1},
+        {"name": "user", "type": ["null", USER], "default": None},
+        {"name": "tags", "type": {"type": "array", "items": "string"}, "default": []},
+    ],
+}  # fmt: skip
+
+
+def one(of, **settings):
+    """A codec of records with one field `v`."""
+    schema = {"type": "record", "name": "R", "fields": [{"name": "v", "type": of}]}
+    return codec("avro", AvroSettings(schema=schema, **settings))
+
+
+def order(**settings):
+    return codec("avro", AvroSettings(schema=ORDER, **settings))
+
+
+def logical(of, name, **more):
+    return {"type": of, "logicalType": name, **more}
+
+
+def test_fields_that_a_document_lacks_have_their_defaults():
+    made = order()
+    assert made.decode(made.encode({"id": 1})) == {"id": 1, "count": 1, "user": None, "tags": []}
+
+
+@pytest.mark.parametrize(
+    ("document", "message"),
+    [
+        ({}, "field `id`: is missing, and the schema has no default"),
+        ({"id": "4711"}, "field `id`: expected a long, got text"),
+        ({"id": True}, "field `id`: expected a long, got a boolean"),
+        ({"id": 4711.0}, "field `id`: expected a long, got a number"),
+        ({"id": 2**63}, "field `id`: expected a long, got a whole number beyond 64 bits"),
+        ({"id": 1, "count": 2**31}, "field `count`: expected an int, got a whole number beyond 32 bits"),
+        ({"id": 1, "user": {"name": None}}, "field `user.name`: expected a string, got null"),
+        ({"id": 1, "user": {"name": "4711", "age": 4711}}, "field `user.age`: is no field of the schema"),
+        ({"id": 1, "user": "4711"}, "field `user`: expected one of null, shop.User, got text"),
+        ({"id": 1, "tags": ["a", 4711]}, "field `tags.1`: expected a string, got a whole number"),
+        ({"id": 1, "tags": "4711"}, "field `tags`: expected a list, got text"),
+        ({"id": 1, "total": 4711}, "field `total`: is no field of the schema"),
+        ({"id": 1, "tags": ["\ud800"]}, "field `tags.0`: a text holds half a surrogate pair"),
+        ([4711], "expected a record, got a list"),
+    ],
+)
+def test_a_document_that_does_not_fit_is_told_with_its_field_and_without_its_contents(document, message):
+    with pytest.raises(LoadError) as caught:
+        order().encode(document)
+    assert message in str(caught.value)
+    assert "4711" not in str(caught.value)
+
+
+def test_fields_that_the_schema_lacks_can_be_left_out_and_are_counted():
+    made = order(on_schema_change="ignore")
+    data = made.encode({"id": 1, "total": 5, "user": {"name": "a", "age": 3}})
+    assert made.decode(data)["user"] == {"name": "a"}
+    assert (made.left_out(), made.left_out()) == (2, 0)
+
+
+@pytest.mark.parametrize(
+    ("of", "settings", "document", "reads"),
+    [
+        (logical("long", "timestamp-millis"), {}, "2026-01-31T12:00:00Z", 1769860800000),
+        (logical("long", "timestamp-millis"), {}, "2026-01-31T13:00:00+01:00", 1769860800000),
+        (logical("long", "timestamp-millis"), {}, 1769860800000, 1769860800000),
+        (logical("long", "timestamp-millis"), {"timestamps": "iso"}, -1, "1969-12-31T23:59:59.999Z"),
+        (logical("long", "timestamp-micros"), {}, 1769860800000.25, 1769860800000.25),
+        (logical("long", "timestamp-micros"), {"timestamps": "iso"}, 1, "1970-01-01T00:00:00.001000Z"),
+        (logical("long", "local-timestamp-millis"), {}, "2026-01-31T12:00:00", "2026-01-31T12:00:00.000"),
+        (logical("int", "date"), {}, "1969-12-31", "1969-12-31"),
+        (logical("int", "time-millis"), {}, "12:30:00.5", "12:30:00.500"),
+        (logical("bytes", "decimal", precision=5, scale=2), {}, 1.5, "1.50"),
+        (logical("bytes", "decimal", precision=5, scale=2), {}, "-0.01", "-0.01"),
+        (logical("bytes", "decimal", precision=5, scale=2), {"decimals": "float"}, "1.5", 1.5),
+        ({"type": "fixed", "name": "D", "size": 8, "logicalType": "decimal", "precision": 5, "scale": 0}, {}, -7, "-7"),
+        (
+            {"type": "fixed", "name": "D", "size": 12, "logicalType": "duration"}, {},
+            {"months": 1, "milliseconds": 5}, {"months": 1, "days": 0, "milliseconds": 5},
+        ),
+        (
+            {"type": "fixed", "name": "U", "size": 16, "logicalType": "uuid"}, {},
+            "12345678-1234-5678-1234-567812345678", "12345678-1234-5678-1234-567812345678",
+        ),
+        ({"type": "string", "logicalType": "unheard-of"}, {}, "a", "a"),
+        (logical("bytes", "decimal", precision=1, scale=5), {}, "AQI=", "AQI="),
+        (["null", "string", "bytes"], {}, "AQI=", "AQI="),
+        (["null", "double", "long"], {}, 5, 5),
+        (["null", "float", "double"], {}, 0.1, 0.1),
+        (["string", "bytes"], {"unions": "tagged"}, {"bytes": "AQI="}, {"bytes": "AQI="}),
+    ],
+)  # fmt: skip
+def test_values_that_json_has_no_word_for(of, settings, document, reads):
+    made = one(of, **settings)
+    got = made.decode(made.encode({"v": document}))["v"]
+    assert got == reads
+    assert type(got) is type(reads)
+
+
+@pytest.mark.parametrize(
+    ("of", "value", "message"),
+    [
+        (logical("long", "timestamp-millis"), "4711 o'clock", "expected a time as ISO 8601 text"),
+        (logical("long", "timestamp-millis"), 4711.25, "no finer than the type"),
+        (logical("long", "timestamp-millis"), "2026-01-31T12:00:00.000471Z", "finer than milliseconds"),
+        (logical("long", "timestamp-millis"), None, "expected a time in ms"),
+        (logical("long", "timestamp-micros"), 2**62, "beyond 64 bits"),
+        (logical("long", "local-timestamp-millis"), "2026-01-31T12:00:00Z", "without a zone, this one has one"),
+        (logical("int", "date"), "4711", "expected a date as text"),
+        (logical("int", "time-millis"), "47:11", "expected a time of day"),
+        (logical("bytes", "decimal", precision=3, scale=1), "4711", "up to 3 digits, 1 of them behind the point"),
+        (logical("bytes", "decimal", precision=3, scale=1), "4.711", "up to 3 digits"),
+        (logical("bytes", "decimal", precision=3, scale=1), "NaN", "up to 3 digits"),
+        (logical("bytes", "decimal", precision=3, scale=1), True, "as text or a number"),
+        (logical("string", "uuid"), "4711", "expected a UUID"),
+        ("bytes", "4711é", "expected bytes as base64 text"),
+        ({"type": "fixed", "name": "F", "size": 3}, "AQI=", "expected 3 bytes, got 2"),
+        ({"type": "enum", "name": "E", "symbols": ["A"]}, "4711", "expected a symbol of the enum E, got another text"),
+        ({"type": "map", "values": "int"}, {"4711": "a"}, "field `v.{}`: expected an int, got text"),
+        ("float", 1e300, "beyond its range"),
+        ("boolean", "4711", "expected a boolean, got text"),
+        ("null", 4711, "expected null, got a whole number"),
+    ],
+)
+def test_values_that_do_not_fit_their_type(of, value, message):
+    with pytest.raises(LoadError) as caught:
+        one(of).encode({"v": value})
+    assert message in str(caught.value)
+    assert "4711" not in str(caught.value)
+
+
+@pytest.mark.parametrize(
+    ("value", "message"),
+    [
+        (b"", "ends too early"),
+        (b"\x02", "ends too early"),
+        (b"\x02\x02\x00\x00\x00", "1 bytes are left over"),
+        (b"\x02\x02\x08\x00", "not Avro of its schema"),
+        (None, "no value"),
+        ({"id": 1}, "expected bytes holding Avro"),
+        (Undecodable("too long"), "too long"),
+    ],
+)
+def test_bytes_that_are_no_record_are_an_extract_error(value, message):
+    with pytest.raises(ExtractError, match=message):
+        order().decode(value)
+
+
+def test_a_schema_of_a_file_and_the_schema_that_records_were_written_with(tmp_path):
+    old = {
+        "type": "record",
+        "name": "Order",
+        "fields": [{"name": "id", "type": "int"}, {"name": "gone", "type": "int"}],
+    }
+    (tmp_path / "new.avsc").write_text(json.dumps(ORDER))
+    (tmp_path / "old.avsc").write_text(json.dumps(old))
+    context = CodecContext(base_dir=tmp_path)
+    made = codec("avro", AvroSettings(schema_file="new.avsc", writer_schema_file="old.avsc"), context)
+    data = codec("avro", AvroSettings(schema=old)).encode({"id": 1, "gone": 2})
+    assert made.decode(data) == {"id": 1, "count": 1, "user": None, "tags": []}
+
+
+def test_records_of_the_sinks_own_schema_pass_as_they_are_and_others_do_not():
+    same, other = order(), order(timestamps="iso")
+    assert same.passes(order())
+    assert other.passes(same)
+    assert not same.passes(one("int"))
+    assert not same.passes(codec("json"))
+
+
+@pytest.mark.parametrize(
+    ("files", "message"),
+    [
+        ({}, r"cannot read the schema .*s\.avsc: No such file"),
+        ({"s.avsc": b"\xff"}, "not UTF-8"),
+        ({"s.avsc": b"{"}, r"s\.avsc: not an Avro schema in JSON"),
+        ({"s.avsc": b'{"type": "record"}'}, r"s\.avsc: not"),
+        ({"s.avsc": b'"Other"'}, "names a type 'Other' that it does not define"),
+        ({"s.avsc": b'{"type":"enum","name":"E","symbols":["A","A"]}'}, "not a valid Avro schema"),
+    ],
+)
+def test_a_schema_that_cannot_be_used_is_told_with_its_file(tmp_path, files, message):
+    for name, content in files.items():
+        (tmp_path / name).write_bytes(content)
+    with pytest.raises(ConfigError, match=message):
+        codec("avro", AvroSettings(schema_file="s.avsc"), CodecContext(base_dir=tmp_path))
+
+
+@pytest.mark.parametrize(
+    ("settings", "message"),
+    [
+        ({}, "expected a schema: `schema`, `schema_file`, or `registry: true`"),
+        ({"schema": ORDER, "schema_file": "a"}, "expected one of the two"),
+        ({"schema": ORDER, "register": False}, "register: only with registry: true"),
+        ({"schema": ORDER, "on_schema_change": "evolve"}, "evolve needs registry: true"),
+        ({"registry": True, "writer_schema_file": "a"}, "writer_schema_file: only without registry"),
+        ({"schema": 5}, "expected an Avro schema, as YAML or as JSON text"),
+        ({"schema": "{"}, "not JSON at character 1"),
+        ({"schema": {"type": "rekord"}}, "names a type"),
+    ],
+)
+def test_settings_that_do_not_fit_together(settings, message):
+    with pytest.raises(ValidationError) as caught:
+        AvroSettings(**settings)
+    assert message in str(caught.value)
