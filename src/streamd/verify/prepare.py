@@ -9,6 +9,7 @@ from pathlib import Path
 from typing import Any
 
 from streamd.codecs.csv import format_row
+from streamd.codecs.format import format_of
 from streamd.component.context import PipelineContext
 from streamd.component.fields import nested_component
 from streamd.config.pipeline import ComponentConfig, PipelineConfig
@@ -51,6 +52,11 @@ def check(config: PipelineConfig) -> list[str]:
                 f"{source.place}: source `{source.id}` ({source.name}) cannot be verified: nobody else can make its "
                 f"records; verify a copy of the pipeline with a source of {', '.join(_REPLACED)}"
             )
+        if format_of(source.settings) == "avro":
+            raise ConfigError(
+                f"{source.place}: source `{source.id}` has the format avro, of which no records are made; verify "
+                "a copy of the pipeline that reads json"
+            )
     read = {_topic(source) for source in config.sources}
     for sink in (*config.sinks, *config.dead_letters):
         written = _topic(sink)
@@ -58,6 +64,11 @@ def check(config: PipelineConfig) -> list[str]:
             raise ConfigError(
                 f"{sink.place}: sink `{sink.id}` writes topic {written[1]}, which the pipeline reads itself: its input "
                 "cannot be told from its output"
+            )
+        if getattr(format_of(sink.settings).settings, "registry", False):
+            raise ConfigError(
+                f"{sink.place}: sink `{sink.id}` registers schemas, which a verification must not do; verify a copy of "
+                "the pipeline that writes json"
             )
         if sink.name not in ("kafka", "log", "file"):
             notes.append(f"{sink.id} is a topic here: what the {sink.name} sink does after a kill is not shown.")

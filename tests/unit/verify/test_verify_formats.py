@@ -1,0 +1,35 @@
+"""What a verification cannot make or must not do, for the sake of a format, is refused before anything runs."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import pytest
+
+from streamd.component.registry import Registry
+from streamd.config.load import load_pipeline_text
+from streamd.config.service import ServiceConfig
+from streamd.errors import ConfigError
+from streamd.verify.prepare import check
+
+SCHEMA = "{type: record, name: R, fields: [{name: a, type: int}]}"
+TEXT = """
+name: p
+schema_registry: {{url: "http://127.0.0.1:1"}}
+source: {{log: {{topic: in, format: {read}}}}}
+sink: {{log: {{topic: out, format: {write}}}}}
+"""
+
+
+@pytest.mark.parametrize(
+    ("read", "write", "message"),
+    [
+        (f"{{avro: {{schema: {SCHEMA}}}}}", "json", "source `source` has the format avro"),
+        ("json", f"{{avro: {{registry: true, schema: {SCHEMA}}}}}", "sink `sink` registers schemas"),
+    ],
+)
+def test_avro_is_refused_where_it_cannot_be_verified(read, write, message):
+    text = TEXT.format(read=read, write=write)
+    config = load_pipeline_text(text, Path("p.yaml"), Registry.default(), {}, ServiceConfig.model_validate({}))
+    with pytest.raises(ConfigError, match=message):
+        check(config)
