@@ -40,12 +40,13 @@ def load_service(path: Path | None, env: MappingType[str, str]) -> ServiceConfig
         return ServiceConfig.model_validate({})
     config: ServiceConfig | None = None
     if isinstance(root, Mapping):
-        entry = root.entries.pop("kafka", None)
         top = Scalar(root.start, root.start, "", None, None)
-        kafka = None if entry is None else _kafka_settings(document, entry[1], entry[0])
+        readers = {"kafka": _kafka_settings, "schema_registry": _registry_settings}
+        entries = {name: root.entries.pop(name) for name in readers if name in root.entries}
+        sections = {name: readers[name](document, node, at) for name, (at, node) in entries.items()}
         config = Check(document, ServiceConfig, root, "the service's settings", top).run()
         if config is not None:
-            config = config.model_copy(update={"kafka": kafka})
+            config = config.model_copy(update=sections)
     elif root is not None:
         message = f"the service's settings must be a mapping of keys to values, got {describe(root)}"
         document.report("wrong-type", message, root)

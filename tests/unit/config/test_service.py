@@ -110,3 +110,18 @@ def test_a_missing_file() -> None:
     """A file that was asked for has to be there."""
     with pytest.raises(ConfigError, match=r"nowhere\.yaml:1:1: error\[missing-file\]"):
         load_service(Path("nowhere.yaml"), {})
+
+
+def test_the_schema_registry_is_checked_and_its_secrets_are_not_shown(tmp_path):
+    file = tmp_path / "streamd.yaml"
+    file.write_text('schema_registry: {url: "http://a:1", username: u, password: s3cret}\n')
+    made = load_service(file, {}).schema_registry
+    assert made.url == ("http://a:1",)
+    assert "s3cret" not in repr(made)
+    file.write_text("schema_registry: {url: a, tokne: s3cret}\n")
+    with pytest.raises(ConfigError) as caught:
+        load_service(file, {})
+    found = sorted(problem.message for problem in caught.value.diagnostics)
+    assert found[0].startswith("`url` of `schema_registry` does not fit")
+    assert found[1] == "unknown key `tokne` in `schema_registry`"
+    assert "s3cret" not in "".join(problem.render() for problem in caught.value.diagnostics)
