@@ -77,7 +77,7 @@ class SchemaRegistrySettings(Model):
     ] = Field(
         description="The registry's address, or several: each is asked when those before it cannot be reached. With "
         "the path of the API, where it has one.",
-        examples=["https://registry.internal:8081", ["http://registry-1:8081", "http://registry-2:8081"]],
+        examples=["https://registry.example.com", ["http://registry-a:8081", "http://registry-b:8081"]],
     )
     username: str | None = Field(None, min_length=1, description="Who we are, by name.", examples=["streamd"])
     password: SecretStr | None = Field(
