@@ -129,6 +129,19 @@ def enrich_csv(orders: list[Document]) -> list[Document]:
     return made
 
 
+def enrich_table(orders: list[Document]) -> list[Document]:
+    rows = customers()
+    return [
+        {
+            "order": order["order_id"],
+            "amount": order["amount"],
+            "buyer": {name: rows[order["customer"]][name] for name in ("tier", "since")},
+        }
+        for order in orders
+        if order["type"] == "purchase" and order["amount"] > 700 and order["customer"] in rows
+    ]
+
+
 def enrich_json(orders: list[Document]) -> list[Document]:
     facts = {row["code"]: row for row in json.loads((SAMPLES / "countries.json").read_text())}
     return [
@@ -258,6 +271,7 @@ WANTED: dict[str, Callable[[list[Document]], list[Document]]] = {
     "chains": chains,
     "enrich-csv": enrich_csv,
     "enrich-json": enrich_json,
+    "enrich-table": enrich_table,
     "aggregate": aggregate,
     "key-by": key_by,
     "sort-dedupe": sort_dedupe,

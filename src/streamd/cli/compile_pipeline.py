@@ -19,6 +19,7 @@ from streamd.errors import ConfigError, StreamdError
 from streamd.plan.fuse import Chain
 from streamd.plan.graph import PartPlan, PipelinePlan, build_plan
 from streamd.runtime.assembly import codecs_of, compile_chains
+from streamd.runtime.tables import Tables
 
 Chains = dict[tuple[int, str], Chain]
 
@@ -53,6 +54,13 @@ async def _compiled(plan: PipelinePlan, service: ServiceConfig, problems: list[D
     sources = {name: FileText(name, text) for name, text in {**config.imports, own: config.text}.items()}
     notes = {stage.place: stage.note for stage in reversed(config.stages)}
     chains: Chains = {}
+    tables = Tables(plan.config, context, lambda component: None)
+    try:
+        tables.compile(codecs_of(plan.config.tables, folder))
+    except ConfigError as error:
+        problems += [_with_lines(problem, sources) for problem in _diagnostics(error, config)]
+        return chains
+    context = replace(context, table=tables.table)
     for part in plan.parts:
         found: list[Diagnostic] = []
         stages = await _stages(part, context, found)

@@ -97,7 +97,8 @@ def kafka_uses(plans: Iterable[PipelinePlan], service: ServiceConfig, file: Path
         uses.append(Use(service.kafka, service.app, service.create_topics, {}, {}, {}, str(file or SERVICE_FILE)))
     for plan in plans:
         settings = plan.config.kafka
-        if settings is None or not any(c.spec.transport == "kafka" for part in plan.parts for c in part.components):
+        components = (*plan.config.tables, *(c for part in plan.parts for c in part.components))
+        if settings is None or not any(component.spec.transport == "kafka" for component in components):
             continue
         use = next((one for one in uses if one.settings == settings), None)
         if use is None:
@@ -132,6 +133,10 @@ def _topics(app: str, plan: PipelinePlan, part: PartPlan) -> Iterator[tuple[str,
         if source.name == "kafka":
             settings: Any = source.settings
             yield settings.topic, "input", settings.start if settings.start >= 0 else None
+    for table in plan.config.tables:
+        if table.name == "kafka" and table.id in part.tables:
+            looked_up: Any = table.settings
+            yield looked_up.topic, "table", None
     for sink in part.all_sinks:
         if sink.name == "kafka":
             written: Any = sink.settings

@@ -20,6 +20,8 @@ def command(paths: Paths, config: ConfigOption = None, set_: SetOption = None) -
     pipelines, shared = load_and_compile(paths, env, service)
     for pipeline, _, _ in pipelines:
         counts = [("source", pipeline.sources), ("stage", pipeline.stages), ("sink", pipeline.sinks)]
+        if pipeline.tables:
+            counts.insert(1, ("table", pipeline.tables))
         parts = ", ".join(f"{len(group)} {word}{'' if len(group) == 1 else 's'}" for word, group in counts)
         typer.echo(f"{pipeline.file}: pipeline {pipeline.name}: {parts}")
     for file in shared:

@@ -10,6 +10,7 @@ from typing import Any
 
 from streamd.clock import SYSTEM_CLOCK, Clock
 from streamd.component.state import Store
+from streamd.component.table import LookupTable
 from streamd.component.transaction import Transaction
 from streamd.record import BEGINNING, TaskId
 
@@ -23,7 +24,8 @@ class PipelineContext:
     `schema_registry` likewise a `transport.registry.settings.SchemaRegistrySettings`.
     `base_dir` is the folder of the pipeline's file: relative paths in a pipeline start there or at the process's
     working directory, as each component's docs say. `run` is the same for all workers of a node from its start to its
-    end, and for no other.
+    end, and for no other. `table` gives the table of a source with `table:`, by the source's id: always the same one,
+    filled before a task begins to read.
     """
 
     app: str
@@ -35,6 +37,7 @@ class PipelineContext:
     schema_registry: Any = None
     clock: Clock = field(default=SYSTEM_CLOCK)
     run: str = field(default_factory=lambda: uuid.uuid4().hex[:16])
+    table: Callable[[str], LookupTable] = LookupTable
 
 
 @dataclass(frozen=True, slots=True)

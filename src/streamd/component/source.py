@@ -41,6 +41,7 @@ class Source(Protocol):
 
     Class attributes, read by plan without making an instance, come from the component's `ComponentSpec`. A class may
     say `position_type`, the type of its readers' positions: ones of another type are then refused before `open`.
+    One whose positions are ints may tell with `end(partition)` the position behind all that can be read now.
     """
 
     async def prepare(self) -> None:

@@ -27,6 +27,8 @@ class ComponentSpec:
     for the plain one; `inputs(config)`: for a stage whose settings name what it reads, the ids of its ports in order;
     `state(config)`: for batch stages that remember in a store of their own (component/state.py) between records. It
     gives {setting: text} of all that the meaning of the store depends on; what other settings have stored is refused;
+    `tables(config)`: the tables that it looks rows up in, {id of a source with `table:`: the fields it takes of a
+    row, None for all};
     `keeps(config, field)`: whether a top-level field of the document for sure comes out as it went in.
     """
 
@@ -48,6 +50,7 @@ class ComponentSpec:
     state: Callable[[Any], Mapping[str, str]] | None = None
     outputs: Callable[[Any], tuple[str, ...]] = lambda config: ()
     inputs: Callable[[Any], tuple[str, ...]] | None = None
+    tables: Callable[[Any], Mapping[str, tuple[str, ...] | None]] = lambda config: {}
     keeps: Callable[[Any, str], bool] = lambda config, field: False
 
     @property

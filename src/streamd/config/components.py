@@ -15,6 +15,7 @@ from streamd.component.fields import condition_field, literals_of, nested_compon
 from streamd.component.model import Model
 from streamd.component.registry import Registry
 from streamd.component.spec import ComponentSpec, Kind
+from streamd.component.table import NOT_OF_A_TABLE, TableSettings
 from streamd.config.conditions import ConditionReader, is_condition
 from streamd.config.diagnostics import did_you_mean, nearest, one_of
 from streamd.config.model_check import Check, describe
@@ -27,7 +28,7 @@ from streamd.errors import ConfigError
 
 _ID_HINT = "letters, digits, `_` and `-`, not starting with a digit"
 _RESERVED: dict[Kind, tuple[str, ...]] = {
-    "source": ("id", "on_error"),
+    "source": ("id", "on_error", "table"),
     "stage": ("id", "from", "on_error"),
     "sink": ("id", "from", "on_error", "validate"),
 }
@@ -48,6 +49,8 @@ class Shape:
     inputs: list[tuple[str, Node]] | None = None
     on_error: Node | None = None
     validate: Shape | None = None
+    # (the key `table`, what stands behind it)
+    table: tuple[Node, Node] | None = None
     id: str = ""
     spec: ComponentSpec | None = None
     settings: Model | None = None
@@ -55,6 +58,7 @@ class Shape:
     note: str = ""
     # The chain whose `on_error` it has, where it has none of its own.
     on_error_of: Shape | None = None
+    table_settings: TableSettings | None = None
 
     @property
     def subject(self) -> str:
@@ -116,6 +120,8 @@ class ComponentReader:
             shape.inputs = self._inputs(node)
         if shape.kind == "sink" and (checks := node.get("validate")) is not None:
             shape.validate = Shape("stage", "validate", node.key("validate"), checks)
+        if shape.kind == "source" and node.get("table") is not None:
+            shape.table = node.entries["table"]
 
     def _component_key(self, kind: Kind, node: Mapping, at: Node, reserved: tuple[str, ...]) -> str | None:
         """The one key that names the component; every other key that is not reserved is reported."""
@@ -206,6 +212,8 @@ class ComponentReader:
             unread(self.document, body, shape.subject)
         if shape.validate is not None:
             self._read_checks(shape.validate)
+        if shape.table is not None:
+            shape.table_settings = self._table(shape, *shape.table)
 
     def _read_checks(self, shape: Shape) -> None:
         """The checks before a sink: those that have to remember something are for stages."""
@@ -246,6 +254,22 @@ class ComponentReader:
                 entries = {**body.entries, key: (body.key(key), made)}
                 body = Mapping(body.start, body.end, entries, size=body.size)
         return body
+
+    def _table(self, shape: Shape, at: Node, node: Node) -> TableSettings | None:
+        """What stands behind `table:`, which also rules out some of the source's own settings."""
+        if isinstance(shape.body, Mapping):
+            for name in NOT_OF_A_TABLE:
+                if shape.body.get(name) is not None:
+                    message = f"`{name}` has no meaning for {shape.subject} with `table:`"
+                    help_text = "a table is read whole, from its beginning, and a lookup takes the newest row"
+                    self.document.report("unknown-key", message, shape.body.key(name), help=help_text)
+        if shape.spec is not None and not shape.spec.replayable:
+            message = f"{shape.subject} cannot be a table: what it has given cannot be read again, as each start does"
+            self.document.report("wrong-value", message, at)
+        bare = isinstance(node, Scalar) and not (node.value is None and not node.text)
+        body = node if isinstance(node, Mapping) or bare else Mapping(node.start, node.end)
+        subject = f"the table of {shape.subject}"
+        return Check(self.document, TableSettings, body, subject, at, shorthand="key" if bare else None).run()
 
     def _spec(self, kind: Kind, name: str, shape: Shape | None = None) -> ComponentSpec | None:
         """The component; when there is none, that is reported at the shape, if one is given."""
@@ -330,5 +354,6 @@ def component_config(document: Document, shape: Shape, inputs: tuple[str, ...] =
     place: Place = document.place(shape.at.start)
     validate = None if shape.validate is None else component_config(document, shape.validate)
     return ComponentConfig(
-        shape.id, shape.kind, shape.name, shape.settings, shape.spec, place, inputs, note=shape.note, validate=validate
-    )
+        shape.id, shape.kind, shape.name, shape.settings, shape.spec, place, inputs, note=shape.note, validate=validate,
+        table=shape.table_settings,
+    )  # fmt: skip

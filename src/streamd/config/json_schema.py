@@ -16,6 +16,7 @@ from streamd.codecs.registry import spec_of
 from streamd.component.fields import NestedComponent, condition_field, literals_of, nested_component
 from streamd.component.registry import Registry
 from streamd.component.spec import ComponentSpec, Kind
+from streamd.component.table import TableSettings
 from streamd.config.chains import CHAIN
 from streamd.config.policy import DeadLetterSettings, RetrySettings
 from streamd.config.read_pipeline import PipelineSettings
@@ -157,7 +158,9 @@ def _format_schema(choice: Formats, definitions: Schema) -> Schema:
 
 def _component_schema(kind: Kind, registry: Registry, definitions: Schema) -> Schema:
     properties: Schema = {"id": _ID, "on_error": {"$ref": "#/definitions/on_error"}}
-    if kind != "source":
+    if kind == "source":
+        properties["table"] = _table_schema(definitions)
+    else:
         properties["from"] = _FROM
     bare = []
     for name in registry.names(kind):
@@ -172,7 +175,7 @@ def _component_schema(kind: Kind, registry: Registry, definitions: Schema) -> Sc
         properties[CHAIN] = {"$ref": "#/definitions/use_of_chain"}
     else:
         properties[URI] = _URI
-    names = [{"required": [name]} for name in properties if name not in ("id", "on_error", "from")]
+    names = [{"required": [name]} for name in properties if name not in ("id", "on_error", "from", "table")]
     if kind == "sink" and "stage.validate" in definitions:
         properties["validate"] = {
             "$ref": "#/definitions/stage.validate",
@@ -180,6 +183,12 @@ def _component_schema(kind: Kind, registry: Registry, definitions: Schema) -> Sc
         }
     mapping = {"type": "object", "properties": properties, "additionalProperties": False, "oneOf": names}
     return {"anyOf": [mapping, {"enum": bare}]} if bare else mapping
+
+
+def _table_schema(definitions: Schema) -> Schema:
+    description = "Read it whole into a table for lookups, by the record's key or by an expression."
+    mapping = _object(TableSettings, definitions, "table")
+    return {"anyOf": [mapping, {"type": ["string", "null"]}], "description": description}
 
 
 def _nested_schema(sink: Schema) -> Schema:

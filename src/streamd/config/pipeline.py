@@ -9,6 +9,7 @@ from typing import Any, Literal
 
 from streamd.component.model import Model
 from streamd.component.spec import ComponentSpec, Kind
+from streamd.component.table import TableSettings
 
 Delivery = Literal["exactly_once", "at_least_once"]
 ErrorAction = Literal["fail", "skip", "retry", "dead_letter"]
@@ -73,6 +74,7 @@ class ComponentConfig:
     `inputs` are ids of sources and stages, or `stage.output` for a named output; () for a source. `on_error` is the
     component's own policy, None to take the pipeline's. `note` says where the chain was used that it is part of.
     `validate`: of a sink, what is checked before it is written.
+    `table`: of a source that is read whole into a table.
     """
 
     id: str
@@ -85,11 +87,14 @@ class ComponentConfig:
     on_error: ErrorPolicy | None = None
     note: str = ""
     validate: ComponentConfig | None = None
+    table: TableSettings | None = None
 
 
 @dataclass(frozen=True, slots=True)
 class PipelineConfig:
     """A pipeline, checked: ids are unique, inputs exist, there is no cycle, everything leads to a sink.
+
+    `tables` are the sources with `table:`; they are none of `sources`, and no part of the graph.
 
     `text` is the file's text, from which a worker loads the same configuration again; `imports` are the texts of the
     files that it imports, by path, which belong to it just as much. `kafka` is the checked `kafka:` section of the
@@ -103,6 +108,7 @@ class PipelineConfig:
     stages: tuple[ComponentConfig, ...]
     sinks: tuple[ComponentConfig, ...]
     dead_letters: tuple[ComponentConfig, ...] = ()
+    tables: tuple[ComponentConfig, ...] = ()
     file: Path | None = None
     text: str = ""
     imports: Mapping[str, str] = field(default_factory=dict)

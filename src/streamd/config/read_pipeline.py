@@ -98,16 +98,20 @@ class PipelineReader:
                 document.report("wrong-type", message, (root.start, root.start + 1))
             return None
         settings = self._settings(root)
-        sources = self._group(root, "source", "sources")
+        every_source = self._group(root, "source", "sources")
+        sources = [shape for shape in every_source if shape.table is None]
+        tables = [shape for shape in every_source if shape.table is not None]
         written = self._stages(root)
         sinks = self._group(root, "sink", "sinks")
-        assign_ids(document, [*sources, *written, *sinks])
-        exits = wire(self.chains, written, [*sources, *sinks])
+        assign_ids(document, [*every_source, *written, *sinks])
+        exits = wire(self.chains, written, [*every_source, *sinks])
         stages = list(leaves(written))
-        shapes = [*sources, *stages, *sinks]
+        shapes = [*every_source, *stages, *sinks]
         self.definitions.read_settings(shapes)
-        inputs = Wiring(document, sources, stages, sinks, exits=exits).resolve() if self._complete else {}
+        self._check_sources(sources, tables)
+        inputs = Wiring(document, sources, stages, sinks, tables, exits=exits).resolve() if self._complete else {}
         policies = self.definitions.read_policies(shapes)
+        self._check_policies(tables, policies)
         general = (
             self.policies.read(root.entries["on_error"][1], root.key("on_error")) if root.get("on_error") else None
         )
@@ -144,6 +148,7 @@ class PipelineReader:
             stages=built_stages,
             sinks=(*built(sinks), *_late_sinks(built_stages)),
             dead_letters=dead_letters,
+            tables=built(tables),
             file=file,
             text=document.source.text,
             imports=self.definitions.library.imports,
@@ -280,6 +285,20 @@ class PipelineReader:
             if config is not None:
                 configs.append(config)
         return tuple(configs), ids
+
+    def _check_sources(self, sources: list[Shape], tables: list[Shape]) -> None:
+        if tables and not sources:
+            message = "every source of the pipeline has `table:`, so that no records come that would be looked up"
+            self._incomplete("missing-key", message, tables[0].at, "add a source without `table:`")
+
+    def _check_policies(self, tables: list[Shape], policies: Mapping_[str, PolicyDraft | None]) -> None:
+        """A table is read again at each start, by every worker: what failed once would be given on each time."""
+        for shape in tables:
+            draft = policies.get(shape.id)
+            if draft is not None and draft.policy.action not in ("fail", "skip") and shape.on_error is not None:
+                message = f"`on_error` of the table `{shape.id}` must be fail or skip, got {draft.policy.action}"
+                help_text = "a table is read anew at each start: skip leaves out, logs and counts what does not fit"
+                self.document.report("wrong-value", message, shape.on_error, help=help_text)
 
     def _check_late(self, stages: list[Shape], dead_letters: Mapping_[str, str]) -> None:
         """Late records for the dead letters need some."""

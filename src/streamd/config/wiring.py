@@ -63,6 +63,8 @@ class Wiring:
     sources: SequenceOf[Shape]
     stages: SequenceOf[Shape]
     sinks: SequenceOf[Shape]
+    # Sources with `table:`: stages look rows up in them, and nobody reads them as a stream.
+    tables: SequenceOf[Shape] = ()
     # {id of a stage or sink: ids, or stage.output, that it reads}
     inputs: dict[str, tuple[str, ...]] = field(default_factory=dict)
     # Ids that inputs with mistakes probably mean: these are not unused.
@@ -81,6 +83,7 @@ class Wiring:
             self.inputs[sink.id] = self._read(sink, previous, sources)
         self._report_cycles()
         self._report_unused()
+        self._check_tables()
         return self.inputs
 
     def _read(self, shape: Shape, previous: Shape | None, sources: tuple[str, ...]) -> tuple[str, ...]:
@@ -132,6 +135,13 @@ class Wiring:
                 help_text = f"`{id_}` is a sink; nothing can be read from it"
             shown = describe(node) if isinstance(node, Scalar) and node.hidden else f"`{name}`"
             message = f"{reader} names {shown}, and there is no source or stage with that id"
+            if id_ in {table.id for table in self.tables}:
+                self.meant.add(id_)
+                message = f"{reader} names the table `{id_}`, which is not read as a stream"
+                help_text = (
+                    f"`{id_}` has `table:`, so that it is only looked up, with `enrich: {{table: {id_}, key: …}}`; "
+                    "as an input, and as the table of a `join`, it is a source without `table:`"
+                )
             self.document.report("unknown-input", message, node, one_of(everything), help_text)
             return False
         outputs = _outputs(found)
@@ -181,6 +191,33 @@ class Wiring:
         message = f"stage `{shape.id}` reads itself" if len(cycle) == 1 else f"stages form a cycle: {flow}"
         at = shape.inputs[0][1] if shape.inputs else shape.at
         self.document.report("cycle", message, at, help="records flow from sources to sinks, never back")
+
+    def _check_tables(self) -> None:
+        """Stages look rows up in tables that there are, and each table is for a stage."""
+        tables = [table.id for table in self.tables]
+        used: set[str] = set()
+        for stage in self.stages:
+            if stage.spec is None or stage.settings is None:  # nobody can say what it looks up
+                used.update(tables)
+                continue
+            for name in stage.spec.tables(stage.settings):
+                used.add(name if name in tables else nearest(name, tables) or "")
+                if name in tables:
+                    continue
+                help_text = did_you_mean(name, tables)
+                if name in {source.id for source in self.sources}:
+                    used.update(tables)
+                    help_text = f"`{name}` is a source without one: add `table: {{key: …}}` beside it"
+                elif not tables:
+                    help_text = f"add a source `{name}` with `table: {{key: …}}` beside it, below `sources:`"
+                message = f"{stage.subject} looks rows up in `{name}`, and there is no source of that id with `table:`"
+                at = _place_of(stage.body, name) or stage.at
+                self.document.report("unknown-table", message, at, one_of(tables) if tables else "", help_text)
+        for table in self.tables:
+            if table.id not in used | self.meant:
+                message = f"no stage looks rows up in the table `{table.id}`"
+                help_text = f"add `enrich: {{table: {table.id}, key: …}}`, or remove it"
+                self.document.report("unused", message, table.at, help=help_text)
 
     def _report_unused(self) -> None:
         read = {name for names in self.inputs.values() for name in names}

@@ -153,6 +153,19 @@ STANDBY_LAG = _gauge(
     *_TASK,
 )
 
+# -- tables ------------------------------------------------------------------------------------------------------------
+_TABLE = ("pipeline", "table")
+TABLE_ROWS = _gauge("streamd_table_rows", "Rows of a table that a worker holds whole.", *_TABLE, merge="max")
+TABLE_RECORDS = _counter("streamd_table_records_total", "Records read into a table, by all workers together.", *_TABLE)
+TABLE_LAG = _gauge("streamd_table_lag_records", "Records for a table that are not read yet.", *_TABLE, merge="max")
+TABLE_AGE = _gauge(
+    "streamd_table_update_age_seconds", "Time since a worker last read anything into a table.", *_TABLE, merge="max"
+)
+TABLE_LOADED = _gauge(
+    "streamd_table_loaded", "1 when every worker that looks rows up in a table has all of it, else 0.", *_TABLE,
+    merge="min",
+)  # fmt: skip
+
 # -- sinks -------------------------------------------------------------------------------------------------------------
 SINK_RECORDS = _counter("streamd_sink_records_total", "Records given to a sink.", "pipeline", "sink")
 SINK_BYTES = _counter("streamd_sink_bytes_total", "Bytes of keys and values given to a sink.", "pipeline", "sink")

@@ -14,6 +14,8 @@ from streamd.observability.status import NodeStatus, PipelineStatus, TaskStatus
 # The supervisor kills and replaces a worker after one stall timeout. Only when that did not help is the node not live.
 STALL_TIMEOUTS = 3.0
 MAX_REASONS = 50
+# States whose names alone would say too little.
+_STATES = {"loading": "loading the tables that it looks rows up in"}
 
 
 @dataclass(frozen=True, slots=True)
@@ -72,7 +74,7 @@ def _pipeline_reasons(pipeline: PipelineStatus) -> list[Reason]:
     waiting = [task for task in pipeline.tasks if task.state not in {"running", "drained", "stopped"}]
     for task in waiting:
         because = f" after {task.error.error}: {task.error.message}" if task.error else ""
-        state = task.state.replace("_", " ")
+        state = _STATES.get(task.state) or task.state.replace("_", " ")
         reasons.append(Reason(f"task_{task.state}", f"task {_name(task)} is {state}{because}", pipeline.name))
     if pipeline.state != "running" and not reasons:
         state = pipeline.state.replace("_", " ")

@@ -173,6 +173,11 @@ class MetricSet:
             for family in families.values():
                 family.remove(wanted)
 
+    def remove_gauges(self, **labels: object) -> None:
+        """As `remove`, of what is now; what was counted stays."""
+        for family in self._gauges.values():
+            family.remove({name: str(value) for name, value in labels.items()})
+
     def before_snapshot(self, hook: Callable[[], None]) -> Callable[[], None]:
         """Call `hook` before each snapshot, to set gauges that depend on the moment (an age, a lag).
 

@@ -9,8 +9,11 @@ from __future__ import annotations
 from dataclasses import dataclass, field
 from typing import Any, Literal
 
-TaskState = Literal["starting", "restoring", "running", "backing_off", "draining", "drained", "stopped", "failed"]
-"""`drained`: a bounded input was read to its end and committed. `backing_off`: waits after a TransientError."""
+TaskState = Literal[
+    "starting", "loading", "restoring", "running", "backing_off", "draining", "drained", "stopped", "failed"
+]
+"""`loading`: reads the tables that it looks rows up in. `drained`: a bounded input was read to its end and committed.
+`backing_off`: waits after a TransientError."""
 
 StandbyState = Literal["copying", "following", "backing_off"]
 
@@ -85,10 +88,10 @@ class GraphNode:
 class PipelineStatus:
     """One pipeline on this node.
 
-    `tasks`: those assigned to this node, none on a stand-by node. `joined`: it has its place in its group (always true
-    where there is no group). `unreachable`: one sentence for each source or sink that cannot be reached now.
-    `error`: the last one, also after it passed; `restarts`: of its tasks, since the node started. `standbys`: copies of
-    the state of tasks that other nodes run.
+    `tables`: sources that are read whole for lookups. `tasks`: those assigned to this node, none on a stand-by node.
+    `joined`: it has its place in its group (always true where there is no group). `unreachable`: one sentence for
+    each source or sink that cannot be reached now. `error`: the last one, also after it passed; `restarts`: of its
+    tasks, since the node started. `standbys`: copies of the state of tasks that other nodes run.
     """
 
     name: str
@@ -97,6 +100,7 @@ class PipelineStatus:
     description: str = ""
     delivery: str = "exactly_once"
     graph: tuple[GraphNode, ...] = ()
+    tables: tuple[str, ...] = ()
     tasks: tuple[TaskStatus, ...] = ()
     joined: bool = True
     unreachable: tuple[str, ...] = ()

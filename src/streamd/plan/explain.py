@@ -27,6 +27,7 @@ def explain(plan: PipelinePlan, chains: Mapping[tuple[int, str], Chain], *, code
     lines += [f"  standbys   {line}" for line in _standbys(plan)]
     lines += [f"  chain      {_chain(use)}" for use in config.chains]
     lines += [f"  exchange   {line}" for line in _exchanges(plan)]
+    lines += [f"  table      {_table(table)}" for table in config.tables]
     lines += [f"  warning    {stage.id}: {what}" for stage in config.stages if (what := _growth(stage))]
     for part in plan.parts:
         lines += ["", *_part(part, config, len(plan.parts))]
@@ -74,6 +75,18 @@ def _standbys(plan: PipelinePlan) -> list[str]:
     return ["none: they need state in Kafka and `delivery: exactly_once`"]
 
 
+def _table(source: ComponentConfig) -> str:
+    """Where a table's rows are from, where they are, and what a lookup sees."""
+    assert source.table is not None
+    topic = getattr(source.settings, "topic", None)
+    of = f"{source.name}, topic {topic}" if topic else source.name
+    key = "the record's key" if source.table.key is None else str(source.table.key)
+    return (
+        f"{source.id} ({of}), key {key}: each worker holds all of it in memory, read before its tasks begin; "
+        "lookups take the newest row at hand, also what is done again after a crash"
+    )
+
+
 def _delivery(plan: PipelinePlan) -> str:
     """What is promised, and whether that is less somewhere."""
     said = plan.config.delivery.replace("_", " ")
@@ -119,7 +132,7 @@ def _node(component: ComponentConfig, part: PartPlan, delivery: Delivery, depth:
 def _label(component: ComponentConfig, part: PartPlan, delivery: Delivery) -> str:
     settings = component.settings
     words = [component.kind, component.id if component.id == component.name else f"{component.id} ({component.name})"]
-    for name in ("topic", "path", "paths", "file"):
+    for name in ("topic", "path", "paths", "file", "table"):
         value = getattr(settings, name, None)
         if value:
             words.append(f"{name} {', '.join(map(str, value)) if isinstance(value, list | tuple) else value}")

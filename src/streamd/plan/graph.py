@@ -52,6 +52,11 @@ class PartPlan:
         yield from self.all_sinks
 
     @property
+    def tables(self) -> tuple[str, ...]:
+        """The tables that its stages look rows up in."""
+        return tuple(dict.fromkeys(name for stage in self.stages for name in stage.spec.tables(stage.settings)))
+
+    @property
     def timed(self) -> bool:
         """Whether event time matters: to a keyed stage here, or to one behind an exchange that is written here."""
         return any(s.spec.keyed for s in self.stages) or any(getattr(s.settings, "timed", False) for s in self.sinks)

@@ -11,12 +11,13 @@ from typing import Any
 from streamd.component.context import PipelineContext
 from streamd.component.event_time import event_time
 from streamd.component.stage import Body
+from streamd.component.table import as_text
 from streamd.errors import ExtractError
 from streamd.expr import parse
 from streamd.quality.checks import Check, CheckSettings
 from streamd.quality.rules import References, Rule
 from streamd.quality.schemas import DocumentSchema
-from streamd.transport.files.table import FileTable, as_text
+from streamd.transport.files.table import FileTable
 
 _PATH = re.compile(r"(?!_)\w+(\.\w+)*")
 NUMBERS = frozenset({int, float, Decimal})

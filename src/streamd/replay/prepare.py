@@ -56,6 +56,8 @@ async def prepare(config: PipelineConfig, service: ServiceConfig, wishes: Wishes
             prepared.reads.append(("topic", source.settings.topic, found[source.id]))  # type: ignore[attr-defined]
         elif source.name != "log":
             prepared.reads.append((source.name, source.id, None))
+    for table in config.tables:
+        prepared.reads.append(("table", getattr(table.settings, "topic", None) or table.id, None))
     for topic, span in (await _copied(config, service, own, wishes)).items():
         prepared.reads.append(("log", topic, span))
     if wishes.prefix:
@@ -126,7 +128,8 @@ async def _kafka_spans(config: PipelineConfig, wishes: Wishes) -> dict[str, Span
 async def _copied(config: PipelineConfig, live: ServiceConfig, own: ServiceConfig, wishes: Wishes) -> dict[str, Span]:
     """The topics of the embedded log that are read, copied to the replay's own log."""
     topics = sorted({source.settings.topic for source in config.sources if source.name == "log"})  # type: ignore[attr-defined]
-    if not topics:
+    tables = {table.settings.topic for table in config.tables if table.name == "log"}  # type: ignore[attr-defined]
+    if not topics and not tables:
         return {}
     folder = own.state_dir / own.app
     path, mark = log_path(folder, own.app), folder / _MARK
@@ -138,6 +141,9 @@ async def _copied(config: PipelineConfig, live: ServiceConfig, own: ServiceConfi
     target = EmbeddedLog.acquire(path)
     try:
         found: dict[str, Span] = {}
+        for name in tables:
+            topic = await LogTopic.of(source, name)
+            await topic.copy(await topic.span(Point(), None), target)
         for name in topics:
             topic = await LogTopic.of(source, name)
             found[name] = await topic.span(wishes.start, wishes.until)

@@ -5,6 +5,7 @@ tasks.
 from __future__ import annotations
 
 from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import replace
 from pathlib import Path
 from types import MappingProxyType
 from typing import TYPE_CHECKING, Any
@@ -27,6 +28,7 @@ from streamd.plan.graph import PartPlan, PipelinePlan
 from streamd.record import Position, Row, TaskId
 from streamd.runtime.failure import Failure, late_row
 from streamd.runtime.retries import Retries
+from streamd.runtime.tables import Tables
 from streamd.transport.embedded.log import log_path
 from streamd.transport.embedded.transaction import EmbeddedTransaction
 
@@ -48,7 +50,8 @@ class Assembly:
     """
 
     def __init__(self, plan: PipelinePlan, context: PipelineContext, partitions: dict[str, int] | None = None) -> None:
-        self.plan, self.context = plan, context
+        self.tables = Tables(plan.config, context, self.new_end)
+        self.plan, self.context = plan, replace(context, table=self.tables.table)
         self.partitions: dict[str, int] = partitions or {}
         self.sources: dict[str, Source] = {}
         self.sinks: dict[str, Sink] = {}
@@ -71,6 +74,11 @@ class Assembly:
 
     async def _open(self) -> None:
         registry = self.schema_registry()
+        of_tables = codecs_of(self.plan.config.tables, self.context.base_dir, registry)
+        self.codecs |= of_tables
+        for codec in of_tables.values():
+            await codec.prepare()
+        self.tables.compile(of_tables)
         for part in self.plan.parts:
             codecs = codecs_of((*part.sources, *part.all_sinks), self.context.base_dir, registry)
             self.codecs |= codecs
@@ -150,6 +158,7 @@ class Assembly:
 
     async def close(self) -> None:
         """Release everything. What failed to open may be opened again."""
+        await self.tables.close()
         closing = (*self.sources.values(), *self.sinks.values(), *self.codecs.values(), *self._clients)
         for held in (self.sources, self.sinks, self.codecs, self._clients):
             held.clear()

@@ -258,7 +258,8 @@ class Process:
 
     async def _pass_on(self, chain: Chain, records: Sequence[RawRecord], outs: Sequence[list[Any]]) -> int:
         failed = 0
-        for target, out in zip(chain.targets, outs, strict=True):
+        # Sinks first: which record a refused row is of is found by the chain, and tables may change at an await.
+        for target, out in sorted(zip(chain.targets, outs, strict=True), key=lambda pair: pair[0] not in self._writers):
             if not out:
                 continue
             if target in self._writers:

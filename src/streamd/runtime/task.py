@@ -240,6 +240,10 @@ class Task:
         return False
 
     async def _open(self) -> None:
+        if self._part.tables:
+            self.state = "loading"
+            await self._assembly.tables.ready(self._part.tables, self._metrics)
+            self.state = "starting"
         committed = self._assembly.checked(self.id, await self._transaction.open())
         fault_point("in_open")
         context = TaskContext(
@@ -304,6 +308,7 @@ class Task:
 
     async def _loop(self, group: asyncio.TaskGroup) -> None:
         while not self._stop.is_set():
+            self._assembly.tables.check(self._part.tables)
             pause = self._process.ready_at - self._clock.monotonic()
             if pause > 0:
                 await self._hold_back(pause)

@@ -198,6 +198,11 @@ class KafkaSource:
             return reader  # type: ignore[no-any-return]
         return _EndingReader(reader, await client.find_offset(self._config.topic, partition, LATEST))
 
+    async def end(self, partition: int) -> int:
+        """The offset behind the last record that can be read now, which no open transaction holds back."""
+        client = await self._shared_client()
+        return await client.find_offset(self._config.topic, partition, LATEST)
+
     async def recover(self, client: KafkaClient, partition: int, lost: Position) -> PartitionReader:
         """A reader where `on_position_lost` says, in place of one whose position is gone."""
         found = await client.find_offset(self._config.topic, partition, _MARKS[self._config.on_position_lost])

@@ -100,6 +100,11 @@ class LogSource:
             log.let_go()
             raise
 
+    async def end(self, partition: int) -> int:
+        """The offset behind the last record."""
+        async with opened(self._context) as log:
+            return (await log.stream(self._config.topic, partition)).end
+
     async def forget(self, partition: int, before: int) -> None:
         """Delete what lies before an offset: it will not be read again, by anybody."""
         async with opened(self._context) as log:

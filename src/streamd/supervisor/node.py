@@ -316,7 +316,7 @@ class Supervisor:
         waiting = [pipeline.waiting_since] if pipeline.waiting_since is not None else []
         for task in pipeline.desired:
             report = self.report(task)
-            if report is not None and report.restarts and report.state in ("starting", "backing_off"):
+            if report is not None and report.restarts and report.state in ("starting", "loading", "backing_off"):
                 waiting.append(report.last_progress)
         if waiting and now - min(waiting) > limit:
             last = pipeline.error.message if pipeline.error else "no message"

@@ -241,12 +241,13 @@ class ManagedPipeline:
         """Check all sources and sinks, as long as it takes; returns the sources' partitions."""
         for part in self.plan.parts:
             refuse_loops(part, self.name, self._context.base_dir)
-        for component in (c for part in self.plan.parts for c in part.all_sinks):
-            sink = self._make(component)
+        tables = self.plan.config.tables
+        for component in (*tables, *(c for part in self.plan.parts for c in part.all_sinks)):
+            instance = self._make(component)
             try:
-                await self._until_reachable(component, sink.prepare)
+                await self._until_reachable(component, instance.prepare)
             finally:
-                await sink.close()
+                await instance.close()
         partitions: dict[str, int] = {}
         waiting = [component for part in self.plan.parts for component in part.sources]
         while waiting:

@@ -80,6 +80,7 @@ def _pipeline(node: Node, pipeline: ManagedPipeline) -> PipelineStatus:
         description=config.description,
         delivery=config.delivery,
         graph=graph_of(pipeline.plan),
+        tables=tuple(table.id for table in config.tables),
         tasks=tasks,
         joined=pipeline.joined,
         unreachable=tuple(pipeline.unreachable.values()),
@@ -148,8 +149,8 @@ def _task(node: Node, pipeline: ManagedPipeline, task: TaskId) -> TaskStatus:
 def graph_of(plan: PipelinePlan) -> tuple[GraphNode, ...]:
     """The pipeline's components and what each reads."""
     config = plan.config
-    ordinary = (*config.sources, *config.stages, *config.sinks)
+    ordinary = (*config.sources, *config.tables, *config.stages, *config.sinks)
     return (
-        *(GraphNode(c.id, c.kind, c.name, c.inputs) for c in ordinary),
+        *(GraphNode(c.id, c.kind, c.name, (*c.inputs, *c.spec.tables(c.settings))) for c in ordinary),
         *(GraphNode(c.id, "dead_letter", c.name, c.inputs) for c in config.dead_letters),
     )

@@ -30,14 +30,14 @@ class _Binding:
         self._folder: Path = file.path.parent
         self._case = case
         known = [sink for part in build_plan(config).parts for sink in part.all_sinks if sink.name != "exchange"]
-        self._sources: dict[str, ComponentConfig] = {source.id: source for source in config.sources}
+        self._sources: dict[str, ComponentConfig] = {source.id: source for source in (*config.sources, *config.tables)}
         self._stages = [stage.id for stage in config.stages]
         dead_letters = {sink.id for sink in config.dead_letters}
         self._sinks = [sink.id for sink in known if sink.id not in dead_letters]
         self._own_sinks = [sink.id for sink in config.sinks]
         self._partitions = dict.fromkeys(self._sources, 1)
         folder = config.file.parent if config.file is not None else Path.cwd()
-        self._codecs = codecs_of((*config.sources,), folder)
+        self._codecs = codecs_of((*config.sources, *config.tables), folder)
 
     def run(self) -> dict[str, int]:
         ended: set[str] = set()

@@ -60,7 +60,8 @@ class Engine:
         self._assembly: Assembly | None = None
         self._incarnation = 0
         # Those that people know of, without the ends of exchanges.
-        self.sources: dict[str, ComponentConfig] = {source.id: source for source in config.sources}
+        self.sources: dict[str, ComponentConfig] = {one.id: one for one in (*config.sources, *config.tables)}
+        self.tables = frozenset(table.id for table in config.tables)
         self.sinks: dict[str, ComponentConfig] = {
             sink.id: sink for part in self.plan.parts for sink in part.all_sinks if sink.name != "exchange"
         }

@@ -122,6 +122,9 @@ class _Run:
             for partition in range(count):
                 self._world.stream(name, partition)
         self._engine = Engine(config, self._world, clock, state_dir)
+        for name in self._engine.tables:
+            for partition in range(partitions[name]):
+                self._world.stream(name, partition).internal = True
         self._dead_letters = [sink.id for sink in config.dead_letters]
         # {sink: how many of its rows were looked at}; the same of counters, by (what, component).
         self._seen: dict[str, int] = {}
@@ -156,7 +159,7 @@ class _Run:
             self._world.strike = True
         match step:
             case InputStep():
-                self._input(step)
+                await self._input(step)
             case AdvanceStep():
                 await self._advance(step)
             case IdleStep():
@@ -180,8 +183,13 @@ class _Run:
 
     # What comes in.
 
-    def _input(self, step: InputStep) -> None:
+    async def _input(self, step: InputStep) -> None:
+        """What comes, in the order of the test; a table has taken its records before any that follow come."""
+        taken = True
         for source, _, given in step.records:
+            if not taken and source not in self._engine.tables:
+                await self._engine.settle()
+            taken = source not in self._engine.tables
             record = source_record(
                 given, self._engine.sources[source], self._engine.codec(source), self._clock.now_ms()
             )

@@ -46,7 +46,9 @@ async def scratch_topics(
 async def _wanted(scratch: Scratch, runs: Sequence[str], settings: KafkaSettings) -> dict[str, int | None]:
     """{topic: partitions}, of all runs."""
     config = scratch.config
-    wanted: dict[str, int | None] = {s.topic: s.partitions for s in scratch.inputs if s.kind == "kafka"}
+    wanted: dict[str, int | None] = {
+        s.topic: s.partitions for s in (*scratch.inputs, *scratch.tables) if s.kind == "kafka"
+    }
     sinks: dict[str, Any] = {
         str(s.settings.topic): s.settings  # type: ignore[attr-defined]
         for s in (*config.sinks, *config.dead_letters)

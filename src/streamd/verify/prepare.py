@@ -15,15 +15,17 @@ from streamd.component.fields import nested_component
 from streamd.config.pipeline import ComponentConfig, PipelineConfig
 from streamd.config.service import ServiceConfig
 from streamd.errors import ConfigError
+from streamd.expr.nodes import Field
 from streamd.transport.embedded.log import EmbeddedLog, log_path
 from streamd.transport.files.compression import compression_of
 from streamd.verify.outputs import lines_of
-from streamd.verify.records import Generated, Made, Records, Sampled, Shaped
+from streamd.verify.records import Generated, Made, Records, Rows, Sampled, Shaped
 from streamd.verify.scratch import Input, Scratch
-from streamd.verify.shapes import keyed_by, shape_of
+from streamd.verify.shapes import keyed_by, row_keys, shape_of, shapes_of
 
 TOPIC_PARTITIONS = 4  # of a topic that does not exist yet and says nothing itself
 MOST_FILES = 16  # of a pattern: as many partitions
+MOST_ROWS = 100_000  # of a table that are taken of its own
 FILE_SAMPLE = 1000  # lines of the user's own files that are the input when nothing else is asked for
 _REPLACED = ("kafka", "log", "file", "stdin", "generate")
 
@@ -40,13 +42,13 @@ class Wishes:
 
 def uses_kafka(config: PipelineConfig) -> bool:
     """Whether any source or sink is Kafka's."""
-    return any(c.name == "kafka" for c in (*config.sources, *config.sinks, *config.dead_letters))
+    return any(c.name == "kafka" for c in (*config.sources, *config.tables, *config.sinks, *config.dead_letters))
 
 
 def check(config: PipelineConfig) -> list[str]:
     """What is replaced by something else, in words. Raises ConfigError for a pipeline that cannot be verified."""
     notes = []
-    for source in config.sources:
+    for source in (*config.sources, *config.tables):
         if source.name not in _REPLACED:
             raise ConfigError(
                 f"{source.place}: source `{source.id}` ({source.name}) cannot be verified: nobody else can make its "
@@ -57,7 +59,7 @@ def check(config: PipelineConfig) -> list[str]:
                 f"{source.place}: source `{source.id}` has the format avro, of which no records are made; verify "
                 "a copy of the pipeline that reads json"
             )
-    read = {_topic(source) for source in config.sources}
+    read = {_topic(source) for source in (*config.sources, *config.tables)}
     for sink in (*config.sinks, *config.dead_letters):
         written = _topic(sink)
         if written is not None and written in read:
@@ -90,15 +92,15 @@ def _topic(component: ComponentConfig) -> tuple[str, str] | None:
 async def inputs_of(
     config: PipelineConfig, service: ServiceConfig, wishes: Wishes, prefix: str, *, embedded: bool
 ) -> tuple[Input, ...]:
-    """How each source reads in the scratch, with as many partitions as it has for the user."""
+    """How each source, and each table, reads in the scratch, with as many partitions as it has for the user."""
     counts: Mapping[str, int] = {}
     if not embedded and uses_kafka(config):
         from streamd.verify import kafka
 
-        topics = {str(c.settings.topic) for c in config.sources if c.name == "kafka"}  # type: ignore[attr-defined]
+        topics = {str(c.settings.topic) for c in (*config.sources, *config.tables) if c.name == "kafka"}  # type: ignore[attr-defined]
         counts = await kafka.partitions(config.kafka, topics) if topics else {}
     found = []
-    for source in config.sources:
+    for source in (*config.sources, *config.tables):
         settings: Any = source.settings
         form = getattr(settings, "format", "json")
         match source.name:
@@ -174,6 +176,30 @@ async def records_of(
     return made, f"made up for its expressions, seed {wishes.seed}"
 
 
+async def rows_of(table: Input, scratch: Scratch, service: ServiceConfig, wishes: Wishes) -> tuple[Sampled, str]:
+    """The rows of a table, and in words where they come from. Raises ConfigError when there are none to take."""
+    original = table.original
+    assert original.table is not None
+    taken = await _sample(table, scratch, service, wishes.sample and MOST_ROWS)
+    if taken is not None:
+        records, count = taken
+        return records, f"{count:,} rows of its own"
+    key = original.table.key
+    if key is not None and not isinstance(key.node, Field):
+        raise ConfigError(
+            f"{original.place}: the rows of `{table.id}` cannot be made up, since their key is no field; "
+            "--sample N takes records of its own"
+        )
+    context = PipelineContext("verify", scratch.config.name, scratch.folder, _folder(scratch.config), None)
+    shape = shapes_of(scratch.config, context)[1][table.id]
+    columns = getattr(original.settings, "columns", None)
+    header = original.name == "file" and table.format == "csv" and columns is None
+    name = key.node.name if key is not None and isinstance(key.node, Field) else None
+    seed = f"{wishes.seed} {table.id}"
+    rows = Rows(shape, row_keys(table.id), name, table.partitions, seed, table.format, columns, header=header)
+    return rows, f"{rows.count} rows made up, seed {wishes.seed}"
+
+
 def _bears_wrong_records(config: PipelineConfig) -> bool:
     """Whether the pipeline says everywhere what to do with them, and at once."""
     policies = [c.on_error or config.on_error for c in (*config.sources, *config.stages, *config.sinks)]
@@ -183,11 +209,12 @@ def _bears_wrong_records(config: PipelineConfig) -> bool:
 
 async def _sample(
     source: Input, scratch: Scratch, service: ServiceConfig, count: int | None
-) -> tuple[Records, int] | None:
+) -> tuple[Sampled, int] | None:
     """Records of the user's own: of files always, as they are near; of topics when they are asked for."""
     original = source.original
     if original.name == "file":
-        return _of_own_files(source, scratch.config, count or FILE_SAMPLE)
+        least = FILE_SAMPLE if original.table is None else MOST_ROWS
+        return _of_own_files(source, scratch.config, count or least)
     if count is None:
         return None
     made: list[Made] = []
@@ -201,7 +228,7 @@ async def _sample(
     return (Sampled(in_range), len(in_range)) if in_range else None
 
 
-def _of_own_files(source: Input, config: PipelineConfig, count: int) -> tuple[Records, int] | None:
+def _of_own_files(source: Input, config: PipelineConfig, count: int) -> tuple[Sampled, int] | None:
     settings: Any = source.original.settings
     files = _files(source.original, _folder(config))[:MOST_FILES]
     header: bytes | None = None

@@ -36,11 +36,12 @@ class Records(Protocol):
 
 
 class Sampled:
-    """Records of the user's, each as often as needed, in their order. `sample` must not be empty."""
+    """Records of the user's, each as often as needed, in their order. `sample`, `count` of them, must not be empty."""
 
     def __init__(self, sample: Sequence[Made], header: bytes | None = None) -> None:
         self._sample = sample
         self.header = header
+        self.count = len(sample)
 
     def record(self, number: int) -> Made:
         """See `Records.record`."""
@@ -64,6 +65,27 @@ class Generated:
         if isinstance(value, Undecodable):
             return Made(partition, key, value.raw or b"")
         return Made(partition, key, orjson.dumps(value, default=str))
+
+
+class Rows(Sampled):
+    """The rows of a made-up table: one for each of `keys`, in the record's key, and in the field `key`, if that is one.
+
+    `columns`: of a CSV file, whose rows they become.
+    """
+
+    def __init__(
+        self, shape: Shape, keys: Sequence[str], key: str | None, partitions: int, seed: str, form: str,
+        columns: Sequence[str] | None = None, *, header: bool = False,
+    ) -> None:  # fmt: skip
+        if key is not None:
+            shape.at(key)
+        shaped = Shaped(shape, partitions, seed, form, columns, header=header)
+        rows = []
+        for number, name in enumerate(keys):
+            chance = random.Random(f"{seed} {number}")
+            made = document(shape, chance) | ({} if key is None else {key: name})
+            rows.append(Made(number % partitions, name.encode(), shaped.encoded(made, chance)))
+        super().__init__(rows, shaped.header)
 
 
 class Shaped:
@@ -100,11 +122,12 @@ class Shaped:
         if self._wrong and chance.randrange(WRONG_EACH) == 0:
             spoil(made, self._key, chance)
         if self._key is None:
-            return Made(number % self._partitions, None, self._bytes(made, chance))
+            return Made(number % self._partitions, None, self.encoded(made, chance))
         key = str(made.get(self._key)).encode()
-        return Made(zlib.crc32(key) % self._partitions, key, self._bytes(made, chance))
+        return Made(zlib.crc32(key) % self._partitions, key, self.encoded(made, chance))
 
-    def _bytes(self, made: dict[str, Any], chance: random.Random) -> bytes:
+    def encoded(self, made: dict[str, Any], chance: random.Random) -> bytes:
+        """A document as it lies in the topic or the file."""
         if self._form == "json":
             return orjson.dumps(made)
         if self._form == "csv":

@@ -27,12 +27,12 @@ from streamd.verify.feed import Feed, FileFeed, LogFeed, SourceFeed
 from streamd.verify.leftovers import Claim, Folder, delete_leftovers
 from streamd.verify.nodes import GIVEN_UP_WITHIN, Node, NodeFailedError, end, run_until_committed, run_until_idle
 from streamd.verify.outputs import OutputRecord
-from streamd.verify.prepare import Wishes, check, inputs_of, records_of, uses_kafka
+from streamd.verify.prepare import Wishes, check, inputs_of, records_of, rows_of, uses_kafka
 from streamd.verify.progress import EmbeddedProbe, Probe, Probes
 from streamd.verify.records import Records
 from streamd.verify.report import OutputReport, Report
 from streamd.verify.schedule import points, schedule
-from streamd.verify.scratch import Output, Scratch
+from streamd.verify.scratch import Input, Output, Scratch
 from streamd.verify.shapes import unsteady
 
 # Two undisturbed runs of the beginning of the input, the disturbed run of all of it, and an undisturbed one: in one
@@ -96,7 +96,9 @@ async def verify(
         inputs = await inputs_of(config, service, asked.wishes, prefix, embedded=embedded)
         on_progress("looking for what killed verifications have left")
         notes += [f"Deleted what a killed verification had left: {name}." for name in await delete_leftovers(kafka)]
-        scratch = Scratch(prefix, folder.path, embedded, config, plan, inputs, notes)
+        streams = tuple(one for one in inputs if one.original.table is None)
+        tables = tuple(one for one in inputs if one.original.table is not None)
+        scratch = Scratch(prefix, folder.path, embedded, config, plan, streams, tables, notes)
         groups = tuple(f"streamd.{scratch.app(run)}.{config.name}" for run in RUNS)
         if kafka is not None:
             folder.write(Claim(prefix, kafka.address, groups))
@@ -212,7 +214,31 @@ class _Verification:
                 stack.push_async_callback(log_feed.close)
             every: dict[int, SourceFeed] = {**self._shared, **own}
             self._feeds[run] = Feed(scratch, [every[index] for index in range(step)])
+        for table in scratch.tables:
+            await self._fill(table)
         self._report.partitions = sum(source.partitions for source in scratch.inputs)
+
+    async def _fill(self, table: Input) -> None:
+        """Write a table's rows, before anything runs: a lookup finds the same in every run, whatever is killed."""
+        scratch = self._scratch
+        rows, origin = await rows_of(table, scratch, self._service, self._asked.wishes)
+        self._report.inputs[table.id] = origin
+        arguments = (table, rows, self._base_ms, 0, 1)
+        feeds: list[SourceFeed]
+        if table.kind == "file":
+            feeds = [FileFeed(*arguments, scratch.input_files(table))]
+        elif table.kind == "kafka":
+            from streamd.verify import kafka
+
+            feeds = [kafka.KafkaFeed(*arguments, self._kafka)]
+        else:
+            feeds = [LogFeed(*arguments, self._state_dir(run), scratch.app(run)) for run in RUNS]
+        for feed in feeds:
+            await feed.open()
+            try:
+                await feed.up_to(rows.count)
+            finally:
+                await feed.close()
 
     def _total(self) -> int:
         """How many records: as asked for, else some hundreds for each kill, and no more than a rate limit lets pass."""

@@ -61,7 +61,8 @@ class Output:
 class Scratch:
     """The scratch of one verification: everything in `folder`, and in Kafka below the names that begin with `prefix`.
 
-    `embedded`: topics of Kafka become topics of the embedded log. `inputs` are the same for all runs.
+    `embedded`: topics of Kafka become topics of the embedded log. `inputs` are the same for all runs, as are `tables`,
+    which are filled before anything runs.
     """
 
     prefix: str
@@ -70,6 +71,7 @@ class Scratch:
     config: PipelineConfig
     plan: PipelinePlan
     inputs: tuple[Input, ...]
+    tables: tuple[Input, ...] = ()
     notes: list[str] = field(default_factory=list)
 
     def app(self, run: str) -> str:
@@ -92,7 +94,7 @@ class Scratch:
     def text(self, run: str) -> str:
         """The pipeline's text for one of the runs."""
         table: dict[tuple[int, int], Replacement] = {}
-        for source in self.inputs:
+        for source in (*self.inputs, *self.tables):
             table[_key(source.original)] = self._source(source)
         for sink in (*self.config.sinks, *self.config.dead_letters):
             table[_key(sink)] = self._sink(sink, run)

@@ -69,14 +69,25 @@ class Shape:
         return self.fields.setdefault(name, Shape())
 
 
+def row_keys(table: str) -> list[str]:
+    """The keys that a made-up table has."""
+    return [f"{table}-{number}" for number in range(KEYS)]
+
+
 def shape_of(config: PipelineConfig, context: PipelineContext) -> Shape:
     """The shape of the records that a pipeline reads, as far as its stages and sinks tell."""
+    return shapes_of(config, context)[0]
+
+
+def shapes_of(config: PipelineConfig, context: PipelineContext) -> tuple[Shape, dict[str, Shape]]:
+    """The same, and {table: the shape of its rows}."""
     root = Shape("object")
+    tables = {table.id: Shape("object") for table in config.tables}
     # {field that a stage has set: the shape of the input that it is a copy of, or None}
     made: dict[str, Shape | None] = {}
     for component in (*config.sources, *config.stages, *config.sinks):
         if component.name == "enrich":
-            _table(component, context, root, made)
+            _table(component, context, root, made, tables)
         for name, expression in expressions_of(component):
             reading = _Reading(root, made)
             reading.read(expression.node)
@@ -91,7 +102,7 @@ def shape_of(config: PipelineConfig, context: PipelineContext) -> Shape:
         target = getattr(component.settings, "as_", None)
         if isinstance(target, str):
             made.setdefault(target.partition(".")[0], None)
-    return root
+    return root, tables
 
 
 def unsteady(config: PipelineConfig) -> list[str]:
@@ -135,11 +146,15 @@ def expressions_of(component: ComponentConfig) -> Iterator[tuple[str, Expression
             yield from ((value.name, argument) for argument in value.arguments)
 
 
-def _table(component: ComponentConfig, context: PipelineContext, root: Shape, made: dict[str, Shape | None]) -> None:
-    """A key that is looked up in a table is one of the table's."""
+def _table(
+    component: ComponentConfig, context: PipelineContext, root: Shape, made: dict[str, Shape | None],
+    tables: Mapping[str, Shape],
+) -> None:  # fmt: skip
+    """A key that is looked up in a table is one of the table's; what is read of the row later is the table's too."""
     settings: Any = component.settings
+    row = None if settings.table is None else tables[settings.table]
     try:
-        keys = _keys(context.base_dir / settings.file, settings)
+        keys = _keys(context.base_dir / settings.file, settings) if row is None else row_keys(settings.table)
     except (OSError, StreamdError, ValueError):
         return
     if isinstance(settings.key.node, Field) and settings.key.node.name not in made:
@@ -147,7 +162,15 @@ def _table(component: ComponentConfig, context: PipelineContext, root: Shape, ma
         shape.optional = False
         shape.be("text")
         shape.constants += keys[:KEYS]
-    made.update(dict.fromkeys(settings.fields or ()))
+    if row is None:
+        made.update(dict.fromkeys(settings.fields or ()))
+        return
+    for name in settings.fields or ():
+        shape = row.at(name)
+        if settings.as_ is None:
+            made[name] = shape
+    if settings.as_ is not None and "." not in settings.as_:
+        made[settings.as_] = row
 
 
 def _keys(path: Path, settings: Any) -> list[Any]:

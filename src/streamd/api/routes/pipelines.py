@@ -106,6 +106,7 @@ def _details(context: ApiContext, status: NodeStatus, pipeline: PipelineStatus) 
         "joined": pipeline.joined,
         "unreachable": pipeline.unreachable,
         "graph": [_node(context, pipeline, node) for node in pipeline.graph],
+        "tables": [_table(context, name, table) for table in pipeline.tables],
         "task_list": [_task(status, task) for task in pipeline.tasks],
         "standbys": [asdict(standby) for standby in pipeline.standbys],
         "errors": {
@@ -130,6 +131,24 @@ def _node(context: ApiContext, pipeline: PipelineStatus, node: GraphNode) -> dic
         "totals": {name: int(metrics.totals(metric, **of)) for name, metric in figures.items()}
         | {"records_failed": int(failed)},
         "rates": {name: round(rates.by(metric, label, **of).get(node.id, 0.0), 3) for name, metric in figures.items()},
+    }
+
+
+def _table(context: ApiContext, pipeline: str, table: str) -> dict[str, Any]:
+    """A table as the workers of this node have it; null for what none has told yet, or cannot know."""
+    metrics, of = context.source.metrics, {"pipeline": pipeline, "table": table}
+
+    def now(metric: Metric) -> float | None:
+        return next(iter(metrics.series(metric, **of).values()), None)
+
+    rows, lag, age = now(catalog.TABLE_ROWS), now(catalog.TABLE_LAG), now(catalog.TABLE_AGE)
+    return {
+        "id": table,
+        "loaded": now(catalog.TABLE_LOADED) == 1,
+        "rows": None if rows is None else int(rows),
+        "lag": None if lag is None else int(lag),
+        "records": int(metrics.totals(catalog.TABLE_RECORDS, **of)),
+        "seconds_since_update": None if age is None else round(age, 3),
     }
 
 

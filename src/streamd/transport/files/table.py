@@ -13,6 +13,7 @@ from typing import Any
 
 import orjson
 
+from streamd.component.table import type_name
 from streamd.errors import FatalError, NotFoundError
 
 Row = dict[str, Any]
@@ -134,21 +135,3 @@ def check_suffix(path: Path) -> str:
     if suffix not in SUFFIXES:
         raise ValueError(f"file {path.name!r}: expected a name that ends in {', '.join(SUFFIXES)}")
     return suffix
-
-
-def as_text(key: Any) -> Any:
-    """A key as a CSV file would hold it: 7 and 7.0 as "7", true as "true"."""
-    kind = key.__class__
-    if kind is int:
-        return str(key)
-    if kind is bool:
-        return "true" if key else "false"
-    if kind is float:
-        return str(int(key)) if key.is_integer() and abs(key) < 1e16 else repr(key)
-    return key
-
-
-def type_name(value: Any) -> str:
-    """What a value is, for messages."""
-    names: dict[type, str] = {dict: "an object", list: "a list", type(None): "nothing"}
-    return names.get(type(value), type(value).__name__)

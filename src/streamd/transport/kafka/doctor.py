@@ -40,8 +40,9 @@ _OF_GROUPS: Final = "See that every broker is up and the partitions of __consume
 
 @dataclass(frozen=True, slots=True)
 class TopicUse:
-    """What a topic is used for. `roles`: input, output, changelog, positions. `tasks`: of a changelog's part, 0: any.
+    """What a topic is used for.
 
+    `roles`: input, table, output, changelog, positions. `tasks`: of a changelog's part, 0: any.
     `together`: sorted inputs of the part that reads it. `start_ms`: where a source begins that says a time. `reach`:
     for how many seconds of event time the stages of a pipeline that reads it put records together.
     """
@@ -205,7 +206,7 @@ async def judge_rights(inspection: Inspection, use: Use, cluster: frozenset[str]
 def judge_topic_rights(name: str, use: TopicUse, topic: Replicas) -> list[Finding]:
     """What we may do with a topic that is there."""
     wanted = set()
-    if use.roles & {"input", "changelog", "positions", "exchange"}:
+    if use.roles & {"input", "table", "changelog", "positions", "exchange"}:
         wanted.add("Read")
     if use.roles & {"output", "changelog", "positions", "exchange"}:
         wanted.add("Write")

@@ -142,7 +142,7 @@ def _set_right(name: str, how: TopicUse, settings: Settings, use: Use) -> list[F
         findings.append(judged("cleanup", policy == "compact", subject, f"cleanup.policy={policy}", "compact", remedy))
     limit = use.settings.option("producer", "max.request.size")
     takes = int(settings.get("max.message.bytes", "0"))
-    if how.roles - {"input"} and takes:
+    if how.roles - {"input", "table"} and takes:
         findings.append(
             judged(
                 "record size", takes >= limit, subject, f"takes {takes} bytes (max.message.bytes)",
@@ -161,6 +161,12 @@ def _set_right(name: str, how: TopicUse, settings: Settings, use: Use) -> list[F
                 "Older records may be gone. Raise retention.ms before, or begin later.", bad="warning",
             )
         )  # fmt: skip
+    if "table" in how.roles:
+        remedy = f"Rows that are deleted are not found after the next start. Set cleanup.policy=compact on {name}."
+        kept = policy == "compact" or retention < 0
+        findings.append(
+            judged("cleanup", kept, subject, f"cleanup.policy={policy}", "compact, for a table", remedy, bad="warning")
+        )
     if "delete" in policy and retention > 0:
         findings += kept_long_enough(subject, how, retention)
     return findings

@@ -4,8 +4,9 @@ from __future__ import annotations
 
 import pytest
 
+from streamd.component.table import as_text
 from streamd.errors import FatalError, NotFoundError
-from streamd.transport.files.table import FileTable, as_text
+from streamd.transport.files.table import FileTable
 
 
 @pytest.fixture
