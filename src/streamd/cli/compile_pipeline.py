@@ -58,7 +58,7 @@ async def _compiled(plan: PipelinePlan, service: ServiceConfig, problems: list[D
     try:
         tables.compile(codecs_of(plan.config.tables, folder))
     except ConfigError as error:
-        problems += [_with_lines(problem, sources) for problem in _diagnostics(error, config)]
+        problems += [_with_lines(problem, sources[own]) for problem in _diagnostics(error, config)]
         return chains
     context = replace(context, table=tables.table)
     for part in plan.parts:

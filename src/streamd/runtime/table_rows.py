@@ -82,7 +82,8 @@ class TableRows:
                 except TransformError:
                     nameless = True
                     continue
-            changes.append((key, value))
+            # A copy: what an encoder gives may lie in a much larger piece of memory.
+            changes.append((key, None if value is None else bytes(memoryview(value))))
         failures = [failure_of(r, error, self._component_of(error), chain) for r, error in errors]
         errors.clear()  # tracebacks hold the function's frame, and that holds the list
         if nameless:

@@ -43,6 +43,10 @@ def worker() -> MetricSet:
     metrics.histogram(catalog.LATENCY, pipeline="orders").observe(0.025, 37)
     metrics.counter(catalog.CHECKPOINTS, pipeline="orders").add(4)
     metrics.gauge(catalog.CHECKPOINT_TIME, pipeline="orders", part=0, partition=0).set(1_700_000_002.5)
+    table = {"pipeline": "orders", "table": "users"}
+    metrics.counter(catalog.TABLE_RECORDS, **table).add(12)
+    for metric, value in ((catalog.TABLE_ROWS, 9), (catalog.TABLE_LAG, 1), (catalog.TABLE_LOADED, 1)):
+        metrics.gauge(metric, **table).set(value)
     metrics.counter(catalog.PROCESS_CPU, worker=0).add(1.5)
     metrics.gauge(catalog.PROCESS_MEMORY, worker=0).set(50_000_000)
     return metrics
@@ -57,8 +61,9 @@ def orders(node: Node) -> Node:
         TaskStatus("orders", 0, 1, "backing_off", 1, last_progress=now, restarts=2, error=ERROR),
     )
     pipeline = PipelineStatus(
-        "orders", "running", "orders.yaml", "Big ones", graph=GRAPH, tasks=tasks, restarts=2, error=ERROR
-    )
+        "orders", "running", "orders.yaml", "Big ones", graph=GRAPH, tables=("users",), tasks=tasks, restarts=2,
+        error=ERROR,
+    )  # fmt: skip
     node.now = replace(node.now, pipelines=(pipeline,), workers=(WorkerStatus(0, "running", 42, 1, 0, now - 1),))
     node.metrics.update("worker-0", worker().snapshot())
     return node
@@ -193,6 +198,9 @@ async def test_one_pipeline(serve: Serve, orders: Node):
         "dead_letters": {"MissingFieldError": 3},
         "skipped": {},
     }
+    assert body["tables"] == [
+        {"id": "users", "loaded": True, "rows": 9, "lag": 1, "records": 12, "seconds_since_update": None}
+    ]
     assert body["checkpoints"] == {"total": 4, "failed": 0, "last_at": 1_700_000_002_500}
 
 

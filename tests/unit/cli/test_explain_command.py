@@ -156,3 +156,17 @@ def test_a_file_of_chains_is_nothing_to_explain(cli: Cli, write: Write) -> None:
 
     assert outcome.code == 2
     assert "holds no pipeline" in outcome.err
+
+
+def test_a_table_is_said_to_be_whole_in_each_worker(cli: Cli, write: Write) -> None:
+    """And what a lookup sees; the sources alone have tasks."""
+    sources = "sources: {in: {log: {topic: in}}, users: {log: {topic: u}, table: {key: id}}}"
+    write("p.yaml", f"name: p\n{sources}\nstages: [{{enrich: {{table: users, key: k, as: u}}}}]\nsink: discard\n")
+
+    outcome = cli("explain", "p.yaml")
+
+    assert outcome.code == 0
+    assert "users (log, topic u), key id: each worker holds all of it in memory" in outcome.out
+    assert "lookups take the newest row at hand" in outcome.out
+    assert "one task for each partition of in\n" in outcome.out
+    assert "stage  enrich  table users" in outcome.out

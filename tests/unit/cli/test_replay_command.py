@@ -7,7 +7,7 @@ from pathlib import Path
 
 import pytest
 
-from demo.command_line import Cli
+from demo.command_line import Cli, Write
 from streamd.errors import ConfigError
 from streamd.replay.span import Point, check_partitions, counted, offset_in, read_offsets, spans
 
@@ -114,3 +114,21 @@ def test_spans_of_partitions() -> None:
     assert counted({0: (5, 9), 1: (4, 4)}) == 4
     with pytest.raises(ConfigError, match=r"--until: orders\[0\] holds offsets 3 to 9, not 2"):
         offset_in(Point(offsets={None: 2}), 0, 3, 9, "orders", "--until")
+
+
+def test_a_table_is_whole_in_a_replay_of_a_part(cli: Cli, write: Write, tmp_path: Path) -> None:
+    """The span is of the stream; rows are there from the beginning."""
+    write("streamd.yaml", SERVICE)
+    write("users.yaml", "name: users\nsource: {generate: {count: 2, fields: {id: _offset, n: _offset}}}\n"
+          "sink: {log: {topic: users}}\n")  # fmt: skip
+    write("feed.yaml", "name: feed\nsource: {generate: {count: 6, fields: {user: _offset % 2}}}\n"
+          "sink: {log: {topic: orders}}\n")  # fmt: skip
+    lookup = write("lookup.yaml", "name: lookup\nsources: {in: {log: {topic: orders}}, users: {log: {topic: users}, "
+                   'table: {key: id}}}\nstages: [{enrich: {table: users, key: user, as: u}}]\n'
+                   'sink: {file: {path: "out-{partition}.ndjson"}}\n')  # fmt: skip
+    for name in ("users.yaml", "feed.yaml", lookup):
+        assert cli("run", name, "--until-idle").code == 0
+    assert len(lines(tmp_path)) == 6
+    done = cli("replay", lookup, "--from", "4")
+    assert done.code == 0, done
+    assert [json.loads(line)["u"]["n"] for line in lines(tmp_path, "shop-replay.")] == [0, 1]

@@ -118,3 +118,10 @@ def test_reasons_are_bounded():
     health = ready(node(*[task(state="starting", partition=partition) for partition in range(200)]))
     assert len(health.reasons) == MAX_REASONS
     assert health.more == 200 - MAX_REASONS
+
+
+def test_a_table_that_is_still_read_is_why_a_node_is_not_ready():
+    [reason] = ready(node(task(state="loading"), state="starting")).reasons
+    assert (reason.code, reason.message.partition(" is ")[2]) == (
+        "task_loading", "loading the tables that it looks rows up in",
+    )  # fmt: skip

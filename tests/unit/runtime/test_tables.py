@@ -266,9 +266,9 @@ async def test_a_read_that_fails_is_done_anew(flaky, error):
     source.held.clear()
     source.records.clear()
     source.set(b=2)
-    source.errors = [error]
+    source.errors, source.closed = [error], False
     source.held.set()
-    await until(lambda: source.opened == 3 or source.errors == [])
+    await until(lambda: source.closed)
     await tables.ready(["users"], MetricSet())
     assert rows(tables) == {"b": 2}
 
@@ -279,7 +279,7 @@ async def test_while_it_is_read_anew_the_old_rows_stay_and_tasks_are_told(flaky)
     await tables.ready(["users"], MetricSet())
     tables.check(["users"])
     source.held.clear()
-    source.errors = [UnavailableError("no broker")]
+    source.errors, source.closed = [UnavailableError("no broker")], False
     source.set(a=None, b=2)
     source.held.set()
     await until(lambda: source.closed)

@@ -12,8 +12,8 @@ import pytest
 from streamd.component.context import PipelineContext
 from streamd.component.registry import Registry
 from streamd.config.load import load_pipeline_text, load_service
-from streamd.verify.records import Generated, Made, Sampled, Shaped
-from streamd.verify.shapes import document, keyed_by, shape_of
+from streamd.verify.records import Generated, Made, Rows, Sampled, Shaped
+from streamd.verify.shapes import document, keyed_by, row_keys, shape_of, shapes_of
 
 FOLDER = Path(__file__).resolve().parents[3] / "config" / "pipelines"
 EXAMPLES = sorted(path for path in FOLDER.rglob("*.yaml") if not path.name.endswith(".test.yaml"))
@@ -91,3 +91,20 @@ def test_a_sample_comes_again_and_a_recipe_goes_on():
     )
     record = Generated(config.sources[0].settings, 0).record(5)
     assert (record.partition, record.key, orjson.loads(record.value)) == (1, b"5", {"id": 5})
+
+
+def test_made_up_rows_are_those_that_made_up_records_look_up(tmp_path):
+    """With the fields that the pipeline reads of them, in the right place."""
+    text = (
+        "name: p\nsources: {in: {log: {topic: in}}, users: {log: {topic: users}, table: {key: id}}}\n"
+        'stages:\n- enrich: {table: users, key: user, as: u}\n- filter: u.country in ["DE", "FR", "SE", "NO"]\n'
+        "sink: discard\n"
+    )
+    config = loaded(text, tmp_path / "p.yaml")
+    shape, tables = shapes_of(config, PipelineContext("app", "p", Path(), Path()))
+    rows = Rows(tables["users"], row_keys("users"), "id", 2, "seed", "json")
+    found = [orjson.loads(rows.record(number).value) for number in range(rows.count)]
+    assert [row["id"] for row in found] == row_keys("users")
+    assert {row["country"] for row in found} <= {"DE", "FR", "SE", "NO"}
+    assert document(shape, random.Random(1))["user"] in row_keys("users")
+    assert "u" not in shape.fields
