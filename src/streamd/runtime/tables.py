@@ -69,7 +69,7 @@ class Tables:
 
         Raises UnavailableError when that does not come, FatalError when it will not.
         """
-        if self._forget is None:
+        if self._forget is None and self._tables:
             self._metrics, self._forget = metrics, metrics.before_snapshot(self._gauges)
         await asyncio.gather(*(self._followed[name].ready(metrics) for name in names))
 

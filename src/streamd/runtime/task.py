@@ -240,10 +240,8 @@ class Task:
         return False
 
     async def _open(self) -> None:
-        if self._part.tables:
-            self.state = "loading"
-            await self._assembly.tables.ready(self._part.tables, self._metrics)
-            self.state = "starting"
+        self.state = "loading" if self._part.tables else "starting"
+        await self._assembly.tables.ready(self._part.tables, self._metrics)
         committed = self._assembly.checked(self.id, await self._transaction.open())
         fault_point("in_open")
         context = TaskContext(
