@@ -30,6 +30,7 @@ from aiokafka import AIOKafkaConsumer, AIOKafkaProducer, TopicPartition
 from faults.daemon import Daemon
 from services.kafka import KafkaBroker, Topics
 from services.process import tail
+from transactions import cpu_seconds
 
 TAIL = 20_000  # records between a snapshot's mark and the stop
 
@@ -125,15 +126,17 @@ class Bench:
         await self._node.start()
         await self.answered()
         took = time.monotonic() - began
+        [worker] = await self._node.at_work()
         with self._node.log.open() as log:
             log.seek(seen)
             lines = [json.loads(line) for line in log if line.startswith("{")]
         restored = next(line for line in lines if line["event"] == "State restored" and line["records"])
         kind = "with its snapshot" if snapshot else "without a snapshot"
+        count, seconds = restored["records"] + restored["local"], restored["seconds"]
         return (
-            f"{kind}: {restored['records']:,} records restored in {restored['seconds']:.2f} s "
-            f"({restored['records'] / restored['seconds']:,.0f}/s), first output {took:.2f} s after the start of the "
-            f"process (load {os.getloadavg()[0]:.1f})"
+            f"{kind}: {restored['local']:,} keys and {restored['records']:,} records restored in {seconds:.2f} s "
+            f"({count / seconds:,.0f}/s), first output {took:.2f} s after the start of the process; by then the worker "
+            f"had used {cpu_seconds(worker):.2f} s of CPU (load {os.getloadavg()[0]:.1f})"
         )
 
 

@@ -16,6 +16,7 @@ FULL_INTERVAL: Final = 60.0
 # Seconds of walking: what came is looked at as a whole when it has taken so long, and frozen when that takes so long.
 LONG: Final = 0.05
 FREEZE: Final = 0.01
+MANY: Final = 200_000  # objects, whose walk takes about 20 ms
 
 
 class Garbage:
@@ -41,10 +42,11 @@ class Garbage:
                 self._walk = 0.0
 
 
-def keep() -> None:
-    """Much has come that stays."""
-    gc.collect(1)
-    gc.freeze()
+def keep_many() -> None:
+    """What comes now stays, as in a restore: freeze it before it is so much that a walk over it is noticed."""
+    if gc.get_count()[0] >= MANY:
+        gc.collect(1)
+        gc.freeze()
 
 
 def _collected(generation: int) -> float:

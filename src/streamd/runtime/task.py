@@ -31,7 +31,7 @@ from streamd.runtime.checkpoint import Checkpoint
 from streamd.runtime.control import Look, Seen
 from streamd.runtime.failure import RecordFailedError
 from streamd.runtime.faults import fault_point
-from streamd.runtime.garbage import keep
+from streamd.runtime.garbage import keep_many
 from streamd.runtime.process import Process
 from streamd.runtime.views import Answer, Views
 from streamd.runtime.watermark import Watermark
@@ -51,7 +51,6 @@ IDLE_WAIT = 0.5
 # Bytes taken by writers and not yet written, above which a task stops reading until they are.
 BACKLOG_LIMIT = 4 * 1024 * 1024
 CLOSE_TIMEOUT = 5.0
-KEEP_EVERY = 200_000  # restored records, whose walk by the collector nobody notices
 
 
 def quiet_gap(tasks: int) -> float:
@@ -286,14 +285,12 @@ class Task:
         """What stages remember, as it was committed."""
         self.state, began = "restoring", self._clock.monotonic()
         count = self._metrics.counter(catalog.RESTORED_RECORDS, pipeline=self.id.pipeline)
-        records, young = 0, 0
+        records = 0
 
         def restored(number: int) -> None:
-            nonlocal records, young
-            records, young = records + number, young + number
-            if young >= KEEP_EVERY:
-                young = 0
-                keep()
+            nonlocal records
+            records += number
+            keep_many()
             count.add(number)
             self._progress = self._clock.monotonic()
             fault_point("in_restore")

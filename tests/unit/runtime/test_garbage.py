@@ -8,7 +8,7 @@ import weakref
 import pytest
 
 from streamd.runtime import garbage
-from streamd.runtime.garbage import Garbage, keep
+from streamd.runtime.garbage import Garbage, keep_many
 
 
 class Node:
@@ -37,10 +37,21 @@ def test_cycles_are_collected():
     assert seen() is None
 
 
-def test_cycles_are_collected_before_what_stays_is_frozen():
-    seen = cycle()
-    keep()
+def test_cycles_are_collected_before_what_stays_is_frozen(monkeypatch):
+    Garbage()
+    monkeypatch.setattr(garbage, "MANY", 0)
+    seen, before = cycle(), gc.get_freeze_count()
+    state = [[] for _ in range(1000)]
+    keep_many()
     assert seen() is None
+    assert gc.get_freeze_count() >= before + len(state)
+
+
+def test_a_restore_of_little_freezes_nothing():
+    Garbage()
+    before = gc.get_freeze_count()
+    keep_many()
+    assert gc.get_freeze_count() == before
 
 
 def test_what_takes_long_to_walk_is_frozen(monkeypatch):
@@ -65,12 +76,14 @@ def test_little_is_not_frozen(monkeypatch):
     assert state
 
 
-def test_frozen_lists_are_freed_like_all_others():
+def test_frozen_lists_are_freed_like_all_others(monkeypatch):
+    monkeypatch.setattr(garbage, "MANY", 0)
+
     class Row(list):
         pass
 
     row = Row()
     seen = weakref.ref(row)
-    keep()
+    keep_many()
     del row
     assert seen() is None
