@@ -1,6 +1,6 @@
 """What state costs: a checkpoint, a restore, a record at a growing number of keys, and beyond memory.
 
-    bench/state.py [--keys 10_000 100_000 1_000_000] [changes] [restore] [records] [beyond] [snapshot] [ttl]
+    bench/state.py [--keys 1_000_000 5_000_000] [changes] [restore] [records] [beyond] [pauses] [snapshot] [ttl]
 
 CPU time of one process, as others may share the machine. No broker: what Kafka's part of a restore costs is measured
 over record batches in memory. `beyond` gives the table a quarter of the memory that it needs, and draws keys at random,
@@ -24,6 +24,7 @@ import orjson
 from streamd.component.state import Table
 from streamd.component.transaction import Changelog
 from streamd.record import TaskId
+from streamd.runtime.garbage import Garbage
 from streamd.stages.aggregate import AggregateConfig, AggregateStage
 from streamd.state.cold import ColdTier
 from streamd.state.snapshot import Snapshot
@@ -38,6 +39,7 @@ from streamd.transport.kafka.records import FetchedRecords
 TASK = TaskId("bench", "state", 0, 0)
 LOG = Changelog("s", 1)
 PER_CHECKPOINT = 100_000
+PER_SECOND = 300_000  # which is more than a task reads
 
 
 def measure_snapshot(folder: Path, keys: int) -> None:
@@ -211,11 +213,33 @@ async def measure_ttl(keys: int) -> None:
         )
 
 
+def measure_pauses(keys: int) -> None:
+    """The longest collection of garbage in a worker while so many keys come, and once they are there."""
+    table, names = TableStore().table("values"), users(keys)
+    garbage, longest = Garbage(), [0.0, 0.0]
+    for turn in range(2):
+        for at in range(0, keys, PER_SECOND):
+            count(table, names[at : at + PER_SECOND])
+            began = time.process_time()
+            garbage.collect()
+            longest[turn] = max(longest[turn], time.process_time() - began)
+    began = time.process_time()
+    gc.unfreeze()
+    gc.collect()
+    whole = time.process_time() - began
+    print(
+        f"collections, {keys:,} keys: the longest {longest[0] * 1e3:.0f} ms while {PER_SECOND:,} of them come between "
+        f"two, {longest[1] * 1e3:.0f} ms after that; all that there is takes {whole * 1e3:.0f} ms"
+    )
+
+
 def main() -> None:
     """See above."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("what", nargs="*", default=["changes", "restore", "records", "beyond", "snapshot", "ttl"])
-    parser.add_argument("--keys", nargs="*", type=int, default=[10_000, 100_000, 1_000_000])
+    parser.add_argument(
+        "what", nargs="*", default=["changes", "restore", "records", "beyond", "pauses", "snapshot", "ttl"]
+    )
+    parser.add_argument("--keys", nargs="*", type=int, default=[10_000, 100_000, 1_000_000, 5_000_000])
     given = parser.parse_args()
     gc.disable()  # as workers do
     if "changes" in given.what:
@@ -235,6 +259,8 @@ def main() -> None:
             spill.close()
     if "ttl" in given.what:
         asyncio.run(measure_ttl(100_000))
+    if "pauses" in given.what:
+        measure_pauses(max(given.keys))
     if "snapshot" in given.what:
         with tempfile.TemporaryDirectory() as folder:
             measure_snapshot(Path(folder), 1_000_000)

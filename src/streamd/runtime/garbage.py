@@ -13,10 +13,8 @@ import time
 from typing import Final
 
 FULL_INTERVAL: Final = 60.0
-# Seconds of walking: what came is looked at as a whole when it has taken so long, and frozen when that takes so long.
-LONG: Final = 0.05
-FREEZE: Final = 0.01
-MANY: Final = 200_000  # objects, whose walk takes about 20 ms
+MANY: Final = 200_000  # objects that have come, whose walk takes about 20 ms
+LONG: Final = 0.01  # seconds of a full collection, from which on what survives it is frozen
 
 
 class Garbage:
@@ -27,19 +25,21 @@ class Garbage:
         gc.freeze()
         gc.disable()
         self._next_full = time.monotonic()
-        # Seconds that what is not frozen takes to be walked.
-        self._walk = 0.0
+        # Objects that have come and were not freed since the last full collection, or more.
+        self._come = 0
 
     def collect(self) -> None:
-        """Collect what came since the last call; everything when it is time."""
-        self._walk += _collected(1)
+        """Collect among what came since the last call; among everything when that is much, or it is time."""
+        self._come += gc.get_count()[0]
         now = time.monotonic()
-        if now >= self._next_full or self._walk >= LONG:
-            self._next_full = now + FULL_INTERVAL
-            self._walk = _collected(2)
-            if self._walk >= FREEZE:
-                gc.freeze()
-                self._walk = 0.0
+        if now < self._next_full and self._come < MANY:
+            gc.collect(1)
+            return
+        self._next_full, self._come = now + FULL_INTERVAL, 0
+        began = time.thread_time()
+        gc.collect()
+        if time.thread_time() - began >= LONG:
+            gc.freeze()
 
 
 def keep_many() -> None:
@@ -47,10 +47,3 @@ def keep_many() -> None:
     if gc.get_count()[0] >= MANY:
         gc.collect(1)
         gc.freeze()
-
-
-def _collected(generation: int) -> float:
-    """Collect; gives the seconds that this thread worked for it."""
-    began = time.thread_time()
-    gc.collect(generation)
-    return time.thread_time() - began

@@ -58,7 +58,7 @@ def test_what_takes_long_to_walk_is_frozen(monkeypatch):
     collector = Garbage()
     collector.collect()
     monkeypatch.setattr(garbage, "LONG", 0.0)
-    monkeypatch.setattr(garbage, "FREEZE", 0.0)
+    monkeypatch.setattr(garbage, "MANY", 1000)
     before = gc.get_freeze_count()
     state = [[] for _ in range(1000)]
     collector.collect()
@@ -67,7 +67,8 @@ def test_what_takes_long_to_walk_is_frozen(monkeypatch):
 
 def test_little_is_not_frozen(monkeypatch):
     collector = Garbage()
-    monkeypatch.setattr(garbage, "FREEZE", 1e9)
+    monkeypatch.setattr(garbage, "LONG", 1e9)
+    monkeypatch.setattr(garbage, "MANY", 0)
     before = gc.get_freeze_count()
     state = [[] for _ in range(1000)]
     for _ in range(3):
