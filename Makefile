@@ -27,6 +27,13 @@ run: .venv/.project ## Run the quickstart pipeline over the bundled sample event
 	STREAMD_STATE_DIR=.streamd/quickstart STREAMD_HTTP_ENABLED=false \
 		$(BIN)/streamd run config/pipelines/quickstart.yaml --config config/streamd.yaml --until-idle
 
+.PHONY: etl
+etl: .venv/.project ## Run the ETL example: two sources checked, enriched, written to two sinks; then list its dead letters
+	@rm -rf .streamd/etl
+	STREAMD_STATE_DIR=.streamd/etl STREAMD_HTTP_ENABLED=false STREAMD_LOG_LEVEL=warning \
+		$(BIN)/streamd run config/pipelines/etl.yaml --config config/streamd.yaml --until-idle
+	STREAMD_STATE_DIR=.streamd/etl $(BIN)/streamd dlq ls config/pipelines/etl.yaml --config config/streamd.yaml
+
 .PHONY: test
 test: services lint ## Run every check and every test but the long fault tests, with a real Kafka broker
 	$(BIN)/pytest

@@ -14,6 +14,7 @@ from typing import Any
 import pytest
 
 from demo.aggregate_examples import AGGREGATES
+from demo.etl_example import ETL
 from demo.quality_examples import QUALITY
 from demo.window_examples import WINDOWS
 from services.command import Ended, service_file, streamd
@@ -289,6 +290,7 @@ WANTED: dict[str, Callable[[list[Document]], list[Document]]] = {
     **WINDOWS,
     **AGGREGATES,
     **QUALITY,
+    **ETL,
     # They write elsewhere.
     "generate": lambda orders: [],
     "avro": lambda orders: [],
