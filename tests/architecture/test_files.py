@@ -64,14 +64,16 @@ def test_test_modules_have_names_of_their_own():
 def test_no_path_of_one_machine():
     found = []
     for path in files():
-        found += [f"{shown(path)}: {match.group(0)}" for match in PRIVATE_PATH.finditer(path.read_text())]
+        found += [
+            f"{shown(path)}: {match.group(0)}" for match in PRIVATE_PATH.finditer(path.read_text(errors="replace"))
+        ]
     assert found == []
 
 
 def test_no_host_that_not_everybody_can_reach():
     found = []
     for path in files():
-        matches = URL.finditer(path.read_text())
+        matches = URL.finditer(path.read_text(errors="replace"))
         found += [f"{shown(path)}: {m.group(0)}" for m in matches if not PUBLIC_HOSTS.fullmatch(m.group(1).lower())]
     assert found == []
 

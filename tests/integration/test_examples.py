@@ -291,6 +291,20 @@ WANTED: dict[str, Callable[[list[Document]], list[Document]]] = {
     **AGGREGATES,
     **QUALITY,
     **ETL,
+    "msgpack": lambda orders: [
+        {"order": order["order_id"], "amount": order["amount"], "skus": [line["sku"] for line in order["lines"]]}
+        for order in orders
+        if order["amount"] > 900
+    ],
+    "protobuf": lambda orders: [
+        {
+            "order": order["order_id"],
+            "amount": order["amount"],
+            "at": datetime.fromtimestamp(order["ts"] / 1000, UTC).isoformat(timespec="milliseconds")[:-6] + "Z",
+        }
+        for order in orders
+        if order["amount"] > 900
+    ],
     # They write elsewhere.
     "generate": lambda orders: [],
     "avro": lambda orders: [],

@@ -120,5 +120,5 @@ class FormatSpec:
 
     @property
     def doc(self) -> str:
-        """Its docs: the docstring of the module that defines it."""
-        return sys.modules[self.factory.__module__].__doc__ or ""
+        """Its docs: the docstring of the module or package `codecs.NAME` that it is."""
+        return sys.modules[".".join(self.factory.__module__.split(".")[:3])].__doc__ or ""

@@ -20,6 +20,8 @@ _MODULES: Mapping[str, str] = {
     "text": "streamd.codecs.text",
     "bytes": "streamd.codecs.bytes",
     "avro": "streamd.codecs.avro",
+    "msgpack": "streamd.codecs.msgpack",
+    "protobuf": "streamd.codecs.protobuf",
 }
 
 # What a message of a topic may be.
@@ -43,7 +45,11 @@ def spec_of(name: str) -> FormatSpec:
 def missing_package(spec: FormatSpec) -> str:
     """What to say when a package that a format needs is not installed; empty when all are."""
     for package in spec.required:
-        if importlib.util.find_spec(package) is None:
+        try:
+            found = importlib.util.find_spec(package)
+        except ModuleNotFoundError:  # of the package that it is in
+            found = None
+        if found is None:
             return (
                 f"format `{spec.name}` needs the Python package `{package}`, which is not installed; "
                 f"install streamd[{spec.extra}]"

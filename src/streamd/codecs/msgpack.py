@@ -1,0 +1,123 @@
+"""MessagePack: a record is one map with texts as keys.
+
+```yaml
+source:
+  kafka:
+    topic: orders
+    format: {msgpack: {timestamps: iso}}
+```
+
+Values that JSON has no word for are: `bin` base64 text, the timestamp extension ms since the epoch (`timestamps: iso`
+for text), any other extension {type, data} with its bytes in base64. Maps within the record have texts as keys as well;
+any other key is an error of the record. Sinks write texts as texts and numbers as numbers; a record that no stage has
+changed goes on in its own bytes.
+"""
+
+from __future__ import annotations
+
+from base64 import b64encode
+from collections.abc import Callable
+from datetime import datetime
+from typing import Any, Literal
+
+import msgspec
+from pydantic import Field
+
+from streamd.codecs.codec import Codec, CodecContext, Document, FormatSpec
+from streamd.codecs.timestamps import as_iso, as_milliseconds, microseconds
+from streamd.codecs.undecodable import refuse
+from streamd.component.model import Model
+from streamd.errors import ExtractError, LoadError
+
+_PLAIN = frozenset({str, int, float, bool, type(None)})
+
+
+class MsgpackSettings(Model):
+    """Settings of the format msgpack."""
+
+    timestamps: Literal["ms", "iso"] = Field(
+        "ms",
+        description="What a timestamp is in a document: ms since the epoch, or ISO 8601 text in UTC.",
+        examples=["iso"],
+    )
+
+
+class MsgpackCodec(Codec):
+    """Maps, with values as JSON has them."""
+
+    binary = True
+
+    def __init__(self, settings: MsgpackSettings) -> None:
+        self._decode = msgspec.msgpack.Decoder(dict[str, Any]).decode
+        self._encode = msgspec.msgpack.Encoder().encode
+        self._moment: Callable[[int], Any] = as_iso if settings.timestamps == "iso" else as_milliseconds
+
+    def decode(self, value: Any) -> Document:
+        """The map in the bytes. Raises ExtractError."""
+        if value.__class__ is not bytes:
+            refuse(value, "MessagePack")
+        try:
+            document = self._decode(value)
+            for key, part in document.items():
+                if part.__class__ not in _PLAIN:
+                    document[key] = self._json(part)
+        except msgspec.ValidationError as error:
+            raise ExtractError(_reason(error)) from None
+        except msgspec.DecodeError as error:
+            # It says what is wrong and at which byte, and quotes nothing.
+            raise ExtractError(f"not valid MessagePack: {error}") from None
+        except UnicodeDecodeError:
+            raise ExtractError("not valid MessagePack: a text in it is not UTF-8") from None
+        except RecursionError:
+            raise ExtractError("not MessagePack that can be read: it is nested too deeply") from None
+        return document
+
+    def encode(self, document: Any) -> bytes:
+        """The document as a map. Raises LoadError."""
+        try:
+            return self._encode(document)
+        except UnicodeEncodeError:
+            raise LoadError("the document cannot be written as MessagePack: a text in it has no UTF-8 form") from None
+        except RecursionError:
+            raise LoadError("the document cannot be written as MessagePack: it is nested too deeply") from None
+        except (TypeError, ValueError, OverflowError) as error:
+            # msgspec names the type, or the range of numbers, not the value.
+            raise LoadError(f"the document cannot be written as MessagePack: {error}") from None
+
+    def _json(self, value: Any) -> Any:
+        """The value as JSON has it; maps and lists are changed in place."""
+        of = value.__class__
+        if of is dict:
+            for key, part in value.items():
+                if key.__class__ is not str:
+                    raise ExtractError("a map within the record has a key that is no text")
+                if part.__class__ not in _PLAIN:
+                    value[key] = self._json(part)
+        elif of is list:
+            for index, part in enumerate(value):
+                if part.__class__ not in _PLAIN:
+                    value[index] = self._json(part)
+        elif of is bytes:
+            return b64encode(value).decode()
+        elif of is datetime:
+            return self._moment(microseconds(value))
+        else:
+            return {"type": value.code, "data": b64encode(value.data).decode()}
+        return value
+
+
+def _reason(error: msgspec.ValidationError) -> str:
+    """What is wrong with bytes that are MessagePack, but no record."""
+    told = str(error)
+    if "timestamp" in told:
+        return "not valid MessagePack: a timestamp in it is out of range"
+    if "`key`" in told:
+        return "a record must be a MessagePack map with texts as keys, this one has another key"
+    return "a record must be a MessagePack map"
+
+
+def _codec(settings: MsgpackSettings, context: CodecContext) -> Codec:
+    return MsgpackCodec(settings)
+
+
+FORMAT = FormatSpec("msgpack", _codec, settings=MsgpackSettings)

@@ -1,0 +1,75 @@
+"""The codec of the format protobuf: bare messages, all of one type."""
+
+from __future__ import annotations
+
+from typing import Any
+
+from streamd.codecs.codec import Codec, CodecContext, Document
+from streamd.codecs.protobuf.reading import reader
+from streamd.codecs.protobuf.schema import message_class
+from streamd.codecs.protobuf.settings import ProtobufSettings
+from streamd.codecs.protobuf.writing import Writing
+from streamd.codecs.undecodable import refuse
+from streamd.errors import ConfigError, ExtractError
+
+
+def codec(settings: ProtobufSettings, context: CodecContext) -> Codec:
+    """The codec that the settings ask for. Raises ConfigError."""
+    return ProtobufCodec(settings, message_class(settings, context.base_dir))
+
+
+class ProtobufCodec(Codec):
+    """Messages without anything around them."""
+
+    binary = True
+
+    def __init__(self, settings: ProtobufSettings, message: Any) -> None:
+        """`message`: the class of the messages. Raises ConfigError."""
+        from google.protobuf.message import DecodeError
+
+        descriptor = message.DESCRIPTOR
+        if descriptor.full_name.startswith("google.protobuf."):
+            raise ConfigError(f"message: a record is a message with fields of its own, not a {descriptor.full_name}")
+        self.name: str = descriptor.full_name
+        self._parse, self._error = message.FromString, DecodeError
+        self._required = _has_required(descriptor, set())
+        self._read = reader(descriptor, settings)
+        self._writing = Writing(message, ignores=settings.on_schema_change == "ignore")
+
+    def decode(self, value: Any) -> Document:
+        """The document of a message. Raises ExtractError."""
+        if value.__class__ is not bytes:
+            refuse(value, "Protobuf")
+        try:
+            message = self._parse(value)
+            if self._required and not message.IsInitialized():
+                raise ExtractError(f"not a message {self.name}: a required field is missing")
+            return self._read(message)
+        except self._error as error:
+            told = "a text in it is not UTF-8" if "UTF-8" in str(error) else "its bytes make no message"
+            raise ExtractError(f"not a message {self.name}: {told}") from None
+        except (ValueError, TypeError, OverflowError, KeyError, RecursionError) as error:
+            # Of types of Google's own: a Timestamp in the year 20000, an Any of an unknown type.
+            raise ExtractError(f"a message {self.name} that has no JSON form ({type(error).__name__})") from None
+
+    def encode(self, document: Any) -> bytes:
+        """The bytes of a message. Raises LoadError."""
+        return self._writing.encode(document)
+
+    def passes(self, read: Codec) -> bool:
+        """Whether what is read are messages of the same type; two with one name are of one schema."""
+        return isinstance(read, ProtobufCodec) and read.name == self.name
+
+    def left_out(self) -> int:
+        """Fields that the message lacks."""
+        return self._writing.taken()
+
+
+def _has_required(descriptor: Any, seen: set[str]) -> bool:
+    if descriptor.full_name in seen:
+        return False
+    seen.add(descriptor.full_name)
+    return any(
+        field.is_required or (field.message_type is not None and _has_required(field.message_type, seen))
+        for field in descriptor.fields
+    )
