@@ -11,10 +11,15 @@ from collections.abc import AsyncIterator, Awaitable, Callable, Generator, Itera
 
 import pytest
 import structlog
+from hypothesis import HealthCheck, settings
 
 from services.kafka import KafkaBroker, KafkaCluster, Topics
 from services.registry import SchemaRegistry
 from streamd.observability import logs, redact
+
+# How long an example takes to make or to run says how busy the machine is, and nothing about the code.
+settings.register_profile("streamd", deadline=None, suppress_health_check=[HealthCheck.too_slow])
+settings.load_profile("streamd")
 
 GRACE = 120.0  # seconds beyond its timeout that a test may take to clean up
 MakeTopic = Callable[..., Awaitable[str]]

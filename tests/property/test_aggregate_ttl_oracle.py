@@ -86,7 +86,7 @@ async def run(events: list[tuple[str, int]], size: int, failures: dict[int, bool
         return [(r["k"], r["n"], r["all"], at) for r, at in found]
 
 
-@settings(max_examples=25, deadline=None)
+@settings(max_examples=25)
 @given(EVENTS, st.integers(1, 7), st.dictionaries(st.integers(1, 8), st.booleans(), max_size=4))
 def test_a_pipeline_against_brute_force(
     events: list[tuple[str, int, int]], size: int, failures: dict[int, bool]

@@ -76,7 +76,7 @@ def _number(schema: Any, numbers: Iterator[int]) -> None:
             _number(inner, numbers)
 
 
-@settings(max_examples=400, deadline=None)
+@settings(max_examples=400)
 @given(records(), DOCUMENTS)
 def test_as_fastavro_says(schema: Any, document: Any) -> None:
     _number(schema, itertools.count())

@@ -11,7 +11,7 @@ from typing import Any
 
 import fastavro
 import pytest
-from hypothesis import given, settings
+from hypothesis import given
 from hypothesis import strategies as st
 
 from streamd.codecs.avro.reading import reader
@@ -101,7 +101,6 @@ def documents(draw: st.DrawFn) -> tuple[Schema, Any]:
 
 
 @given(documents())
-@settings(deadline=None)
 def test_a_document_comes_back_as_it_was(case):
     schema, document = case
     tagged = Forms(unions="tagged")
@@ -114,7 +113,6 @@ def test_a_document_comes_back_as_it_was(case):
 
 
 @given(documents())
-@settings(deadline=None)
 def test_fastavro_reads_what_was_written_and_we_read_what_it_writes(case):
     schema, document = case
     data = Writing(schema, Forms()).encode(document)
@@ -126,7 +124,6 @@ def test_fastavro_reads_what_was_written_and_we_read_what_it_writes(case):
 
 
 @given(documents(), st.data())
-@settings(deadline=None)
 def test_bytes_that_are_damaged_are_an_error_or_another_document_and_nothing_else(case, data):
     schema, document = case
     written = bytearray(Writing(schema, Forms()).encode(document))

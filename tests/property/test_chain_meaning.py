@@ -106,7 +106,7 @@ def canonical(found: Any) -> str:
     return json.dumps(found, sort_keys=True)
 
 
-@settings(max_examples=400, deadline=None)
+@settings(max_examples=400)
 @given(stages=st.lists(stage, max_size=4), documents=st.lists(document, min_size=1, max_size=4))
 def test_a_chain_means_what_its_stages_mean(stages: list[dict[str, Any]], documents: list[dict[str, Any]]) -> None:
     text = yaml.safe_dump(

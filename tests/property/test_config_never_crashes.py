@@ -103,7 +103,7 @@ def check(text: str) -> None:
         assert "hidden-value" not in problem.render()
 
 
-@settings(max_examples=400, deadline=None)
+@settings(max_examples=400)
 @given(
     st.lists(st.tuples(st.integers(0, len(WHOLE)), st.integers(0, 12), st.sampled_from(PIECES)), min_size=1, max_size=4)
 )
@@ -130,14 +130,14 @@ VALUES = st.recursive(
 KEYS = ("name", "source", "sources", "stages", "sink", "sinks", "on_error", "batch", "error_threshold", "delivery", "x")
 
 
-@settings(max_examples=400, deadline=None)
+@settings(max_examples=400)
 @given(st.dictionaries(st.sampled_from(KEYS), VALUES, max_size=6))
 def test_any_value_under_any_key(entries: dict[str, str]) -> None:
     """Valid YAML of the wrong shape."""
     check("".join(f"{key}: {value}\n" for key, value in entries.items()))
 
 
-@settings(max_examples=200, deadline=None)
+@settings(max_examples=200)
 @given(st.text(max_size=200))
 def test_any_text(text: str) -> None:
     """No text at all is too strange."""

@@ -56,7 +56,7 @@ async def run(values: list[dict[str, Any]], size: int, failures: dict[int, bool]
         return [await app.values(topic) for topic in ("out", "visited", "dlq")]
 
 
-@settings(max_examples=12, deadline=None)
+@settings(max_examples=12)
 @given(EVENTS, st.integers(1, 7), st.dictionaries(st.integers(1, 8), st.booleans(), min_size=1, max_size=4))
 def test_what_comes_out_is_the_same(events: list[tuple[str, int]], size: int, failures: dict[int, bool]) -> None:
     # Time goes on, in disorder.

@@ -78,7 +78,7 @@ async def run(folder: Path, rounds: Rounds, before: int, after: int, batch: int)
     st.lists(st.lists(st.tuples(st.integers(0, 3), keys), max_size=40), min_size=1, max_size=3),
     st.integers(1, 4), st.integers(1, 4), st.integers(1, 50),
 )  # fmt: skip
-@settings(max_examples=12, deadline=None)
+@settings(max_examples=12)
 def test_every_record_once_and_in_order(rounds: Rounds, before: int, after: int, batch: int) -> None:
     with tempfile.TemporaryDirectory() as folder:
         out = asyncio.run(run(Path(folder), rounds, before, after, batch))

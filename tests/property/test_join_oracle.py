@@ -108,7 +108,7 @@ def drive(run, rows, cuts):
 
 @pytest.mark.parametrize("kind", TYPES)
 @given(events, cuts, st.integers(0, 40), st.integers(0, 30), st.integers(0, 30), st.integers(0, 20), st.booleans())
-@settings(max_examples=100, deadline=None)
+@settings(max_examples=100)
 def test_within(kind, found, cuts, out_of_order, before, after, grace, conditional):
     outer, bounds = TYPES[kind], Bounds((before, after), None, grace)
     rows = rows_of(found, out_of_order)
@@ -129,7 +129,7 @@ def test_within(kind, found, cuts, out_of_order, before, after, grace, condition
 @pytest.mark.parametrize("kind", TYPES)
 @example([*[(0, 0, "a")] * 4, (0, 0, "b"), (0, 1, "b"), (0, 0, "a")], [(1, False), (5, True), (1, True)], 0, 0)
 @given(events, cuts, st.integers(0, 60), st.integers(0, 50))
-@settings(max_examples=100, deadline=None)
+@settings(max_examples=100)
 def test_keep(kind, found, cuts, out_of_order, keep):
     outer, bounds = TYPES[kind], Bounds(None, keep)
     rows = rows_of(found, out_of_order)
@@ -145,7 +145,7 @@ def test_keep(kind, found, cuts, out_of_order, keep):
 
 
 @given(events, cuts)
-@settings(max_examples=100, deadline=None)
+@settings(max_examples=100)
 def test_for_ever(found, cuts):
     rows = rows_of(found, 0)
     run = drive(Run(Bounds(), TYPES["inner"]), rows, cuts)

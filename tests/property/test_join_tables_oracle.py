@@ -91,7 +91,7 @@ def same(key, deleted):
 
 @pytest.mark.parametrize("outer", [False, True])
 @given(events, cuts)
-@settings(max_examples=100, deadline=None)
+@settings(max_examples=100)
 def test_latest(outer, found, cuts):
     rows = rows_of(found, 0)
     table, expected = {}, []
@@ -107,7 +107,7 @@ def test_latest(outer, found, cuts):
 
 @pytest.mark.parametrize("outer", [False, True])
 @given(events, cuts, st.integers(0, 30), st.integers(1, 40))
-@settings(max_examples=100, deadline=None)
+@settings(max_examples=100)
 def test_latest_with_a_time_to_live(outer, found, cuts, out_of_order, ttl):
     rows = rows_of(found, out_of_order)
     table, expected = {}, []
@@ -131,7 +131,7 @@ def test_latest_with_a_time_to_live(outer, found, cuts, out_of_order, ttl):
 @given(events, cuts, st.integers(0, 30), st.integers(0, 30))
 # A deletion comes before what it deletes.
 @example([(79, STREAM, "7", 0), (79, TABLE, "7", 1), (78, TABLE, "7", 0)], [(1, False)], 1, 0)
-@settings(max_examples=100, deadline=None)
+@settings(max_examples=100)
 def test_as_of(outer, found, cuts, out_of_order, history):
     # What a late change of the table means depends on when it comes; all others must not.
     rows = [row for row in rows_of(found, out_of_order) if row[3] == STREAM or row[1] >= row[2]]
@@ -158,7 +158,7 @@ def test_as_of(outer, found, cuts, out_of_order, history):
 
 @pytest.mark.parametrize("outer", [(False, False), (True, False), (False, True), (True, True)])
 @given(events, cuts)
-@settings(max_examples=100, deadline=None)
+@settings(max_examples=100)
 def test_two_tables(outer, found, cuts):
     rows = rows_of(found, 0, two_tables=True)
     given_rows = Run(lambda results: TableJoin(results, outer)).drive(rows, cuts)

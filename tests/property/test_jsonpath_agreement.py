@@ -61,7 +61,7 @@ segment = st.builds(
 paths = st.lists(segment, max_size=4).map(lambda segments: "$" + "".join(segments))
 
 
-@settings(max_examples=1500, deadline=None)
+@settings(max_examples=1500)
 @given(path=paths, document=values)
 def test_compiled_queries_find_what_the_library_finds(path: str, document: Any) -> None:
     query = JsonPath(path)

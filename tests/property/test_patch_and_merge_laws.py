@@ -127,7 +127,7 @@ def plainly(document: Any, patch: list[dict[str, Any]]) -> Any:
     return box[0]
 
 
-@settings(max_examples=1000, deadline=None)
+@settings(max_examples=1000)
 @given(document=values, patch=operations)
 def test_a_patch_does_what_the_rfc_says_or_nothing(document: Any, patch: list[dict[str, Any]]) -> None:
     before = json.dumps([document, patch])

@@ -117,7 +117,7 @@ async def run(path, budget, steps):
     assert not list(path.parent.glob("cold/*")), "nothing is left"
 
 
-@settings(max_examples=60, deadline=None)
+@settings(max_examples=60)
 @given(st.sampled_from([None, 0, 500, 1500]), STEPS)
 def test_tables_are_as_at_the_last_commit(budget, steps):
     with tempfile.TemporaryDirectory() as folder:

@@ -127,7 +127,7 @@ def compiled(operations: list[dict[str, Any]], on_failure: str) -> Any:
     return compile_chains(part, made)[0, "source"]
 
 
-@settings(max_examples=300, deadline=None)
+@settings(max_examples=300)
 @given(
     operations=st.lists(operation, min_size=1, max_size=3),
     documents=st.lists(document, min_size=1, max_size=4),

@@ -63,7 +63,7 @@ async def run(values: list[Any], size: int, failures: dict[int, bool]) -> tuple[
         return await app.values(), await app.values("scores"), checks
 
 
-@settings(max_examples=25, deadline=None)
+@settings(max_examples=25)
 @given(EVENTS, st.integers(1, 7), st.dictionaries(st.integers(1, 8), st.booleans(), max_size=4))
 def test_as_brute_force_says(events: list[tuple[str, int, int]], size: int, failures: dict[int, bool]) -> None:
     # Time goes on, in more disorder than there may be; the last one closes the windows of the others.

@@ -62,7 +62,6 @@ def windows(kind: Any, **settings_: Any) -> WindowSpec:
     return WindowSpec(kind, AGGREGATES, by=("k",), **settings_)
 
 
-@settings(deadline=None)
 @given(events, out_of_order, cuts, small, st.integers(0, 9), grace, emits)
 def test_tumbling(records, disorder, batches, size, offset, late_by, emit):
     agrees(
@@ -70,26 +69,22 @@ def test_tumbling(records, disorder, batches, size, offset, late_by, emit):
     )
 
 
-@settings(deadline=None)
 @given(events, out_of_order, cuts, small, small, st.integers(0, 9), grace, emits)
 def test_hopping(records, disorder, batches, one, other, offset, late_by, emit):
     spec = windows("hopping", size=max(one, other), every=min(one, other), offset=offset, grace=late_by, emit=emit)
     agrees(spec, records, disorder, batches)
 
 
-@settings(deadline=None)
 @given(events, out_of_order, cuts, small, st.sampled_from([0, 0, 1, 5, 13, 40]), grace, emits)
 def test_sessions(records, disorder, batches, gap, longest, late_by, emit):
     agrees(windows("session", gap=gap, longest=longest, grace=late_by, emit=emit), records, disorder, batches)
 
 
-@settings(deadline=None)
 @given(events, out_of_order, cuts, st.integers(1, 60), grace)
 def test_sliding(records, disorder, batches, size, late_by):
     agrees(windows("sliding", size=size, every=size, grace=late_by), records, disorder, batches)
 
 
-@settings(deadline=None)
 @given(events, out_of_order, cuts, st.integers(1, 60), st.integers(0, 3))
 def test_sliding_over_many_records(records, disorder, batches, size, few):
     """As above, with fewer records that are simply added up."""
@@ -98,19 +93,16 @@ def test_sliding_over_many_records(records, disorder, batches, size, few):
         agrees(windows("sliding", size=size, every=size), records, disorder, batches)
 
 
-@settings(deadline=None)
 @given(events, out_of_order, cuts, small, small, st.sampled_from(["close", "update"]))
 def test_counts(records, disorder, batches, one, other, emit):
     agrees(windows("count", size=max(one, other), every=min(one, other), emit=emit), records, disorder, batches)
 
 
-@settings(deadline=None)
 @given(events, out_of_order, cuts, emits)
 def test_for_ever(records, disorder, batches, emit):
     agrees(windows("global", emit=emit), records, disorder, batches)
 
 
-@settings(deadline=None)
 @given(st.lists(st.tuples(keys, st.integers(0, 60), values), max_size=40), small)
 def test_sessions_without_late_records_are_cut_where_times_lie_apart(records, gap):
     """The oracle itself, against what sessions are."""
@@ -125,7 +117,7 @@ def test_sessions_without_late_records_are_cut_where_times_lie_apart(records, ga
     )
 
 
-@settings(max_examples=60, deadline=None)
+@settings(max_examples=60)
 @given(st.lists(st.tuples(keys, st.integers(0, 90), values), max_size=40), cuts, small, small, grace)
 def test_hopping_windows_of_panes_are_those_that_have_a_table_each(records, batches, one, other, late_by):
     """With every aggregate that can be merged without rounding, over records in order."""
@@ -146,7 +138,7 @@ def test_hopping_windows_of_panes_are_those_that_have_a_table_each(records, batc
         assert found == run(spec, records, 0, []).values
 
 
-@settings(max_examples=40, deadline=None)
+@settings(max_examples=40)
 @given(st.lists(st.tuples(keys, st.integers(0, 400), st.floats(-1e6, 1e6)), max_size=60), out_of_order, cuts)
 def test_crashes_do_not_change_a_digit(records, disorder, batches):
     specs = [
@@ -160,7 +152,7 @@ def test_crashes_do_not_change_a_digit(records, disorder, batches):
         assert crashed.values == run(spec, records, disorder, []).values
 
 
-@settings(max_examples=15, deadline=None)
+@settings(max_examples=15)
 @given(events, out_of_order, cuts, emits)
 def test_state_that_is_not_in_memory_is_the_same(records, disorder, batches, emit):
     specs = [

@@ -284,7 +284,7 @@ async def follows(folder, steps):
     task.stores.close()
 
 
-@settings(max_examples=30, deadline=None)
+@settings(max_examples=30)
 @given(STEPS)
 def test_with_a_snapshot_tables_are_as_at_the_last_commit(steps):
     with tempfile.TemporaryDirectory() as folder:

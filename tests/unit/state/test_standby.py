@@ -194,7 +194,7 @@ async def check(folder, steps):
         warm.close()
 
 
-@settings(max_examples=60, deadline=None)
+@settings(max_examples=60)
 @given(STEPS)
 def test_a_restore_with_a_copy_is_one_without(steps):
     with tempfile.TemporaryDirectory() as folder:
