@@ -6,7 +6,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Hashable, Mapping, Sequence
 from contextlib import AbstractContextManager
-from typing import Any, Protocol
+from typing import Any, Protocol, runtime_checkable
 
 from streamd.component.context import TaskContext
 from streamd.component.state import Table
@@ -183,3 +183,12 @@ class KeyedStage(Protocol):
         """The wall clock says `now_ms`, at or after `due`. What is given here must not depend on how often it is."""
 
     async def close(self) -> None: ...
+
+
+@runtime_checkable
+class Refusing(Protocol):
+    """What a keyed stage has besides whose `advance` may find rows, taken before, that it can give no result for."""
+
+    @property
+    def refused(self) -> list[tuple[RawRecord, Exception]]:
+        """(what was kept of a row, as its record, the error) of each, until somebody takes them."""

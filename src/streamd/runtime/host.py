@@ -30,7 +30,8 @@ from streamd.runtime.assembly import Assembly
 from streamd.runtime.backoff import RestartPolicy
 from streamd.runtime.control import Assign, Follow, Load, Member, Start
 from streamd.runtime.standbys import Copy
-from streamd.runtime.task import Task, snapshot_folder
+from streamd.runtime.stores import snapshot_folder
+from streamd.runtime.task import Task
 from streamd.state.snapshot import Snapshot as LocalSnapshot
 from streamd.state.standby import Standby
 

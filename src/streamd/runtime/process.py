@@ -17,23 +17,21 @@ from streamd.component.sink import Writer
 from streamd.component.stage import BatchStage
 from streamd.component.state import Store
 from streamd.config.pipeline import ComponentConfig, ErrorPolicy
-from streamd.errors import FatalError, LateRecordError, RecordError, TransientError
+from streamd.errors import FatalError, TransientError
 from streamd.observability.metrics import MetricSet
 from streamd.plan.fuse import Chain
 from streamd.plan.graph import PartPlan
 from streamd.record import BEGINNING, END, Position, RawRecord, Record, TaskId
 from streamd.runtime.assembly import Assembly
 from streamd.runtime.counting import Counting
+from streamd.runtime.failed_records import FailedRecords
 from streamd.runtime.failure import (
     Failure,
     RecordFailedError,
     Threshold,
-    dead_letter,
     failure_of,
     load_error,
     policy_for,
-    policy_of,
-    stop_message,
 )  # fmt: skip
 from streamd.runtime.keyed import KeyedStages
 from streamd.runtime.originals import Originals
@@ -57,7 +55,6 @@ class Process:
         self._config = assembly.plan.config
         self._components: dict[str, ComponentConfig] = {c.id: c for c in part.components}
         self._stages: dict[str, BatchStage] = {}
-        self._keyed = KeyedStages(part)
         self._count = Counting(task.pipeline, part, assembly.chains, assembly.codecs, metrics, clock)
         limit = self._config.error_threshold
         self._threshold = Threshold(limit) if limit else None
@@ -66,6 +63,8 @@ class Process:
         # Whether what was read can not be read again; and for which actions a failed record is looked at by itself.
         self._once = not all(source.spec.replayable for source in part.sources)
         self._alone = ("retry", "fail") if self._once else ("retry",)
+        self._failed = FailedRecords(task, part, assembly, writers, self._count, clock, once=self._once)
+        self.keyed = KeyedStages(part, self._config, self._count, self._failed, self._chain)
         self._retries = assembly.retries.setdefault(task, Retries())
         # Monotonic seconds: when the batch at hand was begun, and until when nothing is done on purpose.
         self._began = 0.0
@@ -77,22 +76,22 @@ class Process:
             if not stage.spec.fused:
                 instance = self._assembly.new_stage(stage)
                 await instance.prepare()
-                (self._keyed.stages if stage.spec.keyed else self._stages)[stage.id] = instance
+                (self.keyed.stages if stage.spec.keyed else self._stages)[stage.id] = instance
                 await instance.open(replace(self._context, store=self._stores.get(stage.id)))
 
     def restored(self) -> None:
         """The stages' stores are as at the last checkpoint."""
-        for stage in self._keyed.stages.values():
+        for stage in self.keyed.stages.values():
             stage.restored()
 
     def stage(self, name: str) -> Any:
         """One of the task's own stages; None when it has no such."""
-        return self._stages.get(name) or self._keyed.stages.get(name)
+        return self._stages.get(name) or self.keyed.stages.get(name)
 
     async def close(self) -> None:
         for stage in self._stages.values():
             await stage.close()
-        for keyed in self._keyed.stages.values():
+        for keyed in self.keyed.stages.values():
             await keyed.close()
 
     async def batch(self, source: str, records: Sequence[RawRecord], times: list[int]) -> None:
@@ -147,58 +146,6 @@ class Process:
             if finish is not None:
                 await self._chain(stage.id, await finish())
 
-    async def advance(self, watermark: int) -> bool:
-        """Have the keyed stages follow the task's watermark. Whether any gave something."""
-        gave = False
-        self._keyed.source_moved(watermark)
-        for name in self._keyed.order:
-            out: list[Any] = []
-            began = time.perf_counter()
-            given = self._keyed.advance(name, out)
-            if refused := getattr(self._keyed.stages[name], "refused", None):
-                self._refused(name, name, refused)
-                refused.clear()
-            if given is not None:
-                gave = await self._give(name, out, began) or gave
-                self._keyed.given(name, given)
-        return gave
-
-    async def tick(self, now_ms: int) -> bool:
-        """Tell the stages that wait for it what the wall clock says. Whether any gave something."""
-        gave = False
-        for name in self._keyed.order:
-            stage = self._keyed.stages[name]
-            if (due := stage.due) is not None and now_ms >= due:
-                out: list[Any] = []
-                began = time.perf_counter()
-                stage.tick(now_ms, out)
-                gave = await self._give(name, out, began) or gave
-        return gave
-
-    def watermark_at(self, sink: str) -> int:
-        """The watermark of what reaches a sink: nothing before it is to come there."""
-        return self._keyed.watermark_of(sink)
-
-    @property
-    def due(self) -> int | None:
-        """When `tick` is to be called, wall clock in ms; None: not at all."""
-        return min((due for stage in self._keyed.stages.values() if (due := stage.due) is not None), default=None)
-
-    async def _give(self, name: str, out: list[Any], began: float) -> bool:
-        if not out:
-            return False
-        self._count.stage(name, 0, len(out), 0, time.perf_counter() - began)
-        await self._results(name, out)
-        return True
-
-    async def _results(self, name: str, out: list[Any]) -> None:
-        """Down the chain in batches: windows close with as many results as there are keys, and the bytes of all of
-        them at once would be fresh memory each time, which costs more than to make them.
-        """
-        size = self._config.max_batch_records
-        for start in range(0, len(out), size):
-            await self._chain(name, out[start : start + size])
-
     def committed(self) -> None:
         """A checkpoint has made durable what was processed."""
         self._count.committed()
@@ -211,7 +158,7 @@ class Process:
         chain = self._assembly.chains[self._part.index, entry] if records else None
         failed = 0
         if times is None:
-            times = [BEGINNING, self._keyed.watermark_of(entry), END]
+            times = [BEGINNING, self.keyed.watermark_of(entry), END]
         while chain is not None and records:
             outs: list[list[Any]] = [[] for _ in chain.targets]
             began, before = time.perf_counter(), times[:]
@@ -236,7 +183,7 @@ class Process:
             misfits = self._count.chain(chain, len(records), counts, failures, time.perf_counter() - began)
             self._choose_function(entry, misfits / len(records))
             for failure in failures:
-                self._dispose(failure, policy_for(failure, self._config))
+                self._failed.dispose(failure, policy_for(failure, self._config))
             return failed + len(failures) + await self._pass_on(chain, records, outs)
         return failed
 
@@ -264,8 +211,8 @@ class Process:
                 continue
             if target in self._writers:
                 failed += self._write(chain, target, records, out)
-            elif target in self._keyed.stages:
-                failed += await self._keyed_rows(chain, target, out)
+            elif target in self.keyed.stages:
+                failed += await self.keyed.process(chain.entry, target, out)
             else:
                 passed, lost, stopped = await self._stage(target, out)
                 failed += lost + await self._chain(target, passed)
@@ -281,9 +228,7 @@ class Process:
         origins = self._origins(chain, sink, records, {index for index, _ in refused})
         for index, error in refused:
             failure = failure_of(origins[index], load_error(error), self._components[sink], chain)
-            policy = self._policy(failure.component)
-            self._count.failed(failure)
-            self._dispose(failure, policy, policy.then if policy.action == "retry" else None)
+            self._failed.for_good(failure, self._failed.policy(failure.component))
         return len(refused)
 
     def _origins(
@@ -302,56 +247,6 @@ class Process:
                 return found
             seen = after
         raise FatalError(f"Sink {sink!r} refused row {last} of a batch that had {seen} rows.")
-
-    # Keyed stages.
-
-    async def _keyed_rows(self, chain: Chain, name: str, rows: list[Any]) -> int:
-        """A batch of rows through a keyed stage, and what it gives down its chain. Returns how many failed."""
-        out: list[Any] = []
-        refused: list[tuple[RawRecord, Exception]] = []
-        began = time.perf_counter()
-        self._keyed.stages[name].process(rows, out, refused)
-        if take_judged := getattr(self._keyed.stages[name], "take_judged", None):
-            self._count.checked(name, *take_judged())
-        failed = self._refused(name, chain.entry, refused)
-        self._count.stage(name, len(rows), len(out), len(refused), time.perf_counter() - began)
-        await self._results(name, out)
-        return failed
-
-    def _refused(self, name: str, entry: str, refused: list[tuple[RawRecord, Exception]]) -> int:
-        """What becomes of rows that a keyed stage refused, or that came too late. Returns how many failed."""
-        component, late = self._components[name], 0
-        policy = self._policy(component)
-        for record, error in refused:
-            failure = failure_of(record, error, component, None, entry=entry)
-            if isinstance(error, LateRecordError):
-                late += 1
-                self._late(failure, policy, getattr(component.settings, "late", "drop"))
-                continue
-            # Tried again it would fail again: nothing that it depends on can change.
-            self._count.failed(failure)
-            policy = policy_for(failure, self._config)
-            self._dispose(failure, policy, policy.then if policy.action == "retry" else None)
-        return len(refused) - late
-
-    def _late(self, failure: Failure, policy: ErrorPolicy, where: Any) -> None:
-        self._count.late(failure)
-        if where == "dead_letter":
-            sink = policy.dead_letter or self._config.on_error.dead_letter
-            self._dispose(failure, replace(policy, dead_letter=sink), "dead_letter")
-        elif where != "drop":
-            try:
-                rows = [self._assembly.late_row(failure, where.id)]
-                self._count.written(where.id, rows)
-                refusals = self._writers[where.id].write(rows)
-            except RecordError as error:
-                refusals = [(0, error)]
-            for _, refusal in refusals:
-                refused = failure_of(
-                    failure.record, load_error(refusal), self._components[where.id], None, failure.entry
-                )
-                self._count.failed(refused)
-                self._dispose(refused, policy, policy.then if policy.action == "retry" else None)
 
     # Batch stages.
 
@@ -387,7 +282,7 @@ class Process:
     async def _one(self, name: str, record: Record, again: Callable[[], Record] | None) -> list[Record] | None:
         """One record through a stage; None when it failed for good and was disposed of. `again` gives it as it came."""
         component = self._components[name]
-        policy = self._policy(component)
+        policy = self._failed.policy(component)
         known: RetriedRecord | None = None
         began, attempt = 0.0, 0
         while True:
@@ -401,22 +296,18 @@ class Process:
                 known = self._known(failure)
                 began, attempt = self._retries.since(known, self._clock.monotonic())
             if policy.action != "retry" or self._used_up(policy, began, attempt):
-                self._count.failed(failure)
-                self._dispose(failure, policy, policy.then if policy.action == "retry" else None, attempt)
+                self._failed.for_good(failure, policy, attempt)
                 return None
             await self._back_off(policy, attempt, failure, known, began)
             attempt += 1
 
-    # Failures.
-
-    def _policy(self, component: ComponentConfig) -> ErrorPolicy:
-        return policy_of(component, self._config)
+    # Records that are tried again.
 
     async def _retry(self, chain: Chain, failure: Failure, times: list[int]) -> int:
         """Try one record of a fused chain again until it passes or its time is used up. Returns 1 when it failed."""
         policy, known = policy_for(failure, self._config), self._known(failure)
         if policy.action != "retry":
-            self._dispose(failure, policy)
+            self._failed.dispose(failure, policy)
         began, attempt = self._retries.since(known, self._clock.monotonic())
         while not self._used_up(policy, began, attempt):
             await self._back_off(policy, attempt, failure, known, began)
@@ -427,8 +318,7 @@ class Process:
                 self._count.chain(chain, 1, counts, (), 0.0)
                 return await self._pass_on(chain, [failure.record], outs)
             failure = failures[0]
-        self._count.failed(failure)
-        self._dispose(failure, policy, policy.then, attempt)
+        self._failed.for_good(failure, policy, attempt)
         return 1
 
     def _used_up(self, policy: ErrorPolicy, began: float, attempt: int) -> bool:
@@ -436,7 +326,7 @@ class Process:
         return over or (policy.attempts is not None and attempt >= policy.attempts)
 
     def _known(self, failure: Failure) -> RetriedRecord:
-        return RetriedRecord(failure.component.id, self._topic(failure), failure.record.offset)
+        return RetriedRecord(failure.component.id, self._failed.topic(failure), failure.record.offset)
 
     async def _back_off(
         self, policy: ErrorPolicy, attempt: int, failure: Failure, known: RetriedRecord, began: float
@@ -455,35 +345,3 @@ class Process:
             )
         self._waits_until = now + delay
         await asyncio.sleep(delay)
-
-    def _dispose(self, failure: Failure, policy: ErrorPolicy, action: str | None = None, attempt: int = 1) -> None:
-        """Do with a failed record what the settings say. Raises RecordFailedError for `fail`."""
-        topic = self._topic(failure)
-        match action or policy.action:
-            case "skip":
-                self._count.skipped(failure)
-            case "dead_letter":
-                assert policy.dead_letter is not None
-                sink = self._components[policy.dead_letter]
-                row = dead_letter(
-                    failure, sink, self._config, topic, self._task.partition, self._clock.now_ms(), attempt,
-                    include_details=policy.include_details,
-                )  # fmt: skip
-                self._count.dead_letter(failure, sink.id, row)
-                if self._writers[sink.id].write([row]):
-                    self._count.stopped_by(failure)
-                    raise RecordFailedError(
-                        f"{sink.place}: the dead-letter sink {sink.id!r} refused a record that failed before: "
-                        + stop_message(failure, topic, self._task.partition, lost=self._once),
-                        failure.record.offset,
-                    )
-            case _:
-                self._count.stopped_by(failure)
-                message = stop_message(failure, topic, self._task.partition, lost=self._once)
-                raise RecordFailedError(message, failure.record.offset)
-
-    def _topic(self, failure: Failure) -> str:
-        """The topic, or else the source, that the record came from."""
-        known = getattr(failure.record, "topic", None)
-        source = self._components[failure.entry]
-        return str(known or getattr(source.settings, "topic", None) or source.id)

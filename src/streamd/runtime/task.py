@@ -12,13 +12,12 @@ import asyncio
 from collections.abc import Iterable, Sequence
 from dataclasses import replace
 from functools import partial
-from pathlib import Path
 from typing import Any, ClassVar
 
 import structlog
 
 from streamd.clock import SYSTEM_CLOCK, Clock
-from streamd.component.context import PipelineContext, TaskContext
+from streamd.component.context import TaskContext
 from streamd.component.sink import Writer
 from streamd.component.source import Reader
 from streamd.component.transaction import Committed, Transaction
@@ -32,13 +31,11 @@ from streamd.runtime.control import Look, Seen
 from streamd.runtime.failure import RecordFailedError
 from streamd.runtime.faults import fault_point
 from streamd.runtime.garbage import keep_many
+from streamd.runtime.gauges import Gauges
 from streamd.runtime.process import Process
+from streamd.runtime.stores import stores_of
 from streamd.runtime.views import Answer, Views
 from streamd.runtime.watermark import Watermark
-from streamd.state.cold import ColdTier
-from streamd.state.snapshot import Snapshot
-from streamd.state.spill import Spill
-from streamd.state.task_stores import TaskStores
 
 log = structlog.get_logger(__name__)
 
@@ -56,11 +53,6 @@ CLOSE_TIMEOUT = 5.0
 def quiet_gap(tasks: int) -> float:
     """Seconds that each of so many tasks of a process leaves at least between two commits of drained input."""
     return max(QUIET_GAP, (tasks - FEW_TASKS) * GAP_PER_TASK)
-
-
-def snapshot_folder(context: PipelineContext, task: TaskId) -> Path:
-    """Where the local copy of a task's state lies."""
-    return context.state_dir / "snapshots" / str(task)
 
 
 class Task:
@@ -83,21 +75,10 @@ class Task:
         self._part = assembly.plan.parts[task.part]
         self._config = assembly.plan.config
         self._transaction: Transaction = assembly.transaction(task, membership)
-        self._files = {source.id for source in self._part.sources if source.name == "file"}
         self._bounded = {source.id for source in self._part.sources if source.spec.bounded(source.settings)}
         self._readers: dict[tuple[str, int], Reader] = {}
         self._writers: dict[str, Writer] = {}
-        # Embedded checkpoints are exact whatever is asked for.
-        exact = self._config.delivery == "exactly_once" or self._part.transport == "embedded"
-        stateful = {stage.id: stage.spec.state(stage.settings) for stage in self._part.stages if stage.spec.state}
-        self._state = TaskStores(
-            task,
-            stateful,
-            tasks,
-            exact=exact,
-            spill=self._spill() if stateful else None,
-            snapshot=self._snapshot() if stateful else None,
-        )
+        self._state = stores_of(task, assembly, tasks, lambda: Task.running, clock)
         # {reader's place: position after the last record processed}, what a checkpoint commits. A read that is done and
         # not taken yet has moved its reader on already.
         self._processed: dict[tuple[str, int], Position] = {}
@@ -107,7 +88,7 @@ class Task:
         self._reads: dict[tuple[str, int], asyncio.Task[Sequence[RawRecord]]] = {}
         self._timed = self._part.timed
         self._watermark: Watermark
-        self._views = Views(lambda name: self._process.stage(name), lambda: self._state.checkpoint)
+        self._views = Views(self._stage, lambda: self._state.checkpoint)
         self._stop = asyncio.Event()
         self._stop_seen: asyncio.Task[bool] | None = None
         self._uncommitted = 0
@@ -118,6 +99,7 @@ class Task:
         self._progress = clock.monotonic()
         self._paused = metrics.counter(catalog.BACKPRESSURE, pipeline=task.pipeline)
         self._place = {"pipeline": task.pipeline, "part": task.part, "partition": task.partition}
+        self._gauges = Gauges(metrics, self._place, self._part, self._readers, self._writers, self._state.stores)
 
     # What the owner sees.
 
@@ -185,7 +167,7 @@ class Task:
 
         Raises what made it fail; nothing since the last checkpoint is committed then. A cancel has the same effect.
         """
-        forget = self._metrics.before_snapshot(self._gauges)
+        forget = self._metrics.before_snapshot(self._show)
         orderly = healthy = False
         Task.running += 1
         try:
@@ -212,20 +194,6 @@ class Task:
             await asyncio.shield(self._close(healthy))
 
     # How it runs.
-
-    def _spill(self) -> Spill | None:
-        """What keeps state within this task's share of a worker's memory; None when all of it may be there."""
-        memory = self._config.state_memory
-        if memory is None:
-            return None
-        cold = ColdTier(self._assembly.context.state_dir / "cold", str(self.id))
-        return Spill(cold, lambda: memory // max(1, Task.running))
-
-    def _snapshot(self) -> Snapshot | None:
-        """What makes a restart short; the embedded log is on the local disk itself."""
-        if not self._config.state_snapshots or self._part.transport != "kafka":
-            return None
-        return Snapshot(snapshot_folder(self._assembly.context, self.id), self._clock)
 
     async def _opened(self, group: asyncio.TaskGroup) -> bool:
         """Open; False when it was stopped before that was done."""
@@ -262,7 +230,7 @@ class Task:
         self._watermark = Watermark(places, self._state.times, self._clock)
         for sink in self._part.all_sinks:
             cursor = committed.cursors.get(sink.id)
-            told = replace(context, watermark=partial(self._process.watermark_at, sink.id))
+            told = replace(context, watermark=partial(self._process.keyed.watermark_of, sink.id))
             self._writers[sink.id] = await self._assembly.sinks[sink.id].open(told, cursor)
         for place, source in places.items():
             opened = self._assembly.sources[source.id].open(self.id.partition, committed.positions.get(place))
@@ -371,10 +339,10 @@ class Task:
     async def _follow_time(self) -> None:
         """Have the keyed stages follow the watermark and the wall clock."""
         moved = self._watermark.move()
-        gave = await self._process.advance(moved)
-        due = self._process.due
+        gave = await self._process.keyed.advance(moved)
+        due = self._process.keyed.due
         if due is not None and (now := self._clock.now_ms()) >= due:
-            gave = await self._process.tick(now) or gave
+            gave = await self._process.keyed.tick(now) or gave
         if gave or any(getattr(writer, "due", False) for writer in self._writers.values()):
             self._begin()
             self._uncommitted += 1
@@ -382,7 +350,7 @@ class Task:
 
     def _tick_in(self) -> float | None:
         """Seconds until a stage wants to know the time; None when none does."""
-        due = self._process.due
+        due = self._process.keyed.due
         return None if due is None else max(0.0, (due - self._clock.now_ms()) / 1000)
 
     def _commit_in(self) -> float | None:
@@ -449,29 +417,13 @@ class Task:
         self._last_commit = self._progress = self._clock.monotonic()
         self._views.committed()
 
-    def _gauges(self) -> None:
+    def _show(self) -> None:
         age = self._clock.monotonic() - self._began if self._uncommitted else 0.0
-        self._metrics.gauge(catalog.TRANSACTION_AGE, **self._place).set(age)
-        for (source, _), reader in self._readers.items():
-            lag = reader.lag()
-            if lag is not None:
-                # How many records are in the rest of a file, nobody knows.
-                metric = catalog.SOURCE_LAG_BYTES if source in self._files else catalog.SOURCE_LAG_RECORDS
-                self._metrics.gauge(metric, source=source, **self._place).set(lag)
-            unstable = getattr(reader, "unstable", None)
-            if unstable is not None:
-                records, seconds = unstable
-                self._metrics.gauge(catalog.SOURCE_UNSTABLE_RECORDS, source=source, **self._place).set(records)
-                self._metrics.gauge(catalog.SOURCE_UNSTABLE_SECONDS, source=source, **self._place).set(seconds)
-        for stage, store in self._state.stores.items():
-            self._metrics.gauge(catalog.STATE_KEYS, stage=stage, **self._place).set(len(store))
-            for rule, score in getattr(self._process.stage(stage), "latest", {}).items():
-                of = stage.removesuffix(".scores")
-                self._metrics.gauge(catalog.QUALITY_SCORE, stage=of, rule=rule, **self._place).set(score)
-        if self._timed and hasattr(self, "_watermark") and BEGINNING < self._watermark.now < END:
-            self._metrics.gauge(catalog.WATERMARK, **self._place).set(self._watermark.now / 1000)
-        for sink, writer in self._writers.items():
-            self._metrics.gauge(catalog.SINK_BACKLOG, sink=sink, **self._place).set(writer.backlog)
+        opened = self._timed and hasattr(self, "_watermark")
+        self._gauges.show(age, self._stage, self._watermark.now if opened else BEGINNING)
+
+    def _stage(self, name: str) -> Any:
+        return self._process.stage(name) if hasattr(self, "_process") else None
 
     async def _close(self, healthy: bool) -> None:
         """Release everything, bounded in time. A transaction left open would hold up the readers of its topics until it
