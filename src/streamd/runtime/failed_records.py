@@ -92,5 +92,7 @@ class FailedRecords:
             except RecordError as error:
                 refusals = [(0, error)]
             for _, refusal in refusals:
-                sink = self._components[where.id]
-                self.for_good(failure_of(failure.record, load_error(refusal), sink, None, failure.entry), policy)
+                failed = failure_of(
+                    failure.record, load_error(refusal), self._components[where.id], None, failure.entry
+                )
+                self.for_good(failed, policy)
