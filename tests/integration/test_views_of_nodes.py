@@ -28,7 +28,7 @@ EMBEDDED = {
 }
 KAFKA = """\
 name: spend
-kafka: {{bootstrap: "{bootstrap}", options: {{session.timeout.ms: 6000, heartbeat.interval.ms: 300}}}}
+kafka: {{bootstrap: "{bootstrap}", options: {{session.timeout.ms: 10000, heartbeat.interval.ms: 300}}}}
 source: {{kafka: {{topic: {topic}, partitioned_by: user}}}}
 stages:
 - {{id: totals, aggregate: {{by: user, values: {{orders: count()}}}}}}
@@ -38,7 +38,13 @@ USERS = [f"user-{number}" for number in range(12)]
 
 
 class Viewed(Daemon):
-    """A node that is asked about its views."""
+    """A node that is asked about its views. `token`: of its HTTP server, and of who asks it."""
+
+    def __init__(self, folder: Path, *, token: str = "", **options: Any) -> None:
+        super().__init__(folder, **options)
+        self._headers = {"Authorization": f"Bearer {token}"} if token else {}
+        if token:
+            self._settings["http"] = f"{{port: {self._port}, token: {token}}}"
 
     async def view(self, path: str) -> tuple[int, Any]:
         """(status, body) of an answer; (0, None) while there is none."""
@@ -46,7 +52,7 @@ class Viewed(Daemon):
 
         def ask() -> tuple[int, Any]:
             try:
-                with urllib.request.urlopen(url, timeout=10) as answer:
+                with urllib.request.urlopen(urllib.request.Request(url, headers=self._headers), timeout=20) as answer:
                     return answer.status, json.load(answer)
             except urllib.error.HTTPError as error:
                 return error.code, json.load(error)
@@ -107,43 +113,54 @@ async def test_keys_of_all_workers_and_after_a_crash(tmp_path: Path) -> None:
 
 
 @pytest.mark.kafka
-async def test_a_node_names_what_others_run(kafka: Any, make_topic: Any, tmp_path: Path) -> None:
+async def test_any_node_answers_for_all_and_while_one_is_lost(kafka: Any, make_topic: Any, tmp_path: Path) -> None:
     topic = await make_topic(4)
     records = [(user.encode(), json.dumps({"user": user}).encode()) for user in USERS]
     await produce(kafka.bootstrap, topic, records)
     text = KAFKA.format(bootstrap=kafka.bootstrap, topic=topic)
     app = f"views-{uuid.uuid4().hex[:8]}"
-    nodes = [Viewed(pipelines(tmp_path / name, {"spend.yaml": text}), workers=1, app=app) for name in ("a", "b")]
+    one, two = nodes = [
+        Viewed(pipelines(tmp_path / name, {"spend.yaml": text}), token="secret", workers=1, app=app) for name in "ab"
+    ]
     try:
         for node in nodes:
             await node.start()
 
         async def shared() -> bool:
-            found = [await node.view("") for node in nodes]
-            if any(status != 200 for status, _ in found):
-                return False
-            return all(len(body["partitions"]["elsewhere"]) == 2 for _, body in found)
-
-        async def read() -> bool:
-            return await nodes[0].keys() | await nodes[1].keys() == set(USERS)
+            for node in nodes:
+                status, body = await node.view("?limit=1000")
+                if status != 200 or {entry["key"] for entry in body["entries"]} != set(USERS):
+                    return False
+                if [len(body["partitions"][kind]) for kind in ("here", "peers", "elsewhere")] != [2, 2, 0]:
+                    return False
+            return True
 
         await until(shared)
-        await until(read)
-        keys = [await node.keys() for node in nodes]
-        assert keys[0] | keys[1] == set(USERS)
-        assert not keys[0] & keys[1]
+        for node in nodes:
+            assert [await node.orders(user) for user in USERS] == [1] * len(USERS)
+            assert (await node.view("/nobody"))[1]["error"]["code"] == "no_such_key"
+            first = (await node.view("?limit=5"))[1]
+            then = (await node.view(f"?limit=1000&after={first['next']}"))[1]
+            assert [entry["key"] for entry in first["entries"] + then["entries"]] == sorted(USERS)
+
+        two.signal(signal.SIGKILL)
+        assert await two.ended() == -signal.SIGKILL
+        status, body = await one.view("")
+        assert (status, body["error"]["code"]) == (503, "not_ready")
+        assert "cannot be reached" in body["error"]["message"]
+        assert len(body["error"]["partitions"]["not_ready"]) == 2
+
+        async def answered(user: str) -> bool:
+            status, body = await one.view(f"/{user}")
+            assert status in (200, 503), body
+            return status == 200 and body["value"]["orders"] == 1
+
         for user in USERS:
-            here, there = (nodes[0], nodes[1]) if user in keys[0] else (nodes[1], nodes[0])
-            assert await here.orders(user) == 1
-            status, body = await there.view(f"/{user}")
-            assert (status, body["error"]["code"]) == (404, "not_here")
-        assert await nodes[1].drain() == 0
-
-        async def alone() -> bool:
-            return await nodes[0].keys() == set(USERS)
-
-        await until(alone)
-        assert await nodes[0].drain() == 0
+            await until(lambda user=user: answered(user))
+        status, body = await one.view("?limit=1000")
+        assert (status, body["partitions"]["here"]) == (200, [0, 1, 2, 3])
+        assert {entry["key"] for entry in body["entries"]} == set(USERS)
+        assert await one.drain() == 0
     finally:
         for node in nodes:
             node.kill()

@@ -5,13 +5,17 @@ from __future__ import annotations
 import asyncio
 import time
 from collections.abc import Awaitable, Callable
+from copy import deepcopy
 from typing import Any
 
 import aiohttp
+import orjson
 
 from streamd.api.server import ApiServer
 from streamd.observability.merge import MergedMetrics
 from streamd.observability.status import NodeStatus
+from streamd.state.entries import key_text
+from streamd.supervisor.views import Asked, Looked
 
 
 class Node:
@@ -27,6 +31,29 @@ class Node:
         if self.broken:
             raise RuntimeError("contents of a record")
         return self.now
+
+
+class KnownViews:
+    """Views of one pipeline; `answer` is what its tasks say, `asked` what they were asked, `told` where nodes are."""
+
+    def __init__(self, answer: Looked) -> None:
+        self.answer = answer
+        self.asked: list[tuple[str, str, Asked]] = []
+        self.told: dict[str, int] = {}
+
+    def of(self, name: str) -> list[str] | None:
+        return ["totals", "regions"] if name == "spend" else None
+
+    def nodes(self, name: str) -> dict[str, int]:
+        assert name == "spend"
+        return self.told
+
+    async def look(self, name: str, stage: str, asked: Asked, within: float = 5.0) -> Looked:
+        self.asked.append((name, stage, asked))
+        found = deepcopy(self.answer)
+        if asked.key is not None:
+            found.entries = [entry for entry in found.entries if key_text(orjson.loads(entry[1])) == asked.key]
+        return found
 
 
 class Client:

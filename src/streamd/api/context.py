@@ -7,6 +7,8 @@ from typing import Protocol
 
 from aiohttp import web
 
+from streamd.api.options import ApiOptions
+from streamd.api.peers import Peers, ViewSource
 from streamd.clock import Clock
 from streamd.observability import catalog
 from streamd.observability.health import live, ready
@@ -14,7 +16,6 @@ from streamd.observability.merge import MergedMetrics
 from streamd.observability.metrics import MetricSet
 from streamd.observability.rates import Rates
 from streamd.observability.status import NodeStatus
-from streamd.supervisor.views import Asked, Looked
 
 RATED = (
     catalog.SOURCE_RECORDS,
@@ -40,30 +41,22 @@ class StatusSource(Protocol):
         """The metrics of all processes of the node; the HTTP server adds its own under the source `api`."""
 
 
-class ViewSource(Protocol):
-    """Who knows what views hold: the supervisor has one."""
-
-    def of(self, name: str) -> list[str] | None:
-        """The stages of a pipeline that keep a view; None when it does not run here."""
-
-    async def look(self, name: str, stage: str, asked: Asked) -> Looked:
-        """What the view of a stage, one of `of`, holds on this node."""
-
-
 @dataclass(frozen=True, slots=True)
 class ApiContext:
-    """Handed to every route. `views`: None where nobody keeps any."""
+    """Handed to every route. `views`: None where nobody keeps any; `peers`: the other nodes."""
 
     source: StatusSource
     clock: Clock
     rates: Rates
     own: MetricSet
+    peers: Peers
     views: ViewSource | None = None
 
     @classmethod
-    def of(cls, source: StatusSource, clock: Clock) -> ApiContext:
+    def of(cls, source: StatusSource, options: ApiOptions, clock: Clock) -> ApiContext:
+        """Raises ConfigError when what other nodes are asked with is not usable."""
         views: ViewSource | None = getattr(source, "views", None)
-        return cls(source, clock, Rates(source.metrics, RATED, clock), MetricSet(), views)
+        return cls(source, clock, Rates(source.metrics, RATED, clock), MetricSet(), Peers(options), views)
 
     def sample(self) -> None:
         """Note what rates are made of. Called once a second."""

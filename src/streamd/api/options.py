@@ -19,6 +19,7 @@ class ApiOptions:
     `port` 0 takes a free one. `token`: what requests must bring as `Authorization: Bearer …`; health may be asked
     without, unless `protect_health`. `allow_anonymous`: listen on other than loopback addresses without a token.
     `certificate` and `key`: PEM files, both or neither; `key` may be left out when the certificate's file holds it.
+    `advertise`: where other nodes reach this one, None as it listens; `ca`: PEM file of who signed their certificates.
     """
 
     host: str = "127.0.0.1"
@@ -28,6 +29,8 @@ class ApiOptions:
     key: Path | None = None
     allow_anonymous: bool = False
     protect_health: bool = False
+    advertise: str | None = None
+    ca: Path | None = None
 
     @classmethod
     def of(cls, http: HttpConfig) -> ApiOptions:
@@ -35,9 +38,11 @@ class ApiOptions:
         return cls(
             host=http.host,
             port=http.port,
+            advertise=http.advertise,
             token=http.token.get_secret_value() if http.token is not None else None,
             certificate=http.tls.cert if http.tls is not None else None,
             key=http.tls.key if http.tls is not None else None,
+            ca=http.tls.ca if http.tls is not None else None,
             allow_anonymous=http.allow_anonymous,
             protect_health=http.protect_health,
         )
@@ -84,6 +89,15 @@ class ApiOptions:
         except OSError as error:
             raise ConfigError(f"http.tls: {self.certificate} or {self.key}: {error.strerror or error}") from error
         return context
+
+    def peer_tls(self) -> ssl.SSLContext | bool:
+        """What other nodes are asked with: True is what the system trusts. Raises ConfigError for a bad `ca`."""
+        if self.ca is None:
+            return True
+        try:
+            return ssl.create_default_context(cafile=self.ca)
+        except (ssl.SSLError, OSError) as error:
+            raise ConfigError(f"http.tls.ca: {self.ca} cannot be read as certificates in PEM form: {error}") from error
 
 
 def is_loopback(host: str) -> bool:

@@ -11,6 +11,7 @@ import structlog
 from aiohttp import web
 
 from streamd.api.access import access
+from streamd.api.advertised import advertised
 from streamd.api.context import CONTEXT, ApiContext, StatusSource
 from streamd.api.options import ApiOptions, listen_error
 from streamd.api.routes import dashboard, health, metrics, pipelines, version, views, workers
@@ -35,7 +36,7 @@ class ApiServer:
         self._warnings = options.check()
         self._tls = options.tls()
         self._options = options
-        self._context = ApiContext.of(source, clock)
+        self._context = ApiContext.of(source, options, clock)
         self._runner: web.AppRunner | None = None
         self._listener: asyncio.Server | None = None
         self._sampler: asyncio.Task[None] | None = None
@@ -47,6 +48,13 @@ class ApiServer:
             raise FatalError("the HTTP server does not listen; start it first")
         host, port = self._listener.sockets[0].getsockname()[:2]
         return f"{'https' if self._tls else 'http'}://{f'[{host}]' if ':' in host else host}:{port}"
+
+    @property
+    def advertised(self) -> str:
+        """Where other nodes find it (`api/advertised.py`). Raises FatalError before `start`."""
+        if self._listener is None:
+            raise FatalError("the HTTP server does not listen; start it first")
+        return advertised(self._options, self._listener.sockets[0].getsockname()[1])
 
     async def start(self) -> None:
         """Listen. Raises FatalError, with what to do, when the address cannot be had."""
@@ -75,6 +83,7 @@ class ApiServer:
             await runner.cleanup()
             raise listen_error(options, error) from error
         self._runner = runner
+        self._context.peers.start(self.advertised)
         self._context.sample()
         self._sampler = asyncio.create_task(self._sample(), name="api-sampler")
         for warning in self._warnings:
@@ -93,6 +102,7 @@ class ApiServer:
         runner, self._runner = self._runner, None
         if runner is not None:
             await runner.cleanup()
+        await self._context.peers.close()
 
     async def __aenter__(self) -> Self:
         await self.start()

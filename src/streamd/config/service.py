@@ -4,8 +4,9 @@ from __future__ import annotations
 
 from pathlib import Path
 from typing import Annotated, Any, Literal, Self
+from urllib.parse import urlsplit
 
-from pydantic import Field, model_validator
+from pydantic import Field, field_validator, model_validator
 
 from streamd.component.fields import ByteSize, Duration, Secret
 from streamd.component.model import Model
@@ -16,6 +17,12 @@ class TlsConfig(Model):
 
     cert: Path = Field(description="PEM file with the certificate chain.", examples=["/etc/streamd/tls.crt"])
     key: Path = Field(description="PEM file with its private key.", examples=["/etc/streamd/tls.key"])
+    ca: Path | None = Field(
+        None,
+        description="PEM file with the authorities that have signed the certificates of the other nodes, which are "
+        "asked about views; those of the system without it.",
+        examples=["/etc/streamd/ca.crt"],
+    )
 
 
 class HttpConfig(Model):
@@ -23,6 +30,13 @@ class HttpConfig(Model):
 
     enabled: bool = Field(True, description="Whether there is an HTTP server at all.", examples=[True])
     host: str = Field("127.0.0.1", description="Address to listen on.", examples=["0.0.0.0"])
+    advertise: str | None = Field(
+        None,
+        description="Where the other nodes of the app reach this one: `host`, `host:port` or a URL. They pass "
+        "questions about views on to it. Without it `host` and `port`, or the machine's own address where it listens "
+        "on all; nodes that listen on a loopback address are found by those of the same machine.",
+        examples=["node-1.example.org:8470"],
+    )
     port: int = Field(8470, ge=0, le=65535, description="Port to listen on; 0 takes a free one.", examples=[8470])
     token: Secret | None = Field(
         None,
@@ -38,6 +52,25 @@ class HttpConfig(Model):
         False, description="Whether the health checks must show the token as well.", examples=[True]
     )
     tls: TlsConfig | None = Field(None, description="Speak HTTPS.", examples=[{"cert": "tls.crt", "key": "tls.key"}])
+
+    @field_validator("advertise")
+    @classmethod
+    def _is_address(cls, value: str | None) -> str | None:
+        if value is None:
+            return None
+        try:
+            parts = urlsplit(value if "://" in value else f"http://{value}")
+            named = parts.hostname and (parts.port is None or parts.port >= 0)
+        except ValueError:
+            named = False
+        else:
+            more = parts.path.strip("/") or parts.query or parts.fragment or parts.username is not None
+            named = (
+                named and not more and parts.scheme in ("http", "https") and value.isprintable() and " " not in value
+            )
+        if not named:
+            raise ValueError(f"expected host, host:port or an http(s) URL without a path, got {value!r}")
+        return value
 
 
 class LogConfig(Model):

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import importlib
-from collections.abc import Callable, Collection
+from collections.abc import Callable, Collection, Mapping
 from dataclasses import dataclass, field
 from typing import Any, Protocol
 
@@ -21,6 +21,7 @@ class Ownership:
 
     `partitions`: (topic, partition) pairs. `counts`: how many partitions each topic has, as the group saw it.
     `standbys`: partition numbers of which this node keeps standby copies; `copies`: how many each has in the group.
+    `nodes`: {where members' HTTP servers are: how many say so}, "" for those that do not; empty when it is not known.
     """
 
     member: Member
@@ -28,6 +29,7 @@ class Ownership:
     counts: dict[str, int] = field(default_factory=dict)
     standbys: frozenset[int] = frozenset()
     copies: int = 0
+    nodes: Mapping[str, int] = field(default_factory=dict)
 
 
 class Group(Protocol):
@@ -87,6 +89,11 @@ class KafkaGroup:
         self._member: Any = None
         self._copies = 0
         self._warm: Callable[[], Collection[int]] = tuple
+        self._node = ""
+
+    def advertise(self, node: str) -> None:
+        """Before `join`: all members are told that this node's HTTP server is to be found there."""
+        self._node = node
 
     def keep_standbys(self, copies: int, warm: Callable[[], Collection[int]]) -> None:
         """Before `join`: there are to be so many copies of each task's state, and `warm()` are here already."""
@@ -101,7 +108,8 @@ class KafkaGroup:
             proof = assignment.membership
             pairs = frozenset((topic, p) for topic, numbers in assignment.partitions.items() for p in numbers)
             member = Member(proof.group, proof.member_id, proof.generation)
-            on_owned(Ownership(member, pairs, dict(assignment.counts), assignment.standbys, assignment.copies))
+            counts, nodes = dict(assignment.counts), dict(assignment.nodes)
+            on_owned(Ownership(member, pairs, counts, assignment.standbys, assignment.copies, nodes))
 
         async def revoked() -> None:
             # Tasks go on meanwhile: the coordinator takes commits of the old generation until the new one is there,
@@ -111,8 +119,9 @@ class KafkaGroup:
                 on_lost()
 
         made = self._kafka.GroupMember(
-            self._settings, self._group, self._topics, assigned, revoked, copies=self._copies, warm=self._warm
-        )
+            self._settings, self._group, self._topics, assigned, revoked,
+            copies=self._copies, warm=self._warm, node=self._node,
+        )  # fmt: skip
         self._member = made
         await made.start()
 

@@ -94,6 +94,7 @@ class Supervisor:
         self._deadline: float | None = None
         self._killed_by: int | None = None
         self._next_second = 0.0
+        self._node = ""
         self._group: asyncio.TaskGroup | None = None
         self._retired: list[ManagedPipeline] = []
 
@@ -126,10 +127,17 @@ class Supervisor:
             self._retired.append(before)
         self.pipelines[pipeline.name] = pipeline
         pipeline.copied = self.standbys.ready
+        pipeline.node = self._node
         self._gauges.introduce(pipeline.plan.config)
         if self._group is not None:
             self._group.create_task(pipeline.run(), name=f"pipeline {pipeline.name}")
         self.wake()
+
+    def advertise(self, node: str) -> None:
+        """Have the groups told where this node's HTTP server is, before they are joined."""
+        self._node = node
+        for pipeline in self.pipelines.values():
+            pipeline.node = node
 
     def drain(self) -> None:
         """End in order: sources stop, tasks commit, workers exit, groups are left, all within `drain_timeout`."""

@@ -5,7 +5,7 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import random
-from collections.abc import Awaitable, Callable, Collection
+from collections.abc import Awaitable, Callable, Collection, Mapping
 from functools import partial
 from typing import Any, TypeVar
 
@@ -51,8 +51,9 @@ class ManagedPipeline:
     `partitions`: how many each source has, None until it is known. `owned`: the tasks that are this node's. `over`:
     those of them that were read to their end. `since`: {owned task: the rebalance that brought it}; while that is the
     same, nobody else can have run it. `kept`, `came`, `went`: tasks, over all rebalances. `failure`: why it is stopped
-    for good. `copied`: says whether a standby copy that is kept here would be used. `unreachable`: a sentence for each
-    component whose server cannot be reached now, since `waiting_since` (monotonic seconds).
+    for good. `copied`: says whether a standby copy that is kept here would be used. `node`: where this node's HTTP
+    server is to be found, "" nowhere; `nodes`: {where those of the group are: how many}. `unreachable`: a sentence for
+    each component whose server cannot be reached now, since `waiting_since` (monotonic seconds).
     """
 
     keeps_standbys = True
@@ -83,6 +84,8 @@ class ManagedPipeline:
         self.waiting_since: float | None = None
         self.task_restarts = 0
         self.copied: Ready = lambda task: None
+        self.node = ""
+        self.nodes: Mapping[str, int] = {}
         # Partition numbers of which this node keeps copies, and whether it was said that there is no node for them.
         self._copies: frozenset[int] = frozenset()
         self._alone = False
@@ -211,6 +214,8 @@ class ManagedPipeline:
         if group is None:
             self._own({self._task(part, p) for part in self.plan.parts for p in range(self._tasks(part))})
         else:
+            if isinstance(group, KafkaGroup):
+                group.advertise(self.node)
             if self.keeps_standbys and isinstance(group, KafkaGroup):
                 group.keep_standbys(self._wanted_copies, self._warm)
             # Who joins takes partitions from others at once: they should not lie idle until a worker is up.
@@ -296,6 +301,7 @@ class ManagedPipeline:
         self.member = ownership.member
         self.rebalances += 1
         self._copies = ownership.standbys
+        self.nodes = ownership.nodes
         self._say_copies(ownership.copies)
         if any(self._writers_of(part) for part in self.plan.parts):
             # Who reads an exchange on a node that has just come has to hear from its writers that they are over.

@@ -83,6 +83,10 @@ class RunSummary:
 class Endpoint(Protocol):
     """An HTTP server around a supervisor; `streamd.api.server` has the real one."""
 
+    @property
+    def advertised(self) -> str:
+        """Where other nodes find it; empty when they cannot reach it."""
+
     async def start(self) -> None: ...
     async def stop(self) -> None: ...
 
@@ -176,6 +180,7 @@ async def run_supervisor(supervisor: Supervisor, service: ServiceConfig) -> RunS
             server = _http_server(supervisor, service.http)
             await server.start()
             stack.push_async_callback(server.stop)
+            supervisor.advertise(server.advertised)
         await stack.enter_async_context(_topics_watched(supervisor))
         exit_code = await supervisor.run()
     return _summary(supervisor, SYSTEM_CLOCK.monotonic() - began, exit_code)

@@ -81,9 +81,12 @@ def test_options_come_from_the_configuration():
             "host": "0.0.0.0",
             "port": 1,
             "token": "secret-token",
-            "tls": {"cert": "c", "key": "k"},
+            "tls": {"cert": "c", "key": "k", "ca": "a"},
             "protect_health": True,
+            "advertise": "node-1",
         }
     )
-    assert ApiOptions.of(http) == ApiOptions("0.0.0.0", 1, "secret-token", Path("c"), Path("k"), protect_health=True)
+    assert ApiOptions.of(http) == ApiOptions(
+        "0.0.0.0", 1, "secret-token", Path("c"), Path("k"), protect_health=True, advertise="node-1", ca=Path("a")
+    )
     assert ApiOptions.of(HttpConfig.model_validate({})) == ApiOptions()

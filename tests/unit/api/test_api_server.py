@@ -282,17 +282,6 @@ async def test_stopping_lets_a_running_request_end_and_frees_the_port(serve: Ser
     assert (await again.ask("/health/live"))[0] == 200
 
 
-@pytest.fixture(scope="module")
-def certificate(tmp_path_factory: pytest.TempPathFactory) -> tuple[Path, Path]:
-    """A self-signed certificate for 127.0.0.1 and its key."""
-    folder = tmp_path_factory.mktemp("tls")
-    cert, key = folder / "tls.crt", folder / "tls.key"
-    command = [require("openssl", "openssl"), "req", "-x509", "-newkey", "ec", "-pkeyopt", "ec_paramgen_curve:P-256"]
-    command += ["-nodes", "-days", "2", "-subj", "/CN=127.0.0.1", "-addext", "subjectAltName=IP:127.0.0.1"]
-    subprocess.run([*command, "-keyout", key, "-out", cert], check=True, capture_output=True)
-    return cert, key
-
-
 async def test_tls(serve: Serve, certificate: tuple[Path, Path]):
     client = await serve(certificate=certificate[0], key=certificate[1], token=TOKEN)
     assert client.server.url.startswith("https://")

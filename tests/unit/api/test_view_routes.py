@@ -6,35 +6,20 @@ from typing import Any
 
 import pytest
 
-from services.api_node import Client, Node, Serve
+from services.api_node import Client, KnownViews, Node, Serve
 from streamd.supervisor.views import Asked, Looked
 
 VIEWS = "/api/v1/pipelines/spend/views"
 
 
-class Known:
-    """Views of one pipeline; `answer` is what its tasks say, `asked` what they were asked."""
-
-    def __init__(self) -> None:
-        self.answer = Looked(checkpoints={0: 3, 1: 5})
-        self.asked: list[tuple[str, str, Asked]] = []
-
-    def of(self, name: str) -> list[str] | None:
-        return ["totals", "regions"] if name == "spend" else None
-
-    async def look(self, name: str, stage: str, asked: Asked) -> Looked:
-        self.asked.append((name, stage, asked))
-        return self.answer
-
-
 @pytest.fixture
-def known(node: Node) -> Known:
-    node.views = made = Known()  # type: ignore[attr-defined]
+def known(node: Node) -> KnownViews:
+    node.views = made = KnownViews(Looked(checkpoints={0: 3, 1: 5}))  # type: ignore[attr-defined]
     return made
 
 
 @pytest.fixture
-async def client(known: Known, serve: Serve) -> Client:
+async def client(known: KnownViews, serve: Serve) -> Client:
     return await serve()
 
 
@@ -47,7 +32,7 @@ async def test_which_there_are(client: Client) -> None:
     assert await client.get(VIEWS) == {"views": ["totals", "regions"]}
 
 
-async def test_a_key(client: Client, known: Known) -> None:
+async def test_a_key(client: Client, known: KnownViews) -> None:
     known.answer.entries = [(1, b'"ann"', b'{"orders":3}')]
     assert await client.get(f"{VIEWS}/totals/ann") == {
         "key": "ann",
@@ -55,38 +40,40 @@ async def test_a_key(client: Client, known: Known) -> None:
         "partition": 1,
         "checkpoint": 5,
     }
-    await client.get(f"{VIEWS}/totals/%5B%22eu%22%2C%22a%2Fb%22%5D")
+    await client.ask(f"{VIEWS}/totals/%5B%22eu%22%2C%22a%2Fb%22%5D")
     assert known.asked[-1] == ("spend", "totals", Asked('["eu","a/b"]'))
 
 
-async def test_a_text_goes_before_what_it_is_json_of(client: Client, known: Known) -> None:
+async def test_a_text_goes_before_what_it_is_json_of(client: Client, known: KnownViews) -> None:
     known.answer.entries = [(0, b"7", b"1"), (1, b'"7"', b"2")]
     assert (await client.get(f"{VIEWS}/totals/7"))["value"] == 2
 
 
-async def test_a_prefix_over_all_partitions(client: Client, known: Known) -> None:
+async def test_a_prefix_over_all_partitions(client: Client, known: KnownViews) -> None:
     known.answer.entries = [(0, b'"b"', b"2"), (1, b'"a"', b"1"), (1, b'"c"', b"3")]
     found = await client.get(f"{VIEWS}/totals?prefix=x&limit=2&after=w")
     assert found["entries"] == [{"key": "a", "value": 1}, {"key": "b", "value": 2}]
     assert found["next"] == "b"
-    assert found["partitions"] == {"here": [0, 1], "elsewhere": [], "not_ready": []}
+    assert found["partitions"] == {"here": [0, 1], "peers": [], "elsewhere": [], "not_ready": []}
     assert known.asked == [("spend", "totals", Asked(None, "x", "w", 2))]
     assert (await client.get(f"{VIEWS}/totals"))["next"] is None
-    known.answer.more = True
-    assert (await client.get(f"{VIEWS}/totals"))["next"] == "c"
+    known.answer.upto = "b"
+    cut = await client.get(f"{VIEWS}/totals")
+    assert [entry["key"] for entry in cut["entries"]] == ["a", "b"], "what is behind may not be all there"
+    assert cut["next"] == "b"
 
 
-async def test_a_key_that_is_not_there_may_be_elsewhere(client: Client, known: Known) -> None:
+async def test_a_key_that_is_not_there_may_be_elsewhere(client: Client, known: KnownViews) -> None:
     status, error = await failure(client, "/totals/ann")
     assert (status, error["code"]) == (404, "no_such_key")
     known.answer.elsewhere = [2, 3]
     status, error = await failure(client, "/totals/ann")
     assert (status, error["code"]) == (404, "not_here")
-    assert error["partitions"] == {"here": [0, 1], "elsewhere": [2, 3], "not_ready": []}
-    assert "others run partition 2, 3: ask them" in error["message"]
+    assert error["partitions"] == {"here": [0, 1], "peers": [], "elsewhere": [2, 3], "not_ready": []}
+    assert "run partition 2, 3: ask them" in error["message"]
 
 
-async def test_a_task_that_does_not_answer(client: Client, known: Known) -> None:
+async def test_a_task_that_does_not_answer(client: Client, known: KnownViews) -> None:
     known.answer.waiting = [1]
     status, headers, body = await client.ask(f"{VIEWS}/totals/ann")
     assert (status, body["error"]["code"], headers["Retry-After"]) == (503, "not_ready", "1")
@@ -95,10 +82,10 @@ async def test_a_task_that_does_not_answer(client: Client, known: Known) -> None
     assert (await client.get(f"{VIEWS}/totals/ann"))["value"] == 1, "found is found"
 
 
-async def test_what_is_wrong_is_said(client: Client, known: Known) -> None:
+async def test_what_is_wrong_is_said(client: Client, known: KnownViews) -> None:
     assert (await failure(client, "/nix"))[1]["code"] == "no_such_view"
     assert "there is: totals, regions" in (await failure(client, "/nix/a"))[1]["message"]
-    for query in ("limit=0", "limit=1001", "limit=x", "limit=²", "size=3"):
+    for query in ("key=a", "limit=0", "limit=1001", "limit=x", "limit=²", "size=3"):
         assert (await failure(client, f"/totals?{query}"))[0] == 400
     assert (await failure(client, "/totals/" + "x" * 4097))[0] == 400
     known.answer.too_large = 1_000_000

@@ -2,13 +2,15 @@
 
 The leader of the group runs this for all. What a member had before travels in its join request as user data, with the
 generation in which it had it, so that any member can lead and a late claim from an older generation loses. So does of
-which partitions it has a warm copy of the state: these come to it when nobody has them any more.
+which partitions it has a warm copy of the state: these come to it when nobody has them any more; and where its HTTP
+server is, which the leader tells to all.
 """
 
 from __future__ import annotations
 
+from collections import Counter
 from collections.abc import Callable, Collection, Iterable, Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import Any
 
 import msgspec
@@ -21,7 +23,7 @@ from streamd.transport.kafka.standby_placement import place_standbys
 NAME = "streamd-together-1"
 NO_GENERATION = -1
 # What an assignment says besides {topic: its partitions}, under names that no topic can have.
-_STANDBY, _COPIES = "standby/", "standbys/copies"
+_STANDBY, _COPIES, _NODE = "standby/", "standbys/copies", "node/"
 
 
 @dataclass(frozen=True, slots=True)
@@ -29,7 +31,7 @@ class Claim:
     """What a member says when it joins: the partition numbers that it had, when, and how much it can carry.
 
     `copies`: how many standby copies of each partition's state there are to be, 0 from a member that keeps none.
-    `warm`: of which partitions it has one.
+    `warm`: of which partitions it has one. `node`: where its HTTP server is to be found (any text), empty without one.
     """
 
     generation: int = NO_GENERATION
@@ -37,6 +39,7 @@ class Claim:
     capacity: int = 1
     copies: int = 0
     warm: frozenset[int] = field(default_factory=frozenset)
+    node: str = ""
 
 
 class _ClaimData(msgspec.Struct):
@@ -45,6 +48,7 @@ class _ClaimData(msgspec.Struct):
     c: int = 1
     s: int = 0
     w: list[int] = []
+    a: str = ""
 
 
 def place(count: int, claims: Mapping[str, Claim]) -> dict[str, list[int]]:
@@ -139,8 +143,9 @@ class TogetherAssignor(AbstractPartitionAssignor):  # type: ignore[misc]
         remembered: Collection[int] = (),
         copies: int = 0,
         warm: Callable[[], Collection[int]] = tuple,
+        node: str = "",
     ) -> None:
-        self._claim = Claim(NO_GENERATION, frozenset(remembered), capacity, copies)
+        self._claim = Claim(NO_GENERATION, frozenset(remembered), capacity, copies, node=node)
         self._warm = warm
 
     def metadata(self, topics: Iterable[str]) -> Any:
@@ -148,12 +153,12 @@ class TogetherAssignor(AbstractPartitionAssignor):  # type: ignore[misc]
         claim = self._claim
         warm = sorted(self._warm())
         data = msgspec.json.encode(
-            _ClaimData(claim.generation, sorted(claim.owned), claim.capacity, claim.copies, warm)
+            _ClaimData(claim.generation, sorted(claim.owned), claim.capacity, claim.copies, warm, claim.node)
         )
         return ConsumerProtocolMemberMetadata(0, sorted(topics), data)
 
     def assign(self, cluster: Any, members: Mapping[str, Any]) -> dict[str, Any]:
-        """Every member's assignment; see `topic_counts` and `standbys_of` for what its user data holds."""
+        """Every member's assignment; see `topic_counts`, `standbys_of` and `nodes_of` for what its user data holds."""
         claims = {member: _claim(metadata.user_data) for member, metadata in members.items()}
         topics = {member: frozenset(metadata.subscription) for member, metadata in members.items()}
         every = sorted(set().union(*topics.values())) if topics else []
@@ -169,9 +174,10 @@ class TogetherAssignor(AbstractPartitionAssignor):  # type: ignore[misc]
                 for topic in together:
                     found[member][topic] = [partition for partition in partitions if partition < counts[topic]]
         beside = _standbys(active, claims)
+        nodes = Counter(_NODE + claim.node for claim in claims.values())
         return {
             member: ConsumerProtocolMemberAssignment(
-                0, [(t, p) for t, p in sorted(parts.items()) if p], msgspec.json.encode(counts | beside[member])
+                0, [(t, p) for t, p in sorted(parts.items()) if p], msgspec.json.encode(counts | beside[member] | nodes)
             )
             for member, parts in found.items()
         }
@@ -181,7 +187,7 @@ class TogetherAssignor(AbstractPartitionAssignor):  # type: ignore[misc]
 
     def joined(self, generation: int, partitions: Iterable[int]) -> None:
         """Remember what this member has since `generation`."""
-        self._claim = Claim(generation, frozenset(partitions), self._claim.capacity, self._claim.copies)
+        self._claim = replace(self._claim, generation=generation, owned=frozenset(partitions))
 
 
 def _claim(data: bytes | None) -> Claim:
@@ -190,7 +196,7 @@ def _claim(data: bytes | None) -> Claim:
         decoded = msgspec.json.decode(data or b"", type=_ClaimData)
     except msgspec.DecodeError:
         return Claim()
-    return Claim(decoded.g, frozenset(decoded.p), decoded.c, decoded.s, frozenset(decoded.w))
+    return Claim(decoded.g, frozenset(decoded.p), decoded.c, decoded.s, frozenset(decoded.w), decoded.a)
 
 
 def _standbys(active: Mapping[str, set[int]], claims: Mapping[str, Claim]) -> dict[str, dict[str, int]]:
@@ -216,6 +222,11 @@ def standbys_of(data: bytes | None) -> tuple[frozenset[int], int]:
     told = _told(data)
     numbers = (name.removeprefix(_STANDBY) for name in told if name.startswith(_STANDBY))
     return frozenset(int(number) for number in numbers if number.isdecimal()), told.get(_COPIES, 0)
+
+
+def nodes_of(data: bytes | None) -> dict[str, int]:
+    """{what members say as `node`: how many say so} of the same, over all; empty when the leader does not tell."""
+    return {name.removeprefix(_NODE): count for name, count in _told(data).items() if name.startswith(_NODE)}
 
 
 def _told(data: bytes | None) -> dict[str, int]:

@@ -12,7 +12,7 @@ import asyncio
 import contextlib
 import time
 from collections.abc import Awaitable, Callable, Collection, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Any
 
 import structlog
@@ -25,7 +25,7 @@ from aiokafka.protocol.group import JoinGroupRequest, LeaveGroupRequest, SyncGro
 
 from streamd.errors import FatalError, StreamdError, TransientError
 from streamd.transport.kafka.admin import open_admin
-from streamd.transport.kafka.assignor import TogetherAssignor, standbys_of, topic_counts
+from streamd.transport.kafka.assignor import TogetherAssignor, nodes_of, standbys_of, topic_counts
 from streamd.transport.kafka.connection import connect, disconnect
 from streamd.transport.kafka.error_codes import ends_aiokafka, meaning
 from streamd.transport.kafka.failures import explain, missing_topic, unreachable
@@ -61,7 +61,8 @@ class Assignment:
     `partitions`: {topic: its partitions that are ours, ascending}, topics without any left out. `counts`: {topic:
     how many partitions it has}, as the group's leader saw it, for all topics. `rejoined`: the member was evicted
     and is a new one, so that nothing it had may be resumed warm. `standbys`: the partition numbers whose state this
-    member is to keep copies of; `copies`: how many each has in the group, those that have fewest.
+    member is to keep copies of; `copies`: how many each has in the group, those that have fewest. `nodes`: {what
+    members say as `node`: how many say so}, over all; empty when it is not known.
     """
 
     membership: Membership
@@ -70,6 +71,7 @@ class Assignment:
     rejoined: bool = False
     standbys: frozenset[int] = frozenset()
     copies: int = 0
+    nodes: Mapping[str, int] = field(default_factory=dict)
 
     @property
     def numbers(self) -> frozenset[int]:
@@ -101,7 +103,7 @@ class GroupMember:
     `capacity`: how much this node can carry, in proportion to others. `remembered`: partition numbers whose state lies
     on this node's disk; they come back to it if nobody else has them. `copies`: how many standby copies of each
     partition's state there are to be, 0 from a member that keeps none; `warm()`: of which it has one, asked at each
-    join.
+    join. `node`: a text that all members are told.
     """
 
     def __init__(
@@ -116,6 +118,7 @@ class GroupMember:
         remembered: Collection[int] = (),
         copies: int = 0,
         warm: Callable[[], Collection[int]] = tuple,
+        node: str = "",
     ) -> None:
         if not topics:
             raise ValueError("a member of a group needs at least one topic")
@@ -124,7 +127,7 @@ class GroupMember:
         self._settings = settings
         self._on_assigned = on_assigned
         self._on_revoked = on_revoked
-        self._assignor = TogetherAssignor(capacity, remembered, copies, warm)
+        self._assignor = TogetherAssignor(capacity, remembered, copies, warm, node)
         self._client: Any = None
         self._coordinator: _Coordinator | None = None
         self._subscription: Any = None
@@ -299,6 +302,7 @@ class GroupMember:
             topic_counts(data),
             rejoined,
             *standbys_of(data),
+            nodes_of(data),
         )
         self._assignor.joined(generation, assignment.numbers)
         self._assignment = assignment

@@ -8,7 +8,7 @@ from typing import Any
 import msgspec
 from aiokafka.coordinator.protocol import ConsumerProtocolMemberAssignment, ConsumerProtocolMemberMetadata
 
-from streamd.transport.kafka.assignor import Claim, TogetherAssignor, place, standbys_of, topic_counts
+from streamd.transport.kafka.assignor import Claim, TogetherAssignor, nodes_of, place, standbys_of, topic_counts
 
 
 def cluster(**counts: int) -> Any:
@@ -130,3 +130,14 @@ def test_a_member_that_keeps_none_is_given_none_and_an_old_one_is_understood() -
     assert told(found["keeps"]) == (frozenset(partitions(found["old"])["t"]), 0), "nobody keeps those of the other"
     assert standbys_of(None) == (frozenset(), 0)
     assert standbys_of(b'{"t": 4}') == (frozenset(), 0)
+
+
+def test_all_members_are_told_where_all_are() -> None:
+    one, two, silent = TogetherAssignor(node="/http://a:1"), TogetherAssignor(node="/http://b:1"), TogetherAssignor()
+    one.joined(3, [0])
+    members = {name: join(member, "orders") for name, member in (("one", one), ("two", two), ("silent", silent))}
+    for assignment in one.assign(cluster(orders=3), members).values():
+        assert nodes_of(assignment.user_data) == {"/http://a:1": 1, "/http://b:1": 1, "": 1}
+        assert topic_counts(assignment.user_data) == {"orders": 3}
+        assert standbys_of(assignment.user_data) == (frozenset(), 0)
+    assert nodes_of(msgspec.json.encode({"orders": 3})) == {}, "a leader that does not tell"
