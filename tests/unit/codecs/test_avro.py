@@ -221,3 +221,42 @@ def test_settings_that_do_not_fit_together(settings, message):
     with pytest.raises(ValidationError) as caught:
         AvroSettings(**settings)
     assert message in str(caught.value)
+
+
+NODE = {"type": "record", "name": "Node", "fields": [{"name": "next", "type": ["null", "Node"]}]}
+
+
+@pytest.mark.parametrize("levels", [900, 3_000, 100_000])
+def test_a_value_that_is_nested_without_end_is_an_error_of_its_record(levels):
+    nodes = codec("avro", AvroSettings(schema=NODE))
+    data = b"\x02" * levels + b"\x00"
+    if levels < 1000:
+        assert nodes.decode(data)["next"]["next"]["next"] is not None
+        return
+    with pytest.raises(ExtractError, match="nested too deeply"):
+        nodes.decode(data)
+
+
+def test_a_long_value_of_a_schema_that_holds_itself_is_read_all_the_same():
+    fields = [{"name": "text", "type": "string"}, {"name": "at", "type": logical("long", "timestamp-micros")}]
+    tree = {"type": "record", "name": "Tree", "fields": [*fields, {"name": "next", "type": ["null", "Tree"]}]}
+    trees = codec("avro", AvroSettings(schema=tree))
+    document = {"text": "x" * 5000, "at": 1.5, "next": {"text": "y", "at": 2, "next": None}}
+    assert trees.decode(trees.encode(document)) == document
+
+
+@pytest.mark.parametrize(
+    "items",
+    ["null", {"type": "fixed", "name": "F", "size": 0}, {"type": "record", "name": "E", "fields": []}],
+)
+def test_an_array_of_items_without_bytes_is_refused_since_it_could_claim_any_number_of_them(items):
+    with pytest.raises(ConfigError, match="items that take no bytes"):
+        one({"type": "array", "items": items})
+    one({"type": "array", "items": ["null", "int"]})
+
+
+def test_a_count_that_the_bytes_cannot_hold_is_an_error_of_its_record():
+    numbers = one({"type": "array", "items": "int"})
+    for count in (b"\x80\x80\x80\x80\x10", b"\xfe\xff\xff\xff\xff\xff\xff\xff\xff\x01"):
+        with pytest.raises(ExtractError, match="ends too early"):
+            numbers.decode(count + b"\x02")

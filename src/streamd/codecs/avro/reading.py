@@ -8,11 +8,13 @@ what it read there; everywhere else it is fastavro's own plain type, and costs n
 from __future__ import annotations
 
 import struct
+import sys
 from collections.abc import Callable, Mapping
 from copy import deepcopy
 from io import BytesIO
 from typing import Any, NoReturn
 
+from streamd.codecs.avro.limits import SHALLOW_BYTES, empty_items, recursive
 from streamd.codecs.avro.schema import NAMED, PRIMITIVES, RECORDS, Schema, Type, aliases, branch_name, kind, logical
 from streamd.codecs.avro.values import Convert, Forms, UnfitError, reads
 from streamd.errors import ExtractError
@@ -50,25 +52,33 @@ def reader(writer: Schema, target: Schema | None, forms: Forms) -> Read:
     Raises MismatchError when the two do not fit. What it gives raises ExtractError.
     """
     import fastavro
+    from fastavro import _read_py
     from fastavro.read import LOGICAL_READERS
 
     for of in _KINDS:
         LOGICAL_READERS.setdefault(f"{of}-{_STEP}", _call)
     schema = _Resolution(writer, target, forms).schema()
+    types = schema["__named_schemas"]
+    if empty_items(schema["fields"][0]["type"], types):
+        raise MismatchError("an array of items that take no bytes could claim to have any number of them")
     schemaless: Any = fastavro.schemaless_reader
+    deep: Any = _read_py.schemaless_reader
+    shallow = SHALLOW_BYTES if recursive(types) else sys.maxsize
 
     def read(data: bytes, start: int) -> dict[str, Any]:
         buffer = BytesIO(data)
         buffer.seek(start)
         try:
-            document: Any = schemaless(buffer, schema, None)[_TOP]
+            document: Any = (schemaless if len(data) < shallow else deep)(buffer, schema, None)[_TOP]
         except ExtractError:
             raise
         except (EOFError, struct.error):
             raise ExtractError("not Avro of its schema: it ends too early") from None
         except UnicodeDecodeError:
             raise ExtractError("not Avro of its schema: a text in it is not UTF-8") from None
-        except (ValueError, IndexError, KeyError, TypeError, OverflowError, MemoryError, RecursionError) as error:
+        except RecursionError:
+            raise ExtractError("Avro that is nested too deeply") from None
+        except (ValueError, IndexError, KeyError, TypeError, OverflowError, MemoryError) as error:
             raise ExtractError(f"not Avro of its schema ({type(error).__name__})") from None
         if buffer.tell() != len(data):
             raise ExtractError(f"not Avro of its schema: {len(data) - buffer.tell()} bytes are left over behind it")
