@@ -196,7 +196,7 @@ class Wiring:
         """Stages look rows up in tables that there are, and each table is for a stage."""
         tables = [table.id for table in self.tables]
         used: set[str] = set()
-        for stage in self.stages:
+        for stage in (*self.stages, *(sink.validate for sink in self.sinks if sink.validate is not None)):
             if stage.spec is None or stage.settings is None:  # nobody can say what it looks up
                 used.update(tables)
                 continue

@@ -124,6 +124,12 @@ def keeps(config: CheckSettings, field: str) -> bool:
     return not config.tags or isinstance(config.tag, TagHeader) or field != config.tag
 
 
+def tables(config: CheckSettings) -> dict[str, tuple[str, ...] | None]:
+    """See `ComponentSpec.tables`. Only whether there is a row counts."""
+    references = [rule.references for rule in config.rules if rule.references is not None]
+    return {one.table: () for one in references if one.table is not None}
+
+
 @dataclass(frozen=True, slots=True)
 class Check:
     """One check. `bit` stands for it in the number of what a record breaks. `rule`: None for the schema.

@@ -5,14 +5,13 @@ from __future__ import annotations
 import re
 from collections.abc import Callable, Hashable
 from decimal import Decimal
-from pathlib import Path
 from typing import Any
 
 from streamd.component.context import PipelineContext
 from streamd.component.event_time import event_time
 from streamd.component.stage import Body
-from streamd.component.table import as_text
-from streamd.errors import ExtractError
+from streamd.component.table import LookupTable, as_text
+from streamd.errors import ExtractError, TransformError
 from streamd.expr import parse
 from streamd.quality.checks import Check, CheckSettings
 from streamd.quality.rules import References, Rule
@@ -34,12 +33,11 @@ class Conditions:
 
     def prepare(self) -> None:
         """Load the schema and the tables. Raises StreamdError."""
-        folder = self._context.base_dir
         if self.settings.schema_ is not None:
-            self.schema = DocumentSchema(self.settings.schema_, folder)
+            self.schema = DocumentSchema(self.settings.schema_, self._context.base_dir)
         for check in self.checks:
             if check.rule is not None and check.rule.references is not None:
-                self._tables[check.name] = _in_table(check.rule.references, folder)
+                self._tables[check.name] = _in_table(check.rule.references, self._context)
 
     def write(self, body: Body, count: Callable[[Check], str] | None = None) -> str:
         """Write the lines, and give the variable with the bits of what is broken.
@@ -133,9 +131,11 @@ def _one_of(values: frozenset[Hashable]) -> Callable[[Any], bool]:
     return accepted
 
 
-def _in_table(references: References, folder: Path) -> Callable[[Any], bool]:
-    path = references.file if references.file.is_absolute() else folder / references.file
-    table = FileTable(path, references.column, (), references.columns, unique=False)
+def _in_table(references: References, context: PipelineContext) -> Callable[[Any], bool]:
+    if references.file is None:
+        return _in_source(context.table(references.table or ""))
+    # An absolute path stays as it is.
+    table = FileTable(context.base_dir / references.file, references.column or "", (), references.columns, unique=False)
     table.read()
     find, text = table.find, table.text
 
@@ -143,6 +143,18 @@ def _in_table(references: References, folder: Path) -> Callable[[Any], bool]:
         try:
             return find(as_text(value) if text else value) is not None
         except TypeError:
+            return False
+
+    return found
+
+
+def _in_source(table: LookupTable) -> Callable[[Any], bool]:
+    """The same for the rows that a source with `table:` has at that moment."""
+
+    def found(value: Any) -> bool:
+        try:
+            return value in table
+        except TransformError:
             return False
 
     return found

@@ -8,7 +8,7 @@ from streamd.component.context import PipelineContext
 from streamd.component.spec import stage
 from streamd.component.stage import Body
 from streamd.errors import InvalidOutputError, InvalidRecordError, RecordError
-from streamd.quality.checks import CheckSettings, keeps
+from streamd.quality.checks import CheckSettings, keeps, tables
 from streamd.quality.conditions import Conditions
 from streamd.quality.verdict import Verdicts, write_actions, write_tag
 
@@ -35,7 +35,7 @@ class Validation:
         write_tag(self.config, broken, verdicts.names, body)
 
 
-@stage("validate", config=CheckSettings, keeps=keeps)
+@stage("validate", config=CheckSettings, keeps=keeps, tables=tables)
 class BeforeSink(Validation):
     """`validate` beside a sink: a record that breaks a rule fails as one that the sink refuses."""
 

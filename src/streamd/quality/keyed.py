@@ -12,7 +12,7 @@ from streamd.component.context import PipelineContext, TaskContext
 from streamd.component.grouping import Grouping, lift_keys
 from streamd.component.spec import stage
 from streamd.component.stage import Body
-from streamd.quality.checks import ValidateSettings, keeps
+from streamd.quality.checks import ValidateSettings, keeps, tables
 from streamd.quality.conditions import Conditions
 from streamd.quality.scores import PARTS, ScoreWindows
 from streamd.quality.verdict import Verdicts
@@ -37,7 +37,7 @@ def _state(config: ValidateSettings) -> dict[str, str]:
     return found
 
 
-@stage("validate", config=ValidateSettings, fused=False, keyed=True, state=_state, keeps=keeps)
+@stage("validate", config=ValidateSettings, fused=False, keyed=True, state=_state, keeps=keeps, tables=tables)
 class KeyedValidation:
     """A `KeyedStage`. Scores go on as results of the topic `PARTS`, one for each window and task."""
 

@@ -67,26 +67,43 @@ Scalar = str | int | float | bool
 
 
 class References(Model):
-    """A table that must have the value."""
+    """A table that must have the value: a file, or a source with `table:`."""
 
-    file: Annotated[Path, BeforeValidator(parse_local_path)] = Field(
-        description="The table: .csv, .json or .ndjson. It is read once, when the pipeline starts; a relative path "
-        "starts at the pipeline's folder.",
+    file: Annotated[Path | None, BeforeValidator(parse_local_path)] = Field(
+        None,
+        description="A file with the table: .csv, .json or .ndjson. It is read once, when the pipeline starts; a "
+        "relative path starts at the pipeline's folder.",
         examples=["countries.csv"],
     )
-    column: str = Field(description="The column that must have the value.", examples=["code"])
+    column: str | None = Field(None, description="The file's column that must have the value.", examples=["code"])
+    table: str | None = Field(
+        None, description="Id of a source with `table:`, instead of a file: one of its rows must have the value as its "
+        "key.", examples=["countries"],
+    )  # fmt: skip
     columns: tuple[str, ...] | None = Field(
         None, description="Column names of a CSV file without a header line.", examples=[["code", "name"]]
     )
 
     @field_validator("file")
     @classmethod
-    def _a_table(cls, file: Path) -> Path:
-        check_suffix(file)
+    def _a_table(cls, file: Path | None) -> Path | None:
+        if file is not None:
+            check_suffix(file)
         return file
 
     @model_validator(mode="after")
-    def _columns_of_csv(self) -> References:
+    def _one_table(self) -> References:
+        if (self.file is None) == (self.table is None):
+            raise ValueError("it names no table, or two: write either file and column, or table")
+        if self.file is None:
+            if self.column is not None or self.columns is not None:
+                what = "column" if self.column is not None else "columns"
+                raise ValueError(
+                    f"`{what}` is for files: the key of a table's rows stands at its source, `table: {{key: …}}`"
+                )
+            return self
+        if self.column is None:
+            raise ValueError("`column` is missing: expected the column of the file that must have the value")
         if self.columns is not None and self.file.suffix.lower() != ".csv":
             raise ValueError(f"`columns` is only for .csv files, the file is {self.file.name!r}")
         return self
@@ -139,7 +156,7 @@ class Rule(Judged):
     references: References | None = Field(
         None,
         description="A table that must have the value of `field`.",
-        examples=[{"file": "countries.csv", "column": "code"}],
+        examples=[{"file": "countries.csv", "column": "code"}, {"table": "countries"}],
     )
     freshness: Duration | None = Field(
         None,

@@ -62,7 +62,7 @@ from __future__ import annotations
 from typing import Any
 
 from streamd.component.spec import stage
-from streamd.quality.checks import ValidateSettings, keeps
+from streamd.quality.checks import ValidateSettings, keeps, tables
 from streamd.quality.fused import Validation
 
 
@@ -75,7 +75,7 @@ def outputs(config: ValidateConfig) -> tuple[str, ...]:
     return ("records", "scores") if config.score is not None else ()
 
 
-@stage("validate", config=ValidateConfig, keeps=keeps, outputs=outputs)
+@stage("validate", config=ValidateConfig, keeps=keeps, outputs=outputs, tables=tables)
 class Validate(Validation):
     """The stage `validate`. With `unique` or `score` the plan puts one in its place that remembers."""
 
