@@ -16,6 +16,7 @@ import pytest
 from demo.aggregate_examples import AGGREGATES
 from demo.etl_example import ETL
 from demo.quality_examples import QUALITY
+from demo.transform_examples import TRANSFORMS
 from demo.window_examples import WINDOWS
 from services.command import Ended, service_file, streamd
 from services.kafka import read_topic
@@ -290,6 +291,7 @@ WANTED: dict[str, Callable[[list[Document]], list[Document]]] = {
     **WINDOWS,
     **AGGREGATES,
     **QUALITY,
+    **TRANSFORMS,
     **ETL,
     "msgpack": lambda orders: [
         {"order": order["order_id"], "amount": order["amount"], "skus": [line["sku"] for line in order["lines"]]}
