@@ -132,7 +132,7 @@ def collect(values: Iterable[Any]) -> list[Any]:
         if kind is str:
             left -= len(value) + 1
         elif kind in _CONTAINERS:
-            left -= _cells(value, left)
+            left -= cells(value, left)
         else:
             left -= 1
         if left < 0:
@@ -141,7 +141,7 @@ def collect(values: Iterable[Any]) -> list[Any]:
     return collected
 
 
-def _cells(value: Any, limit: int) -> int:
+def cells(value: Any, limit: int) -> int:
     """Values and characters in a value, shared parts counted each time; stops soon after `limit`."""
     total = 0
     waiting: list[Iterator[Any]] = [iter((value,))]

@@ -15,6 +15,7 @@ from streamd.component.fields import ExpressionField, FieldPath
 from streamd.component.model import Model
 from streamd.component.stage import Body
 from streamd.errors import TransformError
+from streamd.expr.limits import MAX_CELLS, cells
 from streamd.transform.fields import at
 from streamd.transform.nodes import equal
 
@@ -160,6 +161,7 @@ class _Target:
     def __init__(self, value: Any) -> None:
         self.value = value
         self.own: dict[int, Any] = {}
+        self.left = MAX_CELLS
 
     def run(self, steps: Sequence[tuple[str, tuple[str, ...], Any, tuple[str, ...]]]) -> Any:
         for number, (op, path, value, source) in enumerate(steps):
@@ -184,13 +186,21 @@ class _Target:
                 if not equal(self.get(path), value):
                     raise _NotEqualError
             case "copy":
-                self.add(path, self.get(source))
-                self.own.clear()  # what was copied is in two places now
+                self.copy(path, self.get(source))
             case "move":
                 value = self.get(source)
                 if path != source:
                     self.remove(source)
                     self.add(path, value)
+
+    def copy(self, path: tuple[str, ...], value: Any) -> None:
+        # Copies of copies double each time: what they come to when written out is bounded.
+        self.left -= cells(value, self.left)
+        if self.left < 0:
+            raise TransformError(f"patch: it copies more than {MAX_CELLS:,} values and characters")
+        # Before it is put there: it is in two places then, of which one may be inside the other.
+        self.own.clear()
+        self.add(path, value)
 
     def get(self, path: tuple[str, ...]) -> Any:
         value = self.value

@@ -48,6 +48,11 @@ def _both(document, operations):
         ([{"op": "add", "path": "/a/z", "value": 1}, {"op": "copy", "from": "/a", "path": "/q"},
           {"op": "remove", "path": "/q/z"}, {"op": "remove", "path": "/a/b"}],
          {"a": {"z": 1}, "q": {"b": [1, 2, {"c": None}]}}),
+        ([{"op": "add", "path": "/a/z", "value": 1}, {"op": "copy", "from": "/a", "path": "/a/q"},
+          {"op": "copy", "from": "/a", "path": "/a/b/2/r"}],
+         {"a": {"b": [1, 2, {"c": None, "r": {"b": [1, 2, {"c": None}], "z": 1,
+                                              "q": {"b": [1, 2, {"c": None}], "z": 1}}}],
+                "z": 1, "q": {"b": [1, 2, {"c": None}], "z": 1}}}),
         ([{"op": "test", "path": "/a/b/2/c", "value": None}, {"op": "test", "path": "/l/0", "value": [1.0]},
           {"op": "test", "path": "/t", "value": True}], {}),
     ],
@@ -133,3 +138,11 @@ def test_pointers():
     assert parse_pointer("") == ()
     assert parse_pointer("/") == ("",)
     assert parse_pointer("/a~1b/~01/0") == ("a/b", "~1", "0")
+
+
+def test_copies_of_copies_do_not_fill_the_memory():
+    operations = [{"op": "copy", "from": "", "path": f"/{number}"} for number in range(100)]
+    with pytest.raises(TransformError, match="it copies more than 1,000,000 values and characters"):
+        apply_given({"a": "text"}, operations)
+    many = [{"op": "copy", "from": "/a", "path": f"/{number}"} for number in range(100)]
+    assert len(apply_given({"a": "text"}, many)) == 101
