@@ -113,7 +113,9 @@ def _read(text: str) -> Any:
     if len(text) > MAX_LENGTH:
         raise ExpressionError(f"the JSONPath has {len(text):,} characters, at most {MAX_LENGTH:,} are allowed", 0, 1)
     if not text.startswith("$"):
-        raise ExpressionError("a JSONPath starts with $", 0, 1, f"write ${'' if text[:1] in '.[' else '.'}{text[:40]}")
+        rest = text.strip()[:40]
+        shown = rest if rest[:1] == "$" else f"${'' if rest[:1] in '.[' else '.'}{rest}"
+        raise ExpressionError("a JSONPath starts with $", 0, 1, f"write {shown}")
     if text.count("[") + text.count("(") > 10 * _DEEPEST:
         raise ExpressionError("the JSONPath has too many brackets", 0, len(text))
     try:

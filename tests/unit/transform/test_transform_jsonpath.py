@@ -256,3 +256,10 @@ def test_queries_are_equal_and_pickled_by_their_text():
 
 def test_a_location_as_the_rfc_writes_it():
     assert normalized(("a", 0, "'\\\n\u000b☺\"")) == "$['a'][0]['\\'\\\\\\n\\u000b☺\"']"
+
+
+@pytest.mark.parametrize(("text", "hint"), [("a.b", "write $.a.b"), (".a", "write $.a"), (" $.a ", "write $.a")])
+def test_what_does_not_start_with_the_root_is_told_what_would(text, hint):
+    with pytest.raises(ExpressionError) as caught:
+        JsonPath(text)
+    assert caught.value.hint == hint
