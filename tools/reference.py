@@ -33,7 +33,20 @@ REPOSITORY = Path(__file__).resolve().parents[1]
 PROGRAM = Path(sys.executable).with_name("streamd")
 STATE = ("state ls", "state show", "state export", "state reset")
 DLQ = ("dlq ls", "dlq show", "dlq replay", "dlq purge")
-COMMANDS = ("run", "validate", "explain", *STATE, *DLQ, "replay", "verify", "test", "components", "schema", "version")
+COMMANDS = (
+    "run",
+    "validate",
+    "inspect",
+    "explain",
+    *STATE,
+    *DLQ,
+    "replay",
+    "verify",
+    "test",
+    "components",
+    "schema",
+    "version",
+)
 GENERATED = "<!-- Written by `make docs` from the code: change it there. -->\n\n"
 
 ON_ERROR = """\

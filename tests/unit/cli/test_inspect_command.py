@@ -1,0 +1,123 @@
+"""`streamd inspect`, on files and on the embedded log."""
+
+from __future__ import annotations
+
+import gzip
+import json
+
+import orjson
+import pytest
+
+ORDERS = [{"id": f"o{n}", "kind": "ab"[n % 2], "amount": n / 2, "ts": 1_767_603_605_918 + n} for n in range(60)]
+
+
+def lines(documents) -> str:
+    return "".join(orjson.dumps(each).decode() + "\n" for each in documents)
+
+
+def test_a_profile_for_people(cli, write):
+    write("orders.ndjson", lines(ORDERS) + "nonsense\n[1]\n")
+    done = cli("inspect", "orders.ndjson")
+    assert done.code == 0, done.err
+    head, *rest = done.out.splitlines()
+    assert head.startswith("orders.ndjson: 62 records")
+    assert "  1 undecodable: a record must be a JSON object, this one is a list" in rest
+    assert any(line.split()[:3] == ["id", "text", "60"] for line in rest)
+    assert "key?         id: different in every record" in rest
+    assert "enum?        kind: a, b" in rest
+    assert any(line.startswith("event time?  ts: milliseconds, 2026-01-05 09:00:05.918Z") for line in rest)
+
+
+def test_without_examples_no_contents_are_shown(cli, write):
+    write("orders.ndjson", lines([{"name": "Ada", "pin": 4711} for _ in range(30)]))
+    for more in ((), ("--json",)):
+        shown = cli("inspect", "orders.ndjson", "--no-examples", *more).out
+        assert "name" in shown
+        assert "Ada" not in shown
+        assert "4711" not in shown
+
+
+def test_for_programs(cli, write):
+    write("orders.ndjson", lines(ORDERS))
+    found = json.loads(cli("inspect", "orders.ndjson", "--json").out)
+    fields = {field["path"]: field for field in found["fields"]}
+    assert (found["records"], found["undecodable"]) == (60, {})
+    assert fields["amount"]["types"] == {"number": 60}
+    assert (fields["amount"]["least"], fields["amount"]["greatest"]) == (0.0, 29.5)
+    assert found["event_times"][0] | {"first": 0, "last": 0} == {
+        "path": "ts", "unit": "ms", "first": 0, "last": 0, "out_of_order_ms": 0, "always": True,
+    }  # fmt: skip
+
+
+def test_what_a_terminal_would_obey_is_escaped(cli, write):
+    write("orders.ndjson", lines([{"x\u001b[2J": "y\u001b[2J"}]))
+    assert "\x1b" not in cli("inspect", "orders.ndjson").out
+
+
+@pytest.mark.parametrize(("start", "ids"), [("earliest", ["o0", "o1"]), ("latest-2", ["o58", "o59"])])
+def test_where_it_begins_in_a_file(cli, write, start, ids):
+    write("orders.ndjson", lines(ORDERS))
+    found = json.loads(cli("inspect", "orders.ndjson", "--records", "2", "--from", start, "--json").out)
+    assert found["fields"][0]["examples"] == ids
+
+
+def test_columns_of_numbers_are_found(cli, write, tmp_path):
+    (tmp_path / "people.csv.gz").write_bytes(
+        gzip.compress(b"id,zip,age,paid,note\n1,01234,40,true,\n2,10115,,false,x\n")
+    )
+    found = json.loads(cli("inspect", "people.csv.gz", "--json").out)
+    assert {field["path"]: field["types"] for field in found["fields"]} == {
+        "id": {"integer": 2},
+        "zip": {"text": 2},
+        "age": {"integer": 1, "null": 1},
+        "paid": {"boolean": 2},
+        "note": {"text": 2},
+    }
+    shown = cli("inspect", "people.csv.gz", "--pipeline").out
+    assert "types: {id: int, age: int, paid: bool}" in shown
+
+
+def test_the_embedded_log_and_a_source_of_a_pipeline(cli, process, write, tmp_path):
+    write("orders.ndjson", lines(ORDERS))
+    write("feed.yaml", "name: feed\nsource: {file: {path: orders.ndjson}}\nsink: {log: {topic: orders}}\n")
+    file = write(
+        "two.yaml",
+        "name: two\nsources:\n  a: {log: {topic: orders}}\n  b: {file: {path: orders.ndjson}}\n"
+        "stages:\n  - filter: amount > 1\n    from: [a, b]\nsink: {discard: {}}\n",
+    )
+    ran = process("run", "feed.yaml", "--until-idle")
+    assert ran.code == 0, ran.err
+    before = sorted(path.name for path in tmp_path.rglob("*"))
+    newest = json.loads(cli("inspect", "log:orders", "--from", "latest-5", "--json").out)
+    assert (newest["records"], newest["fields"][0]["examples"][0]) == (5, "o55")
+    assert json.loads(cli("inspect", file, "--source", "a", "--json").out)["records"] == 60
+    assert sorted(path.name for path in tmp_path.rglob("*") if path.suffix not in (".db-wal", ".db-shm")) == [
+        name for name in before if not name.endswith(("-wal", "-shm"))
+    ]
+    unnamed = cli("inspect", file)
+    assert unnamed.code == 2
+    assert "has several sources: name one with --source; it has a, b" in unnamed.err
+
+
+@pytest.mark.parametrize(
+    ("arguments", "said"),
+    [
+        (("nothing.csv",), "it does not exist"),
+        (("kafka:orders",), "needs a Kafka cluster, and none is named"),
+        (("log:orders",), "there is no embedded log"),
+        (("ftp:orders",), "has a scheme that is none"),
+        (("o.ndjson", "--format", "xml"), "must be one of json, csv, text, ndjson"),
+        (("o.ndjson", "--from", "noon"), "expected earliest or latest-N"),
+        (("o.ndjson", "--timeout", "soon"), "--timeout"),
+        (("o.ndjson", "--source", "a"), "only with a pipeline file"),
+        (("o.ndjson", "--out", "x"), "expected --schema or --pipeline with it"),
+        (("o.ndjson", "--schema", "json", "--json"), "give one"),
+        (("o.ndjson", "--schema", "xsd"), "expected json or avro"),
+        (("o.ndjson", "--pipeline"), "there is no record that can be read"),
+    ],
+)
+def test_what_is_wrong(cli, write, arguments, said):
+    write("o.ndjson", "nonsense\n")
+    done = cli("inspect", *arguments)
+    assert done.code != 0
+    assert said in done.err
