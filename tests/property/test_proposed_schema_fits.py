@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from pathlib import Path
 
-from hypothesis import given, settings
+from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
 from streamd.profile import Bounds, Values
@@ -22,7 +22,7 @@ DOCUMENTS = st.lists(st.dictionaries(NAMES, VALUES, max_size=5), min_size=1, max
 
 
 @given(DOCUMENTS, st.sampled_from([3, 5000]))
-@settings(max_examples=300, deadline=None)
+@settings(max_examples=200, deadline=None, suppress_health_check=[HealthCheck.too_slow])
 def test_it_accepts_the_sample(documents, fields):
     values, bounds = Values(), Bounds(fields=fields)
     for document in documents:
