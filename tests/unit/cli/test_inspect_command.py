@@ -2,11 +2,16 @@
 
 from __future__ import annotations
 
+import asyncio
 import gzip
 import json
+from pathlib import Path
 
 import orjson
 import pytest
+
+from streamd.transport.embedded.log import EmbeddedLog, log_path
+from streamd.transport.embedded.transaction import EmbeddedTransaction
 
 ORDERS = [{"id": f"o{n}", "kind": "ab"[n % 2], "amount": n / 2, "ts": 1_767_603_605_918 + n} for n in range(60)]
 
@@ -77,16 +82,32 @@ def test_columns_of_numbers_are_found(cli, write, tmp_path):
     assert "types: {id: int, age: int, paid: bool}" in shown
 
 
-def test_the_embedded_log_and_a_source_of_a_pipeline(cli, process, write, tmp_path):
+async def fill_log(folder: Path) -> None:
+    """The topic `orders` of the embedded log."""
+    path = log_path(folder / ".streamd" / "streamd", "streamd")
+    path.parent.mkdir(parents=True)
+    log = EmbeddedLog.acquire(path)
+    await log.create_topic("orders", 1)
+    transaction = EmbeddedTransaction(path, "the test's input")
+    await transaction.open()
+    transaction.begin()
+    for order in ORDERS:
+        transaction.append("orders", 0, None, orjson.dumps(order), 0, ())
+    await transaction.flush()
+    await transaction.put_positions({}, {})
+    await transaction.commit()
+    await transaction.close()
+    await log.release()
+
+
+def test_the_embedded_log_and_a_source_of_a_pipeline(cli, write, tmp_path):
+    asyncio.run(fill_log(tmp_path))
     write("orders.ndjson", lines(ORDERS))
-    write("feed.yaml", "name: feed\nsource: {file: {path: orders.ndjson}}\nsink: {log: {topic: orders}}\n")
     file = write(
         "two.yaml",
         "name: two\nsources:\n  a: {log: {topic: orders}}\n  b: {file: {path: orders.ndjson}}\n"
         "stages:\n  - filter: amount > 1\n    from: [a, b]\nsink: {discard: {}}\n",
     )
-    ran = process("run", "feed.yaml", "--until-idle")
-    assert ran.code == 0, ran.err
     before = sorted(path.name for path in tmp_path.rglob("*"))
     newest = json.loads(cli("inspect", "log:orders", "--from", "latest-5", "--json").out)
     assert (newest["records"], newest["fields"][0]["examples"][0]) == (5, "o55")
