@@ -2,8 +2,9 @@
 """Formats through a pipeline's chain, beside the plain library: records a second, one process, one core.
 
 `bench/formats.py [RECORDS]`. The chain is the generated function that a task runs: it decodes each record, keeps those
-with an amount, adds a field, and encodes them. `in` decodes only, `out` encodes only. Beside it fastavro's own
-schemaless_reader and schemaless_writer do the same records, without a check and without the rest of the chain.
+with an amount, adds a field, and encodes them. `in` decodes only, `out` encodes only. Beside it the plain libraries do
+the same records, without a check and without the rest of the chain: fastavro's schemaless_reader and schemaless_writer,
+msgspec.msgpack, and json_format of Google's protobuf.
 """
 
 from __future__ import annotations
@@ -17,7 +18,11 @@ from collections.abc import Callable
 from pathlib import Path
 
 import fastavro
+import msgspec
+from google.protobuf import json_format
 
+from streamd.codecs.protobuf.schema import message_class
+from streamd.codecs.protobuf.settings import ProtobufSettings
 from streamd.component.registry import Registry
 from streamd.config.load import load_pipeline_text
 from streamd.config.service import ServiceConfig
@@ -49,7 +54,16 @@ name: bench
 source: {{log: {{topic: in, format: {read}}}}}
 sink: {{log: {{topic: out, format: {write}}}}}
 """
+PROTO = """syntax = "proto3";
+message Item { string sku = 1; int32 count = 2; }
+message Order {
+  int64 id = 1; string user = 2; double amount = 3; string currency = 4; int64 ts = 5; bool paid = 6;
+  optional string note = 7; repeated Item items = 8;
+}
+"""
 BATCH = 2000
+
+Line = tuple[str, float, float | None]
 
 
 def orders(count: int) -> list[dict[str, object]]:
@@ -118,7 +132,8 @@ def main(count: int) -> None:
         there_and_back = best(through(chain(form, iso, folder), avro), count)
         outward = best(through(chain("json", form, folder), lines), count)
         inward = best(through(chain(form, "json", folder), avro), count)
-    print(f"{'':34}{'records/s':>12}  of fastavro")
+        other = msgpack(documents, lines, folder) + protobuf(documents, lines, folder)
+    print(f"{'':40}{'records/s':>12}  of the library")
     for label, rate, beside in (
         ("fastavro schemaless_reader", reads, None),
         ("fastavro schemaless_writer", writes, None),
@@ -126,9 +141,47 @@ def main(count: int) -> None:
         ("chain: avro in, avro out", there_and_back, both),
         ("chain: avro in, json out", inward, reads),
         ("chain: json in, avro out", outward, writes),
+        *other,
     ):
         share = "" if beside is None else f"{rate / beside:>10.0%}"
-        print(f"{label:34}{rate:>12,.0f}  {share}")
+        print(f"{label:40}{rate:>12,.0f}  {share}")
+
+
+def msgpack(documents: list[dict[str, object]], lines: list[bytes], folder: Path) -> list[Line]:
+    decode, encode = msgspec.msgpack.Decoder().decode, msgspec.msgpack.Encoder().encode
+    packed = [encode(document) for document in documents]
+    count = len(documents)
+    reads = best(lambda: [decode(value) for value in packed], count)
+    writes = best(lambda: [encode(document) for document in documents], count)
+    return [
+        ("msgspec.msgpack decode", reads, None),
+        ("msgspec.msgpack encode", writes, None),
+        ("chain: msgpack in, json out", best(through(chain("msgpack", "json", folder), packed), count), reads),
+        ("chain: json in, msgpack out", best(through(chain("json", "msgpack", folder), lines), count), writes),
+    ]
+
+
+def protobuf(documents: list[dict[str, object]], lines: list[bytes], folder: Path) -> list[Line]:
+    (folder / "order.proto").write_text(PROTO)
+    made = message_class(ProtobufSettings(proto="order.proto", message="Order"), folder)
+    messages = [json_format.ParseDict(document, made()).SerializeToString() for document in documents]
+    form, count = "{protobuf: {proto: order.proto, message: Order}}", len(documents)
+
+    def all_read() -> None:
+        for value in messages:
+            json_format.MessageToDict(made.FromString(value), preserving_proto_field_name=True)
+
+    def all_written() -> None:
+        for document in documents:
+            json_format.ParseDict(document, made()).SerializeToString()
+
+    reads, writes = best(all_read, count, 2), best(all_written, count, 2)
+    return [
+        ("protobuf FromString, MessageToDict", reads, None),
+        ("protobuf ParseDict, SerializeToString", writes, None),
+        ("chain: protobuf in, json out", best(through(chain(form, "json", folder), messages), count), reads),
+        ("chain: json in, protobuf out", best(through(chain("json", form, folder), lines), count), writes),
+    ]
 
 
 if __name__ == "__main__":
