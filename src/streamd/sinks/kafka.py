@@ -49,7 +49,9 @@ class KafkaSinkConfig(Model):
         None, description="The record's time in ms since the epoch; without it the time it came with.", examples=["ts"]
     )
     headers: Mapping[str, ExpressionField] = Field(
-        default_factory=dict, description="Headers to add: name → value.", examples=[{"origin": "_topic"}]
+        default_factory=dict,
+        description="Headers to add: name → value, a text as UTF-8, null without a value, anything else as JSON.",
+        examples=[{"origin": "_topic"}],
     )
     compression: Literal["none", "gzip", "snappy", "lz4", "zstd"] | None = Field(
         None,
