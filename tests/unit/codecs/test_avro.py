@@ -260,3 +260,99 @@ def test_a_count_that_the_bytes_cannot_hold_is_an_error_of_its_record():
     for count in (b"\x80\x80\x80\x80\x10", b"\xfe\xff\xff\xff\xff\xff\xff\xff\xff\x01"):
         with pytest.raises(ExtractError, match="ends too early"):
             numbers.decode(count + b"\x02")
+
+
+TREE = {"type": "record", "name": "Tree", "fields": [{"name": "inner", "type": ["null", "Tree"]}]}
+HEDGE = {"type": "record", "name": "Tree", "fields": [{"name": "inner", "type": {"type": "array", "items": "Tree"}}]}
+# Each is within itself through the other.
+PAIR = {
+    "type": "record",
+    "name": "A",
+    "fields": [
+        {"name": "b", "type": {"type": "record", "name": "B", "fields": [{"name": "inner", "type": ["null", "A"]}]}}
+    ],
+}
+WITHIN = {"type": "record", "name": "R", "fields": [{"name": "itself", "type": "R"}]}
+
+
+@pytest.mark.parametrize(
+    ("schema", "data"),
+    [
+        (TREE, b"\x02" * 300_000 + b"\x00"),
+        (HEDGE, b"\x02" * 300_000 + b"\x00" * 300_001),
+        (PAIR, b"\x02" * 300_000 + b"\x00"),
+    ],
+)
+def test_whatever_is_within_itself_without_end_is_an_error_of_its_record(schema, data):
+    with pytest.raises(ExtractError, match="nested too deeply"):
+        codec("avro", AvroSettings(schema=schema)).decode(data)
+
+
+def test_a_record_that_always_holds_itself_is_refused_with_the_schema():
+    with pytest.raises(ConfigError, match="has no values"):
+        codec("avro", AvroSettings(schema=WITHIN))
+
+
+def test_what_is_within_itself_keeps_its_fields_after_one_that_was_nested_too_deeply():
+    made = codec("avro", AvroSettings(schema=TREE))
+    document = None
+    for _ in range(200):
+        document = {"inner": document}
+    for _ in range(5):
+        with pytest.raises(ExtractError, match="nested too deeply"):
+            made.decode(b"\x02" * 10_000 + b"\x00")
+        assert made.decode(made.encode(document)) == document
+
+
+def test_a_field_that_is_within_itself_and_that_nobody_wants_is_bounded_as_well(tmp_path):
+    (tmp_path / "old.avsc").write_text(json.dumps({"type": "record", "name": "R", "fields": [
+        {"name": "tree", "type": TREE}, {"name": "v", "type": "int"},
+    ]}))  # fmt: skip
+    settings = AvroSettings(
+        schema={"type": "record", "name": "R", "fields": [{"name": "v", "type": "int"}]}, writer_schema_file="old.avsc"
+    )
+    made = codec("avro", settings, CodecContext(base_dir=tmp_path))
+    assert made.decode(b"\x02\x02\x00\x06") == {"v": 3}
+    with pytest.raises(ExtractError, match="nested too deeply"):
+        made.decode(b"\x02" * 300_000 + b"\x00\x06")
+
+
+def test_a_document_that_is_nested_too_deeply_is_an_error_of_its_record():
+    document = None
+    for _ in range(900):
+        document = {"inner": document}
+    with pytest.raises(LoadError, match="nested too deeply"):
+        codec("avro", AvroSettings(schema=TREE)).encode(document)
+
+
+@pytest.mark.parametrize("value", [float("nan"), float("inf"), float("-inf")])
+@pytest.mark.parametrize("name", ["timestamp-millis", "timestamp-micros"])
+def test_what_is_no_number_is_no_time(name, value):
+    with pytest.raises(LoadError, match="expected a time"):
+        one(logical("long", name)).encode({"v": value})
+
+
+@pytest.mark.parametrize(
+    "value", ["1E+9999999", "1E+999990", "-1e400", "1E-9999999", "NaN", "-Infinity", 1e300, "1." + "0" * 2000 + "1"]
+)
+def test_a_decimal_that_is_far_from_fitting_is_refused_at_once(value):
+    with pytest.raises(LoadError, match="expected a decimal number with up to 9 digits"):
+        one(logical("bytes", "decimal", precision=9, scale=2)).encode({"v": value})
+
+
+@pytest.mark.parametrize(
+    ("value", "reads"), [("0E+9999999", "0.00"), ("-0", "0.00"), ("9999999.99", "9999999.99"), ("-0.01", "-0.01")]
+)
+def test_decimals_at_the_edges_of_their_precision(value, reads):
+    made = one(logical("bytes", "decimal", precision=9, scale=2))
+    assert made.decode(made.encode({"v": value})) == {"v": reads}
+
+
+def test_a_time_of_day_has_no_zone():
+    with pytest.raises(LoadError, match="without a zone"):
+        one(logical("int", "time-millis")).encode({"v": "12:30:00+02:00"})
+
+
+def test_a_schema_that_is_nested_without_end_is_none():
+    with pytest.raises(ValidationError, match="nested too deeply"):
+        AvroSettings(schema='{"type":"array","items":' * 50_000 + '"int"' + "}" * 50_000)

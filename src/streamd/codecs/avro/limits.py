@@ -45,6 +45,19 @@ def empty_items(node: Type, types: Mapping[str, Mapping[str, Any]]) -> bool:
     return False
 
 
+def endless(types: Mapping[str, Mapping[str, Any]]) -> bool:
+    """Whether a record is within itself through nothing but records: it has no end, and may have no bytes."""
+
+    def visit(node: Type, within: frozenset[str]) -> bool:
+        node = types.get(node) if isinstance(node, str) else node
+        if not isinstance(node, Mapping) or kind(node) not in RECORDS:
+            return False
+        name = str(node["name"])
+        return name in within or any(visit(part, within | {name}) for part in _parts(node))
+
+    return any(visit(node, frozenset()) for node in types.values())
+
+
 def _parts(node: Type) -> list[Type]:
     if isinstance(node, list):
         return node

@@ -14,7 +14,7 @@ from copy import deepcopy
 from io import BytesIO
 from typing import Any, NoReturn
 
-from streamd.codecs.avro.limits import SHALLOW_BYTES, empty_items, recursive
+from streamd.codecs.avro.limits import SHALLOW_BYTES, empty_items, endless, recursive
 from streamd.codecs.avro.schema import NAMED, PRIMITIVES, RECORDS, Schema, Type, aliases, branch_name, kind, logical
 from streamd.codecs.avro.values import Convert, Forms, UnfitError, reads
 from streamd.errors import ExtractError
@@ -61,6 +61,8 @@ def reader(writer: Schema, target: Schema | None, forms: Forms) -> Read:
     types = schema["__named_schemas"]
     if empty_items(schema["fields"][0]["type"], types):
         raise MismatchError("an array of items that take no bytes could claim to have any number of them")
+    if endless(types):
+        raise MismatchError("a record that always holds another one of itself has no values")
     schemaless: Any = fastavro.schemaless_reader
     deep: Any = _read_py.schemaless_reader
     shallow = SHALLOW_BYTES if recursive(types) else sys.maxsize

@@ -33,7 +33,7 @@ class Schema:
             raise ConfigError(f"the Avro schema names a type {error.name!r} that it does not define") from None
         except SchemaParseException as error:
             raise ConfigError(f"not a valid Avro schema: {error}") from None
-        except (ValueError, TypeError, KeyError, AttributeError) as error:
+        except (ValueError, TypeError, KeyError, AttributeError, RecursionError) as error:
             raise ConfigError(f"not an Avro schema in JSON: {type(error).__name__}: {error}") from None
         self.type: Type = parsed
 

@@ -112,6 +112,8 @@ class AvroSettings(Model):
             Schema(text)
         except json.JSONDecodeError as error:
             raise ValueError(f"expected an Avro schema, not JSON at character {error.pos}: {error.msg}") from None
+        except RecursionError:
+            raise ValueError("expected an Avro schema, this one is nested too deeply") from None
         except ConfigError as error:
             # Types that it names may be in schemas that the registry's subjects refer to.
             raise ValueError(str(error)) from None

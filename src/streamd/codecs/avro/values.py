@@ -12,7 +12,8 @@ from base64 import b64decode, b64encode
 from collections.abc import Callable
 from dataclasses import dataclass
 from datetime import UTC, date, datetime, time, timedelta
-from decimal import Context, Decimal, InvalidOperation
+from decimal import MAX_EMAX, MAX_PREC, MIN_EMIN, Context, Decimal, InvalidOperation
+from math import isfinite
 from typing import Any, Literal
 from uuid import UUID
 
@@ -23,7 +24,7 @@ Convert = Callable[[Any], Any]
 _EPOCH = datetime(1970, 1, 1, tzinfo=UTC)
 _LOCAL_EPOCH = datetime(1970, 1, 1)  # noqa: DTZ001 — a wall clock's, which has no zone
 _DAY_ZERO = date(1970, 1, 1).toordinal()
-_EXACT = Context(prec=1000)
+_EXACT = Context(prec=MAX_PREC, Emax=MAX_EMAX, Emin=MIN_EMIN)
 _DURATION = struct.Struct("<III")
 _DAY_MS = 86_400_000
 _MICROSECOND = timedelta(microseconds=1)
@@ -143,11 +144,15 @@ def _decimal_writer(node: Any) -> Convert:
         if value.__class__ not in (str, int, float):
             raise UnfitError(f"{expected}, as text or a number")
         try:
-            moved = Decimal(str(value)).scaleb(scale, _EXACT)
-            whole = int(moved)
-        except (InvalidOperation, ValueError, OverflowError):
+            given = Decimal(str(value))
+        except InvalidOperation:
             raise UnfitError(expected) from None
-        if whole != moved or abs(whole) >= 10**precision:
+        # By the place of the first digit: what is far too large must not be multiplied out.
+        if not given.is_finite() or (given and not -scale <= given.adjusted() < precision - scale):
+            raise UnfitError(expected)
+        moved = given.scaleb(scale, _EXACT) if given else given
+        whole = int(moved)
+        if whole != moved:
             raise UnfitError(expected)
         return whole.to_bytes(size or (whole + (whole < 0)).bit_length() // 8 + 1, signed=True)
 
@@ -162,7 +167,7 @@ def _instant_writer(micros: int) -> Convert:
             return int(value) if micros == 1000 else int(value) * 1000
         if value.__class__ is float:
             exact = value * (1000 // micros)
-            if exact.is_integer() or micros == 1:
+            if exact.is_integer() or (micros == 1 and isfinite(exact)):
                 return round(exact)
         elif value.__class__ is str:
             return _ticks(value, micros)
@@ -208,6 +213,8 @@ def _time_writer(micros: int) -> Convert:
             moment = time.fromisoformat(value)
         except (ValueError, TypeError):
             raise UnfitError("expected a time of day as text, such as 12:30:00.000") from None
+        if moment.tzinfo is not None:
+            raise UnfitError("expected a time of day without a zone, this one has one")
         since = timedelta(
             hours=moment.hour, minutes=moment.minute, seconds=moment.second, microseconds=moment.microsecond
         )

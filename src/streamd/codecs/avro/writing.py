@@ -81,7 +81,10 @@ class Writing:
     def encode(self, document: Any, start: bytes = b"") -> bytes:
         """`start` and the document behind it. Raises UnfitError."""
         out = bytearray(start)
-        self._write(document, out)
+        try:
+            self._write(document, out)
+        except RecursionError:
+            raise UnfitError("it is nested too deeply", self._schema.type) from None
         return bytes(out)
 
     def taken(self) -> int:
