@@ -121,7 +121,8 @@ def list_(
     if as_json:
         _print_json([tally_json(one) for one in found])
         return
-    _print("\n\n".join("\n".join(tally_lines(one)) for one in found))
+    if found:
+        _print("\n\n".join("\n".join(tally_lines(one)) for one in found))
 
 
 @app.command("show")
@@ -142,7 +143,8 @@ def show(
 ) -> None:
     """Show dead letters: what failed, where, why, and the record itself.
 
-    With --json a line for each; a value that is neither JSON nor text is in base64. Exit code 1 when there is none.
+    A value is shown as its source reads it. With --json a line for each; what is neither JSON nor text is in base64.
+    Exit code 1 when there is none.
     """
     target = _Target(file, topic, log, in_file, sink, config, set_)
     choice = target.choice(where, since, until)
@@ -153,7 +155,7 @@ def show(
         found: list[tuple[Place, Letter, Done | None]] = []
         for place in places:
             async with place.opened() as kept:
-                async for letter, how in letters(kept):
+                async for letter, how in letters(kept, read=True):
                     if letter is None or letter not in choice or (how is not None and not done):
                         continue
                     if len(found) == limit:

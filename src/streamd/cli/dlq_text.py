@@ -105,7 +105,7 @@ def _value_lines(letter: Letter) -> Iterator[str]:
     if letter.value is None:
         yield "  value  none (a tombstone)"
         return
-    document = letter.document
+    document = letter.shown
     if not isinstance(document, dict | list):
         yield f"  value  {_text(letter.value)}"
     else:
@@ -126,8 +126,11 @@ def _safe(text: str) -> str:
 
 
 def letter_json(place: Place, letter: Letter, done: Done | None) -> dict[str, Any]:
-    """One letter for programs: `value` as JSON or text, else `value_base64`; keys and headers likewise."""
-    document = letter.document
+    """One letter for programs: `value` as JSON or text, else `value_base64`; keys and headers likewise.
+
+    Of a binary format there are both: what its source reads, and the bytes.
+    """
+    document = letter.shown
     found: dict[str, Any] = {
         "place": str(place),
         "partition": letter.partition,
@@ -151,6 +154,8 @@ def letter_json(place: Place, letter: Letter, done: Done | None) -> dict[str, An
         **_plain("key", letter.key),
         "headers": [{"name": name, **_plain("value", value)} for name, value in letter.headers],
     }
+    if letter.binary and letter.value is not None:
+        return found | {"value": document, "value_base64": b64encode(letter.value).decode()}
     return found | ({"value": document} if document is not None else _plain("value", letter.value))
 
 

@@ -92,6 +92,11 @@ class Choice:
         if self.where is not None:
             object.__setattr__(self, "_holds", condition(self.where))
 
+    @property
+    def reads(self) -> bool:
+        """Whether what is in the records counts."""
+        return self.where is not None
+
     def __contains__(self, letter: object) -> bool:
         assert isinstance(letter, Letter)
         if self.pipeline is not None and letter.pipeline != self.pipeline:

@@ -59,9 +59,9 @@ class FileKept:
         except OSError as error:
             raise FatalError(f"{path} cannot be read: {error.strerror}") from None
 
-    def letter(self, record: RawRecord, partition: int) -> Letter | None:
-        """See `Kept.letter`."""
-        return letter_in(record.value, partition, record.offset)
+    async def letters(self, records: Sequence[RawRecord], partition: int, *, read: bool) -> list[Letter | None]:
+        """See `Kept.letters`; an envelope keeps what is JSON, or text."""
+        return [letter_in(record.value, partition, record.offset) for record in records]
 
     async def marks(self) -> Mapping[int, Mapping[int, Done]]:
         """There are none."""

@@ -28,7 +28,11 @@ async def opened(place: Place) -> AsyncIterator[KafkaKept]:
     async with stored_opened(place.kafka, place.app, name_of(place.name), {STORE: 0}, None, ()) as stored:
         try:
             await client.start(_WITHIN)
-            yield KafkaKept(client, place.name, stored)
+            kept = KafkaKept(client, place, stored)
+            try:
+                yield kept
+            finally:
+                await kept.close()
         finally:
             await client.close()
 
@@ -36,8 +40,9 @@ async def opened(place: Place) -> AsyncIterator[KafkaKept]:
 class KafkaKept(TopicKept):
     """`Kept` (places.py) of a topic. Reads what is committed."""
 
-    def __init__(self, client: KafkaClient, topic: str, stored: KafkaStored) -> None:
-        self._client, self._topic, self._stored = client, topic, stored
+    def __init__(self, client: KafkaClient, place: Place, stored: KafkaStored) -> None:
+        super().__init__(place)
+        self._client, self._topic, self._stored = client, place.name, stored
 
     async def span(self) -> Span:
         """See `Kept.span`."""

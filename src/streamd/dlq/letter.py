@@ -25,7 +25,9 @@ class Letter:
     `value` is the record's, as it came; `headers` are its own. `entry` is the source or batch stage behind which the
     record was kept, None where the letter does not say. `replays`: how often it was taken through the pipeline again;
     `origin`: (topic, partition, offset) of the record before the first time. `whole` is False where the sink keeps less
-    than the record: a file, or a record of which only the beginning was read. `time` in ms since the epoch.
+    than the record: a file, or a record of which only the beginning was read. `read`: the document, where its source's
+    format is not JSON and it was asked for (reading.py); `binary` when that format is no text. `time` in ms since the
+    epoch.
     """
 
     partition: int
@@ -48,6 +50,8 @@ class Letter:
     replays: int = 0
     origin: tuple[str, int, int] | None = None
     whole: bool = True
+    read: Any = None
+    binary: bool = False
 
     @property
     def reason(self) -> tuple[str, str, str]:
@@ -61,8 +65,17 @@ class Letter:
         return f"{topic}/{partition}/{offset}"
 
     @property
+    def shown(self) -> Any:
+        """What to show: the document of a binary value, or of JSON; None where the text says more."""
+        return self.read if self.binary else self._json
+
+    @property
     def document(self) -> Any:
-        """The value as JSON means it, None when it is none."""
+        """What was read of it, or else the value as JSON means it, None when it is none."""
+        return self._json if self.read is None else self.read
+
+    @property
+    def _json(self) -> Any:
         try:
             return orjson.loads(self.value) if self.value is not None else None
         except orjson.JSONDecodeError:

@@ -23,7 +23,11 @@ async def opened(place: Place) -> AsyncIterator[LogKept]:
         streams = await log.streams(place.name) if path.exists() else []
         if not streams:
             raise NotFoundError(f"the embedded log {path} has no topic {place.name!r}")
-        yield LogKept(log, {stream.partition: stream for stream in streams}, place)
+        kept = LogKept(log, {stream.partition: stream for stream in streams}, place)
+        try:
+            yield kept
+        finally:
+            await kept.close()
     finally:
         await log.release()
 
@@ -32,6 +36,7 @@ class LogKept(TopicKept):
     """`Kept` (places.py) of a topic."""
 
     def __init__(self, log: EmbeddedLog, streams: Mapping[int, Stream], place: Place) -> None:
+        super().__init__(place)
         self._log, self._streams, self._place = log, streams, place
 
     async def span(self) -> Span:

@@ -13,6 +13,7 @@ from streamd.config.pipeline import ComponentConfig, PipelineConfig
 from streamd.config.service import ServiceConfig
 from streamd.dlq.letter import Letter, letter_of
 from streamd.dlq.marks import Done
+from streamd.dlq.reading import Documents
 from streamd.errors import ConfigError
 from streamd.record import RawRecord
 
@@ -24,7 +25,8 @@ Span = Mapping[int, tuple[int, int]]
 class Place:
     """A topic or a file of dead letters. `sink`: the sink that writes it, None for one that was named by itself.
 
-    `name`: of the topic, or the path as the sink has it. `base`: the folder at which a path begins.
+    `name`: of the topic, or the path as the sink has it. `base`: the folder at which a path begins. `config`: the
+    pipeline whose sources say how the letters' values are read.
     """
 
     kind: Kind
@@ -35,6 +37,7 @@ class Place:
     sink: ComponentConfig | None = None
     pipeline: str | None = None
     base: Path = Path()
+    config: PipelineConfig | None = None
 
     def __str__(self) -> str:
         return {"kafka": f"topic {self.name}", "log": f"log {self.name}", "file": f"file {self.name}"}[self.kind]
@@ -61,8 +64,11 @@ class Kept(Protocol):
     def records(self, partition: int, first: int, end: int) -> AsyncIterator[Sequence[RawRecord]]:
         """The records of [first, end), in order, batch after batch."""
 
-    def letter(self, record: RawRecord, partition: int) -> Letter | None:
-        """The letter that a record is; None when it is none."""
+    async def letters(self, records: Sequence[RawRecord], partition: int, *, read: bool) -> list[Letter | None]:
+        """The letter that each record is; None for one that is none. `read`: with what its source reads of it.
+
+        Raises UnavailableError, AccessDeniedError when that takes a schema registry which does not answer.
+        """
 
     async def marks(self) -> Mapping[int, Mapping[int, Done]]:
         """{partition: {offset: how it was done with}}."""
@@ -74,9 +80,18 @@ class Kept(Protocol):
 class TopicKept:
     """What `Kept` of all topics has."""
 
-    def letter(self, record: RawRecord, partition: int) -> Letter | None:
-        """See `Kept.letter`."""
-        return letter_of(record, partition)
+    def __init__(self, place: Place) -> None:
+        self._documents = Documents(place.config) if place.config is not None else None
+
+    async def letters(self, records: Sequence[RawRecord], partition: int, *, read: bool) -> list[Letter | None]:
+        """See `Kept.letters`."""
+        found = [letter_of(record, partition) for record in records]
+        return await self._documents.read(found) if read and self._documents is not None else found
+
+    async def close(self) -> None:
+        """Let go of what reading took."""
+        if self._documents is not None:
+            await self._documents.close()
 
 
 def places_of(config: PipelineConfig, service: ServiceConfig, sink: str | None = None) -> list[Place]:
@@ -98,9 +113,8 @@ def _place(sink: ComponentConfig, config: PipelineConfig, service: ServiceConfig
     kind: Any = sink.name
     base = config.file.parent if config.file is not None else Path.cwd()
     name = settings.topic if kind != "file" else settings.path
-    return Place(
-        kind, name, service.app, service.state_dir / service.app, config.kafka, sink, config.name, base.absolute()
-    )
+    folder = service.state_dir / service.app
+    return Place(kind, name, service.app, folder, config.kafka, sink, config.name, base.absolute(), config)
 
 
 def named_place(kind: Kind, name: str, service: ServiceConfig) -> Place:

@@ -86,6 +86,11 @@ class Selection:
     def __init__(self, route: Route, wishes: Wishes) -> None:
         self._route, self._wishes = route, wishes
 
+    @property
+    def reads(self) -> bool:
+        """Whether what is in the records counts."""
+        return self._wishes.choice.reads
+
     def way(self, letter: Letter | None, done: Done | None) -> Way | str:
         """The way, or why not: `other`, `done`, `tired`, or a sentence."""
         if letter is None or letter not in self._wishes.choice:
@@ -125,8 +130,8 @@ async def prepare(
     for partition, (first, end) in sorted(span.items()):
         done: Mapping[int, Done] = marks.get(partition, {})
         async for batch in kept.records(partition, first, end):
-            for record in batch:
-                letter = kept.letter(record, partition)
+            read = await kept.letters(batch, partition, read=wishes.choice.reads)
+            for record, letter in zip(batch, read, strict=True):
                 _note(found, letter, selection.way(letter, done.get(record.offset)), config, service, wishes)
     return found, selection
 

@@ -39,7 +39,7 @@ async def meant(place: Place, choice: Choice, kept: Kept) -> Purge:
     if place.transport is None:
         raise ConfigError(f"{place}: dead letters in a file are not marked; delete the file, or what is in it")
     found = Purge(place)
-    async for letter, done in letters(kept):
+    async for letter, done in letters(kept, read=choice.reads):
         if letter is not None and done is None and letter in choice:
             found.offsets.setdefault(letter.partition, []).append(letter.offset)
             found.reasons[letter.reason] += 1

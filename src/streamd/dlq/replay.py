@@ -90,8 +90,8 @@ class _Letters:
         first, end = self.prepared.span[partition]
         async for batch in self._kept.records(partition, first, end):
             found = []
-            for record in batch:
-                letter = self._kept.letter(record, partition)
+            letters = await self._kept.letters(batch, partition, read=self._selection.reads)
+            for record, letter in zip(batch, letters, strict=True):
                 done = marks.done.get(record.offset)
                 if letter is not None and self._selection.way(letter, done) == self._way:
                     found.append((record.offset, replayed(letter)))
@@ -181,7 +181,10 @@ class _Run:
     ) -> None:
         config = group.plan.config
         base = config.file.parent if config.file is not None else place.base
-        context = PipelineContext(service.app, config.name, place.state_dir, base, config.kafka, service.create_topics)
+        context = PipelineContext(
+            service.app, config.name, place.state_dir, base, config.kafka, service.create_topics,
+            config.schema_registry,
+        )  # fmt: skip
         self._assembly = _LetterAssembly(group, letters, place, context)
         self._place, self._app, self._metrics = place, service.app, metrics
         self._tasks = letters.prepared.partitions

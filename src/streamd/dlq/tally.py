@@ -54,7 +54,7 @@ async def tallied(place: Place, choice: Choice) -> Tally:
     """Count what is in a place, all of it. Raises NotFoundError, UnavailableError."""
     tally = Tally(place)
     async with place.opened() as kept:
-        async for letter, done in letters(kept):
+        async for letter, done in letters(kept, read=choice.reads):
             if letter is None:
                 tally.foreign += 1
             elif choice.pipeline is not None and letter.pipeline != choice.pipeline:
@@ -65,11 +65,14 @@ async def tallied(place: Place, choice: Choice) -> Tally:
     return tally
 
 
-async def letters(kept: Kept) -> AsyncIterator[tuple[Letter | None, Done | None]]:
-    """(letter, how it was done with) of everything that is there now; None for a record that is no letter."""
+async def letters(kept: Kept, *, read: bool) -> AsyncIterator[tuple[Letter | None, Done | None]]:
+    """(letter, how it was done with) of everything that is there now; None for a record that is no letter.
+
+    `read`: with what their sources read of them.
+    """
     span, marks = await kept.span(), await kept.marks()
     for partition, (first, end) in sorted(span.items()):
         done = marks.get(partition, {})
         async for batch in kept.records(partition, first, end):
-            for record in batch:
-                yield kept.letter(record, partition), done.get(record.offset)
+            for record, letter in zip(batch, await kept.letters(batch, partition, read=read), strict=True):
+                yield letter, done.get(record.offset)
