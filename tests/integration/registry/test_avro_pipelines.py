@@ -5,13 +5,19 @@ from __future__ import annotations
 import asyncio
 import io
 import json
+import os
+import re
+import signal
 import uuid
 from collections import Counter
+from typing import Self
 
 import fastavro
 import pytest
+from aiohttp import ClientSession, web
+from yarl import URL
 
-from faults.running_node import RunningNode
+from faults.running_node import RunningNode, worker_pids
 from services.kafka import produce, read_topic
 from services.registry import SchemaRegistry
 from streamd.observability import catalog
@@ -209,3 +215,72 @@ async def test_a_schema_that_the_registry_refuses_stops_the_pipeline_with_the_re
     assert says(node, "whose compatibility is BACKWARD")
     node.drain()
     await node.ended()
+
+
+class KillingRegistry:
+    """Stands before a registry, and kills all workers when a sink registers: before the registry has it, or behind."""
+
+    def __init__(self, registry: SchemaRegistry, moments: list[str]) -> None:
+        self._registry, self._moments = registry, moments
+        self.url = ""
+        self.killed: list[str] = []
+
+    async def __aenter__(self) -> Self:
+        app = web.Application()
+        app.router.add_route("*", "/{path:.*}", self._pass)
+        self._runner = web.AppRunner(app)
+        await self._runner.setup()
+        site = web.TCPSite(self._runner, "127.0.0.1", 0)
+        await site.start()
+        self.url = f"http://127.0.0.1:{self._runner.addresses[0][1]}"
+        self._session = ClientSession()
+        return self
+
+    async def __aexit__(self, *_: object) -> None:
+        await self._session.close()
+        await self._runner.cleanup()
+
+    async def _pass(self, request: web.Request) -> web.Response:
+        body = await request.read()
+        # The first version is registered by the supervisor as well.
+        grown = request.method == "POST" and request.path.startswith("/subjects/") and re.search(rb"f\d", body)
+        moment = self._moments.pop(0) if grown and self._moments else ""
+        if moment == "before":
+            return self._kill(moment)
+        target = URL(self._registry.url + request.raw_path, encoded=True)
+        kind = {"Content-Type": "application/vnd.schemaregistry.v1+json"}
+        async with self._session.request(request.method, target, data=body, headers=kind) as answer:
+            content = await answer.read()
+        if moment == "behind":
+            return self._kill(moment)
+        return web.Response(status=answer.status, body=content, content_type="application/json")
+
+    def _kill(self, moment: str) -> web.Response:
+        for pid in worker_pids():
+            os.kill(pid, signal.SIGKILL)
+        self.killed.append(moment)
+        return web.Response(status=503)
+
+
+async def test_workers_that_are_killed_around_a_registration_lose_and_double_nothing(
+    kafka, schema_registry, topics, nodes
+):
+    source, sink = topics
+    documents = [
+        {"id": n, "user": "ada", **({f"f{n // 60}": n} if n % 60 > 40 else {})} for n in range(300)
+    ]  # five fields, each of which begins in the middle of what is read
+    await produce(kafka.bootstrap, source, [(b"%d" % (d["id"] % 7), json.dumps(d).encode()) for d in documents])
+    moments = ["before", "behind", "behind", "before"]
+    async with KillingRegistry(schema_registry, list(moments)) as registry:
+        text = pipeline(kafka, registry, topics, change="evolve").replace(", format: {avro: {registry: true}}", "", 1)
+        node = nodes()
+        batches = {"restart": {"initial": "100ms", "max": "500ms"}}
+        node.start({"p.yaml": f"{text}batch: {{max_records: 16}}\n"}, until_idle=True, **batches)
+        await node.ended(240)
+    assert registry.killed == moments
+    dead = await read_topic(kafka.bootstrap, f"{sink}-dlq")
+    assert not dead, {dict(record.headers)["streamd.message"] for record in dead}
+    consumer = Consumer(schema_registry)
+    found = [consumer.read(record.value) for record in await read_topic(kafka.bootstrap, sink, expected=300)]
+    told = [{name: value for name, value in document.items() if value is not None} for document in found]
+    assert by_id(told) == by_id({**document, "double": document["id"] * 2} for document in documents)

@@ -5,7 +5,7 @@ from __future__ import annotations
 import asyncio
 import json
 import uuid
-from contextlib import asynccontextmanager
+from contextlib import AsyncExitStack, asynccontextmanager
 
 import pytest
 from aiohttp import web
@@ -96,6 +96,16 @@ async def test_a_compatible_version_is_taken_and_another_is_refused_with_the_rea
     assert f"for subject {subject!r}, whose compatibility is BACKWARD" in message
     assert "price at /fields/1" in message
     assert (await client.latest(subject)).id == second.id
+
+
+async def test_versions_that_come_at_the_same_moment_are_all_taken(schema_registry, client, subject):
+    await client.register(subject, json.dumps(V1), "AVRO")
+    async with AsyncExitStack() as stack:
+        clients = [await stack.enter_async_context(client_of(schema_registry.url)) for _ in range(8)]
+        grown = [{**V1, "fields": [ID, {"name": f"f{n}", "type": "int", "default": 0}]} for n in range(len(clients))]
+        asked = zip(clients, grown, strict=True)
+        found = await asyncio.gather(*(one.register(subject, json.dumps(schema), "AVRO") for one, schema in asked))
+    assert len({registered.id for registered in found}) == len(clients)
 
 
 async def test_the_compatibility_of_a_subject_can_be_set(client, subject):

@@ -24,6 +24,8 @@ log = structlog.get_logger(__name__)
 
 # How long an id that the registry does not have is not asked for again, in seconds.
 _UNKNOWN_FOR = 30.0
+# How often other versions may come behind the one that was registered, until it is left to the next record.
+_MOST_MEETINGS = 10
 _NO_ID = b"\x00\x00\x00\x00\x00"
 
 
@@ -196,19 +198,22 @@ class RegisteredAvroCodec(Codec):
     async def _evolve(self, misfits: list[tuple[Any, tuple[str, ...]]]) -> None:
         """The schema for documents that do not fit: the subject's latest, or a new version made for them."""
         registry, subject = self._registry, self._subject
-        latest = await registry.latest(subject)
-        if latest is not None and self._start[1:] != latest.id.to_bytes(4):
-            # Another worker, or another node, has met the same before.
-            self._take(latest)
-        assert self._schema is not None
         why = ""
-        grown = evolved(self._schema, (document for document, _ in misfits), self._forms, self._references)
-        if grown is not None:
+        for _ in range(_MOST_MEETINGS):
+            latest = await registry.latest(subject)
+            if latest is not None and self._start[1:] != latest.id.to_bytes(4):
+                # Another worker, or another node, has met the same before; or came behind us, without our fields.
+                self._take(latest)
+            assert self._schema is not None
+            grown = evolved(self._schema, (document for document, _ in misfits), self._forms, self._references)
+            if grown is None:
+                break
             try:
                 self._take(await registry.register(subject, grown.text, "AVRO"))
                 log.info("Schema evolved", subject=subject, sink=self._context.component)
             except IncompatibleSchemaError as error:
                 why = f"its schema cannot evolve: {error}"
+                break
         for document, key in misfits:
             if not self._fits(document):
                 self._final[key] = why

@@ -19,6 +19,8 @@ CONTENT_TYPE = "application/vnd.schemaregistry.v1+json"
 _MOST_SHOWN = 400
 # Answers that may be others a moment later.
 _PASSING = frozenset({408, 425, 429, 500, 502, 503, 504})
+# How often others may come first with a version of a subject.
+_MOST_CONFLICTS = 10
 # Schemas that a schema may refer to, over all levels.
 _MOST_REFERENCES = 1000
 
@@ -62,8 +64,12 @@ class SchemaRegistryClient:
             found = self._registered.get((subject, schema))
             if found is None:
                 body = _body(schema, kind, references)
-                await self._check(subject, body)
-                status, answer = await self._ask("POST", f"/subjects/{quote(subject, safe='')}/versions", body)
+                for _ in range(_MOST_CONFLICTS):
+                    await self._check(subject, body)
+                    status, answer = await self._ask("POST", f"/subjects/{quote(subject, safe='')}/versions", body)
+                    # It was compatible just now. Somebody else may have registered another version meanwhile.
+                    if status != 409:
+                        break
                 if status in (409, 422):
                     raise IncompatibleSchemaError(await self._refusal(subject, _said(answer)))
                 found = RegisteredSchema(int(answer["id"]), schema, kind, tuple(references))
