@@ -23,6 +23,8 @@ MAX_NODES = 100_000
 
 # Says where a secret comes from, and not what it is.
 _REFERENCE = re.compile(r"\$\{(\w+|file:[^}]*)\}")
+# A password in an address; one that comes from elsewhere is hidden where it is put in.
+_URL_PASSWORD = re.compile(r"://[^\s/:@]*:(?!\$\{)[^\s/@]+@")
 
 _Loader: Any = getattr(yaml, "CSafeLoader", yaml.SafeLoader)
 _CORE_TAGS = frozenset(f"tag:yaml.org,2002:{name}" for name in ("str", "int", "float", "bool", "null", "map", "seq"))
@@ -349,14 +351,18 @@ def _report_broken(document: Document, error: yaml.YAMLError) -> None:
 
 
 def _hide_secrets(document: Document) -> None:
-    """Hide the values of keys with a secret's name."""
+    """Hide the values of keys with a secret's name, and addresses with a password in them."""
     todo = [] if document.root is None else [document.root]
     seen: set[int] = set()
     while todo:
         node = todo.pop()
-        if id(node) in seen or isinstance(node, Scalar):
+        if id(node) in seen:
             continue
         seen.add(id(node))
+        if isinstance(node, Scalar):
+            if _URL_PASSWORD.search(node.text):
+                document.hide(node)
+            continue
         if isinstance(node, Sequence):
             todo += node.items
             continue

@@ -356,3 +356,28 @@ def test_a_time_of_day_has_no_zone():
 def test_a_schema_that_is_nested_without_end_is_none():
     with pytest.raises(ValidationError, match="nested too deeply"):
         AvroSettings(schema='{"type":"array","items":' * 50_000 + '"int"' + "}" * 50_000)
+
+
+@pytest.mark.parametrize(
+    ("field", "message"),
+    [
+        ({"name": "a", "type": "int", "default": "x"}, "`a`: its default is not an int"),
+        ({"name": "a", "type": ["null", "string"], "default": 5}, "`a`: its default is none of the union's types"),
+    ],
+)
+def test_a_default_that_is_none_is_told_before_anything_runs(field, message):
+    with pytest.raises(ConfigError, match=message):
+        codec("avro", AvroSettings(schema={"type": "record", "name": "R", "fields": [field]}))
+
+
+@pytest.mark.parametrize(
+    ("settings", "message"),
+    [
+        ({"subject_strategy": "record_name"}, "subject_strategy: record_name needs a schema"),
+        ({"register": False, "on_schema_change": "evolve"}, "evolve registers schemas"),
+        ({"register": False, "compatibility": "FULL"}, "compatibility: only with register: true"),
+    ],
+)
+def test_settings_of_a_registry_that_contradict_each_other(settings, message):
+    with pytest.raises(ValidationError, match=message):
+        AvroSettings(registry=True, **settings)

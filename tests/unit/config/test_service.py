@@ -125,3 +125,14 @@ def test_the_schema_registry_is_checked_and_its_secrets_are_not_shown(tmp_path):
     assert found[0].startswith("`url` of `schema_registry` does not fit")
     assert found[1] == "unknown key `tokne` in `schema_registry`"
     assert "s3cret" not in "".join(problem.render() for problem in caught.value.diagnostics)
+
+
+@pytest.mark.parametrize("written", ['"http://me:s3cret9@a:1"', "http://me:s3cret9@a:1", '["http://me:s3cret9@a:1"]'])
+def test_a_password_in_an_address_is_not_shown(tmp_path, written):
+    file = tmp_path / "streamd.yaml"
+    file.write_text(f"schema_registry: {{url: {written}, nobody: knows}}\n")
+    with pytest.raises(ConfigError) as caught:
+        load_service(file, {})
+    shown = "".join(problem.render() for problem in caught.value.diagnostics)
+    assert "does not fit" in shown
+    assert "s3cret9" not in shown

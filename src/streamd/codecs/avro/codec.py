@@ -87,13 +87,11 @@ class AvroCodec(Codec):
 
 def writing(schema: Schema, settings: AvroSettings) -> Writing:
     """What writes documents of a schema, with what the settings say of fields that it lacks. Raises ConfigError."""
-    match settings.on_schema_change:
-        case "ignore":
-            return Writing(schema, settings.forms, lambda value: True)
-        case "evolve":
-            return Writing(schema, settings.forms, untold)
-        case _:
-            return Writing(schema, settings.forms)
+    ignores = {"ignore": lambda value: True, "evolve": untold, "fail": lambda value: False}
+    try:
+        return Writing(schema, settings.forms, ignores[settings.on_schema_change])
+    except MismatchError as error:
+        raise ConfigError(f"not a valid Avro schema: {error}") from None
 
 
 def unfit(error: UnfitError) -> LoadError:

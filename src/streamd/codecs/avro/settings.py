@@ -131,6 +131,12 @@ class AvroSettings(Model):
                 raise ValueError(f"{', '.join(of_registry)}: only with registry: true")
             if self.on_schema_change == "evolve":
                 raise ValueError("on_schema_change: evolve needs registry: true; who reads would not know the schema")
+        elif self.subject is None and self.subject_strategy != "topic_name" and not (self.schema_ or self.schema_file):
+            raise ValueError(f"subject_strategy: {self.subject_strategy} needs a schema, whose name it takes")
+        elif not self.register_ and self.on_schema_change == "evolve":
+            raise ValueError("on_schema_change: evolve registers schemas, which register: false keeps it from")
+        elif not self.register_ and self.compatibility is not None:
+            raise ValueError("compatibility: only with register: true; register: false changes nothing in the registry")
         elif self.writer_schema_file is not None:
             raise ValueError("writer_schema_file: only without registry: true, which knows what each was written with")
         return self

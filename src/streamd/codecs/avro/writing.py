@@ -11,7 +11,7 @@ import struct
 from collections.abc import Callable, Mapping
 from typing import Any
 
-from streamd.codecs.avro.reading import default
+from streamd.codecs.avro.reading import MismatchError, default
 from streamd.codecs.avro.schema import RECORDS, Schema, Type, branch_name, kind, logical
 from streamd.codecs.avro.values import Convert, Forms, UnfitError, writes
 
@@ -72,7 +72,7 @@ class Writing:
     """Writes documents of one schema. A field that it lacks is left out and counted if `ignores` says so."""
 
     def __init__(self, schema: Schema, forms: Forms, ignores: Callable[[Any], bool] = lambda value: False) -> None:
-        """Raises ConfigError for a schema with a default that is none."""
+        """Raises MismatchError for a schema with a default that is none."""
         self._schema, self._forms, self._ignores = schema, forms, ignores
         self._left_out = 0
         self._made: dict[str, Write] = {}
@@ -149,9 +149,12 @@ class Writing:
             branches = field["type"] if isinstance(field["type"], list) else []
             return _SMALL[branches.index("null")] if "null" in branches else None
         out = bytearray()
-        value = default(self._schema, field["type"], field["default"], self._forms)
         try:
+            value = default(self._schema, field["type"], field["default"], self._forms)
             self._writer(field["type"])(value, out)
+        except MismatchError as error:
+            error.path.insert(0, field["name"])
+            raise
         except RecursionError:
             return None
         return bytes(out)

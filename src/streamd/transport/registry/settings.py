@@ -76,7 +76,7 @@ class SchemaRegistrySettings(Model):
         WithJsonSchema(_URLS_SCHEMA),
     ] = Field(
         description="The registry's address, or several: each is asked when those before it cannot be reached. With "
-        "the path of the API, where it has one.",
+        "the path of the API, where it has one, and without user and password, which have fields of their own.",
         examples=["https://registry.example.com", ["http://registry-a:8081", "http://registry-b:8081"]],
     )
     username: str | None = Field(None, min_length=1, description="Who we are, by name.", examples=["streamd"])
