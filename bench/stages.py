@@ -18,6 +18,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+import jsonpatch
 import jsonpath_rfc9535
 import orjson
 import yaml
@@ -114,6 +115,14 @@ def _merge(value: bytes) -> bytes:
     return dumps(document)
 
 
+PATCH = [
+    {"op": "test", "path": "/user/country", "value": "DE"},
+    {"op": "move", "from": "/user/country", "path": "/user/state"},
+    {"op": "remove", "path": "/note"},
+    {"op": "add", "path": "/lines/0", "value": {"sku": "s-0"}},
+]
+
+
 def _patch(value: bytes) -> bytes:
     document = loads(value)
     if document["user"]["country"] != "DE":
@@ -122,6 +131,13 @@ def _patch(value: bytes) -> bytes:
     del document["note"]
     document["lines"].insert(0, {"sku": "s-0"})
     return dumps(document)
+
+
+_COMPILED_PATCH = jsonpatch.JsonPatch(PATCH)
+
+
+def _patch_library(value: bytes) -> bytes:
+    return dumps(_COMPILED_PATCH.apply(loads(value), in_place=True))
 
 
 def _set(value: bytes) -> bytes:
@@ -134,12 +150,6 @@ def _transform(*operations: dict[str, Any], **settings: Any) -> list[dict[str, A
     return [{"transform": {"operations": list(operations), **settings}}]
 
 
-PATCH = [
-    {"op": "test", "path": "/user/country", "value": "DE"},
-    {"op": "move", "from": "/user/country", "path": "/user/state"},
-    {"op": "remove", "path": "/note"},
-    {"op": "add", "path": "/lines/0", "value": {"sku": "s-0"}},
-]
 RESHAPE = (
     {"filter": {"list": "lines", "where": "item.price > 20"}},
     {"map": {"list": "lines", "fields": {"sku": "item.sku", "value": "item.price * item.quantity"}}},
@@ -167,6 +177,8 @@ ROWS = [
     Comparison("transform: merge", _transform({"merge": {"with": "{'country': 'FR', 'seen': true}", "into": "user"}}),
                orders(4), _merge, "by hand"),
     Comparison("transform: patch of 4 operations", _transform({"patch": PATCH}), orders(10), _patch, "by hand"),
+    Comparison("transform: patch of 4 operations", _transform({"patch": PATCH}), orders(10), _patch_library,
+               "jsonpatch"),
 ]  # fmt: skip
 
 
