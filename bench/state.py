@@ -154,7 +154,7 @@ def measure_kafka(keys: int) -> None:
     for base, frame in batches:
         records = FetchedRecords(frame, 0, len(frame), base, [], check_crcs=True, name="bench")
         while some := records.take(10_000):
-            store.load([(record.key or b"", record.value) for record in some])
+            store.load({record.key or b"": record.value for record in some})
     took = time.process_time() - began
     assert len(store) == keys
     print(f"restore, {keys:,} keys, Kafka's batches: {keys / took:,.0f} records/s")

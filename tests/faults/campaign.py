@@ -17,8 +17,8 @@ from faults.systems import System
 from streamd.runtime.faults import POINTS
 
 SLICE = 200  # records fed at once
-# The points in workers, and those of them that are passed only when a task opens.
-AT_WORK = tuple(point for point in POINTS if point not in ("in_assign", "in_revoke"))
+# The points in workers at work, and those of them that are passed only when a task opens.
+AT_WORK = tuple(point for point in POINTS if point not in ("in_assign", "in_revoke", "in_last_mark"))
 OPENING = ("in_open", "in_restore")
 
 

@@ -114,6 +114,11 @@ class Daemon:
             self._process.signal(signal.SIGCONT)
             self._process.kill()
 
+    def told(self, event: str) -> list[dict[str, Any]]:
+        """The lines of its log about an event, also of an earlier node of this folder."""
+        lines = [json.loads(line) for line in self.log.read_text().splitlines() if line.startswith("{")]
+        return [line for line in lines if line["event"] == event]
+
     def faults(self) -> Counter[tuple[str, str]]:
         """{(point, action): how often it really happened}, over all processes and all nodes of this folder."""
         lines = self.fault_log.read_text().splitlines() if self.fault_log.exists() else []

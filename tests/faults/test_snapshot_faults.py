@@ -28,3 +28,26 @@ async def test_kills_with_local_snapshots(kafka, tmp_path, run_daemon, tally):
     tally.judged("kafka", verdict)
     assert verdict.exact, verdict
     assert list((tmp_path / "state").rglob("snapshots/*/CURRENT")), "there were snapshots"
+
+
+async def test_kills_while_tasks_that_end_set_their_last_mark(kafka, tmp_path, run_daemon, tally):
+    settings = {"state": {"snapshots": True}}
+    system = KafkaSystem(tmp_path, kafka.bootstrap, stateful=True, settings=settings, **SHORT_SESSION)
+    await system.open()
+    try:
+        for killed in (True, False, True, False):
+            daemon = await run_daemon(workers=2, env={"STREAMD_FAULT": "in_last_mark:kill9"} if killed else {})
+            before = daemon.faults()["in_last_mark", "kill9"]
+            await system.feed(5_000)
+            await system.complete()
+            await daemon.drain()
+            injected = daemon.faults()["in_last_mark", "kill9"]
+            assert (injected > before) == killed
+        tally.injected("kafka", "kill -9 at the last mark", injected)
+        verdict = await system.verdict()
+        restored = [found for found in daemon.told("State restored") if found["local"]]
+    finally:
+        await system.close()
+    tally.judged("kafka", verdict)
+    assert verdict.exact, verdict
+    assert restored, "local copies were used"

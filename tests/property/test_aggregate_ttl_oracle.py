@@ -108,7 +108,7 @@ class Run:
         self.spill = None if self.budget is None else Spill(ColdTier(self.folder, "t"), lambda: self.budget or 0)
         self.store = TableStore("s", self.spill)
         await self.stage.open(SimpleNamespace(store=self.store))  # type: ignore[arg-type]
-        self.store.load(list(self.log.items()))
+        self.store.load(self.log)
         self.store.loaded()
         self.stage.restored()
 

@@ -50,7 +50,7 @@ class Run:
         self.store = TableStore()
         self.join = StreamJoin(results(self.outer, self.where), self.bounds, self.outer)
         self.join.open(self.store)
-        self.store.load(list(self.log.items()))
+        self.store.load(self.log)
         self.store.loaded()
         self.join.restored()
 

@@ -34,6 +34,7 @@ POINTS = (
     "before_commit",
     "commit_sent",
     "after_commit",
+    "in_last_mark",
     "in_assign",
     "in_revoke",
 )

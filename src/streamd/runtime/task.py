@@ -292,6 +292,8 @@ class Task:
         held_back = self._transaction.backlog or any(writer.backlog for writer in self._writers.values())
         if self._uncommitted or held_back:
             await self._commit()
+        await self._state.keep_last(self._transaction, self._clock.now_ms())
+        fault_point("in_last_mark")
         if ended:
             self.state = "drained"
 

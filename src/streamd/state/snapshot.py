@@ -16,6 +16,7 @@ import shutil
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor, wait
 from dataclasses import dataclass
+from itertools import islice
 from pathlib import Path
 from typing import Any, Final
 
@@ -29,6 +30,7 @@ _FORMAT: Final = 1
 # Not the beginning of any stage's names.
 _MARK, _LAST = b"\0mark", b"\0last"
 _AT_ONCE: Final = 10_000
+_READ: Final = 2_000  # entries that are read at once: they may be long
 _FILLING: Final = 10
 _BEHIND: Final = 200  # checkpoints that wait to be written, from which on it is given up
 
@@ -101,17 +103,18 @@ class Snapshot:
             shutil.rmtree(self._folder, ignore_errors=True)
             self._db, self._options = database(self._folder)
 
-    def entries(self, stage: str) -> Iterator[list[Change]]:
-        """What is there of a stage, as its changelog has it."""
-        prefix, some = _prefix(stage), list[Change]()
-        for name, value in self._db.items(from_key=prefix):
-            if not name.startswith(prefix):
-                break
-            some.append((name[len(prefix) :], value))
-            if len(some) == _AT_ONCE:
-                yield some
-                some = []
-        yield some
+    def entries(self, stage: str) -> Iterator[dict[bytes, bytes | None]]:
+        """What is there of a stage, {name: value} as its changelog has it, some at a time."""
+        prefix = _prefix(stage)
+        length, items = len(prefix), iter(self._db.items(from_key=prefix))
+        while some := list(islice(items, _READ)):
+            # They are in order: with the last one all are the stage's.
+            if not some[-1][0].startswith(prefix):
+                some = [item for item in some if item[0].startswith(prefix)]
+            names, values = zip(*some, strict=True) if some else ((), ())
+            yield dict(zip([name[length:] for name in names], values, strict=True))
+            if len(some) < _READ:
+                return
 
     def fill(self, stage: str, changes: Sequence[Change]) -> None:
         """Some of a whole restore. Waits, for some ms, while much is waiting to be written."""

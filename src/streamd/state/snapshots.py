@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 from collections.abc import Iterator, Mapping, Sequence
 from typing import Final, cast
 
@@ -18,6 +19,7 @@ EVERY: Final = 10_000
 OLDEST: Final = 12 * 3_600_000
 # From here on a tail is no shorter way than a whole restore.
 LONGEST_TAIL: Final = 2_000_000
+LAST_MARK: Final = 2.0  # seconds that a task which ends waits to be told where its changelogs end
 
 
 class Snapshots:
@@ -32,6 +34,8 @@ class Snapshots:
         # {stage: its changelog's end when all before that was in the snapshot}
         self._ends: dict[str, int] = {}
         self._next = 0
+        # Whether there was a checkpoint since it was opened.
+        self._added = False
 
     async def tail(self, changelog: Changelog, transaction: Transaction, expected: int | None) -> list[Change] | None:
         """What a changelog got since the snapshot of a stage; None when the snapshot is not used.
@@ -56,14 +60,14 @@ class Snapshots:
             return self._refused(changelog)
         await tails.restore_tail(changelog, found.extend, start)
         # At least one checkpoint lies behind each mark, so that the tail says itself where it belongs to.
-        metas = [value for key, value in found if key == META_KEY and value]
-        meta = orjson.loads(metas[-1]) if metas else {}
+        about = dict(found).get(META_KEY)
+        meta = orjson.loads(about) if about else {}
         if meta.get("history") != history or meta.get("checkpoint") != expected:
             return self._refused(changelog)
         self._add(changelog.stage, found, expected)
         return found
 
-    def entries(self, stage: str) -> Iterator[list[Change]]:
+    def entries(self, stage: str) -> Iterator[dict[bytes, bytes | None]]:
         """What the snapshot has of a stage. Raises TransientError when it cannot be read: the next attempt does not."""
         try:
             yield from self._snapshot.entries(stage)
@@ -83,6 +87,7 @@ class Snapshots:
         for stage, changes in self.written.items():
             self._add(stage, changes, number)
         self.written.clear()
+        self._added = True
 
     async def keep(self, transaction: Transaction, number: int, histories: Mapping[str, str], now_ms: int) -> None:
         """Set a mark if it is time for one. Nothing of the task is open, and a checkpoint was made since the last call
@@ -91,13 +96,31 @@ class Snapshots:
         if not self._opened or now_ms < self._next:
             return
         self._next = now_ms + EVERY
-        tails = cast("Tails", transaction)
         try:
-            ends = {name: (await tails.changelog_range(log))[1] for name, log in self._changelogs.items()}
+            ends = await self._range_ends(transaction)
         except StreamdError:
             return  # the next one will do
         self._snapshot.mark(number, {name: (histories[name], end) for name, end in self._ends.items()}, now_ms)
         self._ends = ends
+
+    async def keep_last(self, transaction: Transaction, number: int, histories: Mapping[str, str], now_ms: int) -> None:
+        """Set a mark behind which there is nothing but what the last checkpoint says of itself. Nothing is open, and
+        nothing follows.
+        """
+        if not self._opened or not self._added:
+            return  # a mark that is there is as good as it was
+        try:
+            async with asyncio.timeout(LAST_MARK):
+                ends = await self._range_ends(transaction)
+        except (StreamdError, TimeoutError):
+            return
+        # The last two: that record, and the transaction's end. Were it anything else, the tail would not say whose it
+        # is, and state be restored whole.
+        self._snapshot.mark(number, {name: (histories[name], end - 2) for name, end in ends.items()}, now_ms)
+
+    async def _range_ends(self, transaction: Transaction) -> dict[str, int]:
+        tails = cast("Tails", transaction)
+        return {name: (await tails.changelog_range(log))[1] for name, log in self._changelogs.items()}
 
     def close(self) -> None:
         """Finish writing."""
@@ -112,4 +135,6 @@ class Snapshots:
 
 
 def _without_meta(changes: Sequence[Change]) -> list[Change]:
-    return [change for change in changes if change[0] != META_KEY]
+    newest = dict(changes)
+    newest.pop(META_KEY, None)
+    return list(newest.items())

@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Hashable, Sequence
+from collections.abc import Hashable, Mapping
+from itertools import repeat
 from typing import Any, TypeVar
 
 from streamd.component.state import Table, TimeTable, key_of
@@ -49,25 +50,27 @@ class TableStore:
         for table in self._tables.values():
             table.committed()
 
-    def load(self, changes: Sequence[Change]) -> None:
-        """Take what a changelog gives, each key's newest change last. Raises ValueError for what no store has written.
+    def load(self, changes: Mapping[bytes, bytes | None]) -> None:
+        """Take what a changelog gives, {name: newest value}. Raises ValueError for what no store has written.
 
         Changes of a table that the stage does not have are left out, and its name kept in `unknown`.
         """
-        by_table: dict[bytes, list[Change]] = {}
-        for name, value in changes:
-            at = name.find(b":") + 1
-            prefix = name[:at]
-            found = by_table.get(prefix)
-            if found is None:
-                found = by_table[prefix] = []
-            found.append((name[at:], value))
-        for prefix, found in by_table.items():
+        first = next(iter(changes), b"")
+        prefix = first[: first.find(b":") + 1]
+        by_table: dict[bytes, Mapping[bytes, bytes | None]] = {prefix: changes}
+        # Most stages have one table.
+        if not all(map(bytes.startswith, changes, repeat(prefix or b":"))):
+            mixed: dict[bytes, dict[bytes, bytes | None]] = {}
+            for name, value in changes.items():
+                mixed.setdefault(name[: name.find(b":") + 1], {})[name] = value
+            by_table = dict(mixed)
+        for prefix, found in by_table.items() if changes else ():
             table = self._by_prefix.get(prefix)
             if table is None:
                 self.unknown.add(prefix[:-1].decode(errors="replace"))
             else:
-                table.load(found)
+                at = len(prefix)
+                table.load([name[at:] for name in found], list(found.values()))
 
     def loaded(self) -> None:
         """Everything is there."""

@@ -140,6 +140,13 @@ class TaskStores:
         if self._snapshots is not None:
             await self._snapshots.keep(transaction, self._number, self._histories, now_ms)
 
+    async def keep_last(self, transaction: Transaction, now_ms: int) -> None:
+        """Have the local snapshot be complete, so that a restart need not read what came since its last mark. Called
+        once, with all committed and nothing open.
+        """
+        if self._snapshots is not None:
+            await self._snapshots.keep_last(transaction, self._number, self._histories, now_ms)
+
     def close(self) -> None:
         """Release what the stores hold beside memory."""
         if self._spill is not None:
@@ -232,11 +239,12 @@ class _Found:
         self.meta: dict[str, Any] | None = None
         self.count = self.local = 0
 
-    def load(self, changes: Sequence[Change], *, local: bool = False) -> None:
-        for key, value in changes:
-            if key == META_KEY:
-                self.meta = orjson.loads(value) if value else None
-        self._store.load([change for change in changes if change[0] != META_KEY])
+    def load(self, changes: Sequence[Change] | Mapping[bytes, bytes | None], *, local: bool = False) -> None:
+        newest = dict(changes)
+        if META_KEY in newest:
+            about = newest.pop(META_KEY)
+            self.meta = orjson.loads(about) if about else None
+        self._store.load(newest)
         if self._spill is not None:
             self._spill.fit()
         self.count += len(changes)

@@ -81,6 +81,9 @@ class Attempt:
         self.log.now_ms += later
         await self.stores.keep(self.log, self.log.now_ms)
 
+    async def end(self):
+        await self.stores.keep_last(self.log, self.log.now_ms)
+
 
 @pytest.fixture
 def opened(tmp_path):
@@ -128,6 +131,40 @@ async def test_a_snapshot_is_used_again_and_again_without_new_commits(opened):
         task = await opened(log)
         assert task.table == expected
         assert log.read <= 3 * 101
+
+
+async def test_a_task_that_ended_leaves_nothing_to_read_but_the_last_checkpoint_itself(opened):
+    log = Log()
+    await long_history(log, opened)
+    task = await opened(log)
+    task.put(last=1)
+    await task.commit()
+    task.put(last=2, more=3)
+    await task.commit()
+    await task.end()
+    expected = dict(task.table)
+    for _ in range(2):  # the second has nothing to add
+        task = await opened(log)
+        assert task.table == expected
+        assert log.read == 1
+        await task.end()
+    task.table.remove("more")
+    await task.commit()
+    task = await opened(log)
+    assert "more" not in task.table
+    assert len(task.table) == len(expected) - 1
+
+
+async def test_a_last_mark_at_another_place_than_its_checkpoint_is_not_used(opened):
+    log = Log()
+    expected = await long_history(log, opened)
+    task = await opened(log)
+    await task.commit()
+    log.end += 1  # as of a transaction that was aborted
+    await task.end()
+    task = await opened(log)
+    assert task.table == expected
+    assert log.read >= len(log.records)
 
 
 def another_history(log):
@@ -229,7 +266,9 @@ def test_what_a_killed_process_leaves_is_whole_up_to_its_mark(tmp_path):
     assert mark is not None
     assert mark.number >= 120
     assert mark.starts == {"s": ("history", mark.number)}
-    found = {name: int(value) for changes in snapshot.entries("s") for name, value in changes if value is not None}
+    found = {
+        name: int(value) for changes in snapshot.entries("s") for name, value in changes.items() if value is not None
+    }
     snapshot.close()
     assert len(found) == 500
     assert mark.number <= min(found.values())
@@ -243,7 +282,10 @@ STEPS = st.lists(
         st.tuples(st.just("remove"), st.sampled_from([None, 0, 1]), KEYS, st.none()),
         st.tuples(st.just("drop"), st.sampled_from([0, 1]), st.none(), st.none()),
         st.tuples(
-            st.sampled_from(["commit", "commit later", "crash", "compact", "lose"]), st.none(), st.none(), st.none()
+            st.sampled_from(["commit", "commit later", "crash", "compact", "lose", "end"]),
+            st.none(),
+            st.none(),
+            st.none(),
         ),
     ),
     max_size=40,
@@ -269,6 +311,12 @@ async def follows(folder, steps):
         elif step.startswith("commit"):
             await task.commit(later=EVERY if step == "commit later" else 1)
             committed = dict(now)
+        elif step == "end":
+            await task.commit()
+            await task.end()
+            committed = dict(now)
+            task.stores.close()
+            task = await Attempt(log, folder).open()
         elif step == "compact":
             log.compact()
         else:

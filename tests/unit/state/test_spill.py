@@ -129,9 +129,10 @@ def test_a_key_that_is_marked_but_never_looked_at_stays(kept):
 def test_a_changelog_larger_than_memory_is_restored(kept):
     table, times = kept.store.table("t"), kept.store.times("w")
     for changes in ([(b"t:1", b"1"), (b"t:2", b"2"), (b"w:8000000000000001:1"[:18] + b"1", b"1")], [(b"t:1", b"5")]):
-        kept.store.load(changes)
+        kept.store.load(dict(changes))
         kept.spill.fit()
-    kept.store.load([(b"t:2", None), (b"w:80000000000000021", b"7"), (b"w:80000000000000021", None)])
+    for change in (b"t:2", None), (b"w:80000000000000021", b"7"), (b"w:80000000000000021", None):
+        kept.store.load(dict([change]))
     kept.store.loaded()
     assert dict(table.scan()) == {1: 5}
     assert {time: dict(found.scan()) for time, found in times.items()} == {1: {1: 1}}

@@ -24,7 +24,7 @@ def put(table, **values):
 def loaded(*names, times=(), changes=()):
     store = TableStore()
     tables = [store.table(name) for name in names] + [store.times(name) for name in times]
-    store.load(changes)
+    store.load(dict(changes))
     store.loaded()
     return store, *tables
 
@@ -131,7 +131,7 @@ def test_values_are_packed_for_the_changelog_alone():
     assert [value for _, value in changes] == [b"[1,2]", b"[1,2]"]
     again = TableStore()
     table, times = again.table("t", sorted, set), again.times("w", sorted, set)
-    again.load(changes)
+    again.load(dict(changes))
     assert table == {"a": {1, 2}} == times[0]
 
 

@@ -6,8 +6,11 @@ from collections import Counter
 
 import pytest
 
-from streamd.runtime.faults import POINTS
+from streamd.runtime import faults
 from streamd.verify.schedule import OF_STATE, REBALANCE_POINTS, points, schedule
+
+# A worker that is hit at its last mark has ended its tasks already: nothing is left to come back.
+POINTS = tuple(point for point in faults.POINTS if point != "in_last_mark")
 
 
 def test_the_same_seed_gives_the_same_schedule_and_another_one_another():
