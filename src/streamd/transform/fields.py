@@ -32,6 +32,10 @@ def parse_template(value: object) -> Expression:
     try:
         return parse(f"f{quote}{written}{quote}")
     except ExpressionError as error:
+        if error.message.startswith("the expression ends too early"):
+            # The parser knows no place for what is wrong with a brace itself.
+            message, hint = "a brace has no partner, or nothing in it", "write {name}, and {{ or }} for a brace itself"
+            raise ExpressionError(message, 0, max(1, len(text)), hint) from None
         offset = max(0, min(error.offset - 4, len(text)))
         raise ExpressionError(
             error.message, offset, min(error.length, max(1, len(text) - offset)), error.hint
