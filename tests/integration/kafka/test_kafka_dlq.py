@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import json
 import os
+import signal
 import uuid
 from collections import Counter
 from pathlib import Path
@@ -207,3 +208,28 @@ async def test_what_is_no_letter_and_what_is_not_there(shop):
     assert shop.ran("replay").out.splitlines()[-1] == "replayed 4"
     assert "0 dead letters to be purged" in shop.ran("purge", "--yes").out
     assert len(await read_topic(shop.bootstrap, shop.dlq)) == 7
+
+
+async def test_a_replay_that_another_overtakes_ends_and_nothing_is_twice(shop):
+    await broken(shop, 24)
+    shop.write("1")
+    faults = shop.folder / "faults"
+    env = {name: "" for name in os.environ if name.startswith("STREAMD_")}
+    env |= {"STREAMD_FAULT": "before_commit:stop:1", "STREAMD_FAULT_LOG": str(faults)}
+    command = [str(PROGRAM), "dlq", "replay", str(shop.pipeline), "-c", str(shop.service)]
+    first = await asyncio.to_thread(ServiceProcess, command, shop.folder / "first.log", env)
+    try:
+        async with asyncio.timeout(120):
+            while not faults.exists():  # noqa: ASYNC110
+                await asyncio.sleep(0.1)
+        assert "24 dead letters to be replayed" in (second := shop.ran("replay").out)
+        assert second.splitlines()[-1] == "replayed 24"
+        async with asyncio.timeout(120):
+            while first.running:
+                os.kill(first.pid, signal.SIGCONT)
+                await asyncio.sleep(0.1)
+    finally:
+        await asyncio.to_thread(first.stop)
+    assert "somebody else has begun to replay" in (shop.folder / "first.log").read_text()
+    assert await shop.numbers(shop.sink) == Counter(range(24))
+    assert shop.listed()["open"] == 0
