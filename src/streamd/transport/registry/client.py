@@ -67,8 +67,11 @@ class SchemaRegistryClient:
                 for _ in range(_MOST_CONFLICTS):
                     await self._check(subject, body)
                     status, answer = await self._ask("POST", f"/subjects/{quote(subject, safe='')}/versions", body)
-                    # It was compatible just now. Somebody else may have registered another version meanwhile.
+                    # It was compatible just now. Somebody else may have registered a version meanwhile, or this one.
                     if status != 409:
+                        break
+                    if not references and (same := await self.find(subject, schema, kind)) is not None:
+                        status, answer = 200, {"id": same.id}
                         break
                 if status in (409, 422):
                     raise IncompatibleSchemaError(await self._refusal(subject, _said(answer)))
