@@ -27,6 +27,7 @@ from streamd.config.service import ServiceConfig
 from streamd.expr import AGGREGATES, FUNCTIONS
 from streamd.expr.aggregates.custom import Custom
 from streamd.observability.catalog import CATALOG
+from streamd.quality.schema_drift import SchemaDrift
 from streamd.transport.kafka.settings import KafkaSettings
 
 REPOSITORY = Path(__file__).resolve().parents[1]
@@ -214,6 +215,10 @@ def pipeline() -> str:
     ]
     parts += ["\n".join(table(RetrySettings)), "### dead_letter", "Beside the sink's own key:"]
     parts += ["\n".join(table(DeadLetterSettings)), "## error_threshold", "\n".join(table(ErrorThresholdSettings))]
+    drift = (
+        "Beside a source's own key: a policy, or a mapping. [schema-drift.md](../schema-drift.md) says what is noticed."
+    )
+    parts += ["## schema_drift", drift, "\n".join(table(SchemaDrift))]
     return "\n\n".join(parts) + "\n"
 
 

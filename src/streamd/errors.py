@@ -78,6 +78,10 @@ class ExtractError(RecordError):
     phase = "extract"
 
 
+class SchemaDriftError(ExtractError):
+    """The record does not fit the schema that its source is known to have; `schema_drift` says what becomes of it."""
+
+
 class TransformError(RecordError):
     """A stage failed on the record: a missing field, a wrong type, an expression that has no value."""
 

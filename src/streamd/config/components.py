@@ -25,10 +25,11 @@ from streamd.config.shared import ID
 from streamd.config.uri import URI, expand
 from streamd.config.yaml_nodes import Document, Mapping, Node, Scalar, Sequence
 from streamd.errors import ConfigError
+from streamd.quality.schema_drift import SchemaDrift
 
 _ID_HINT = "letters, digits, `_` and `-`, not starting with a digit"
 _RESERVED: dict[Kind, tuple[str, ...]] = {
-    "source": ("id", "on_error", "table"),
+    "source": ("id", "on_error", "table", "schema_drift"),
     "stage": ("id", "from", "on_error"),
     "sink": ("id", "from", "on_error", "validate"),
 }
@@ -51,6 +52,9 @@ class Shape:
     validate: Shape | None = None
     # (the key `table`, what stands behind it)
     table: tuple[Node, Node] | None = None
+    # Of a source: what is done about records that are other than before, as written, and checked.
+    schema_drift: tuple[Node, Node] | None = None
+    drift: SchemaDrift | None = None
     id: str = ""
     spec: ComponentSpec | None = None
     settings: Model | None = None
@@ -118,6 +122,8 @@ class ComponentReader:
         shape.on_error = node.get("on_error")
         if shape.kind != "source":
             shape.inputs = self._inputs(node)
+        elif node.get("schema_drift") is not None:
+            shape.schema_drift = node.entries["schema_drift"]
         if shape.kind == "sink" and (checks := node.get("validate")) is not None:
             shape.validate = Shape("stage", "validate", node.key("validate"), checks)
         if shape.kind == "source" and node.get("table") is not None:
@@ -212,6 +218,13 @@ class ComponentReader:
             unread(self.document, body, shape.subject)
         if shape.validate is not None:
             self._read_checks(shape.validate)
+        if shape.schema_drift is not None:
+            at, node = shape.schema_drift
+            if shape.table is not None:
+                message = f"`schema_drift` has no meaning for {shape.subject} with `table:`"
+                self.document.report("wrong-value", message, at, help="remove it: a table is read anew at each start")
+            shorthand = "policy" if isinstance(node, Scalar) and node.value is not None else None
+            shape.drift = Check(self.document, SchemaDrift, node, "`schema_drift`", at, shorthand=shorthand).run()
         if shape.table is not None:
             shape.table_settings = self._table(shape, *shape.table)
 
@@ -355,5 +368,5 @@ def component_config(document: Document, shape: Shape, inputs: tuple[str, ...] =
     validate = None if shape.validate is None else component_config(document, shape.validate)
     return ComponentConfig(
         shape.id, shape.kind, shape.name, shape.settings, shape.spec, place, inputs, note=shape.note, validate=validate,
-        table=shape.table_settings,
+        table=shape.table_settings, schema_drift=shape.drift,
     )  # fmt: skip

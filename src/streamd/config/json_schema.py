@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import importlib
 from collections.abc import Mapping
-from typing import Any
+from typing import Any, get_args
 
 from pydantic import BaseModel
 
@@ -23,6 +23,7 @@ from streamd.config.read_pipeline import PipelineSettings
 from streamd.config.service import ServiceConfig
 from streamd.config.shared_schema import shared_definitions, shared_properties
 from streamd.config.uri import AT, URI
+from streamd.quality.schema_drift import Policy, SchemaDrift
 
 Schema = dict[str, Any]
 
@@ -180,6 +181,13 @@ def _component_schema(kind: Kind, registry: Registry, definitions: Schema) -> Sc
         properties["validate"] = {
             "$ref": "#/definitions/stage.validate",
             "description": "What is checked of a document that is about to be written.",
+        }
+    if kind == "source":
+        definitions["schema_drift"] = _object(SchemaDrift, definitions, "schema_drift")
+        drift = {"$ref": "#/definitions/schema_drift"}
+        properties["schema_drift"] = {
+            "anyOf": [{"enum": list(get_args(Policy))}, drift, {"type": "null"}],
+            "description": "What is done about records that are other than before: a policy, or a mapping.",
         }
     mapping = {"type": "object", "properties": properties, "additionalProperties": False, "oneOf": names}
     return {"anyOf": [mapping, {"enum": bare}]} if bare else mapping

@@ -10,6 +10,7 @@ from typing import Any, Literal
 from streamd.component.model import Model
 from streamd.component.spec import ComponentSpec, Kind
 from streamd.component.table import TableSettings
+from streamd.quality.schema_drift import SchemaDrift
 
 Delivery = Literal["exactly_once", "at_least_once"]
 ErrorAction = Literal["fail", "skip", "retry", "dead_letter"]
@@ -74,7 +75,7 @@ class ComponentConfig:
     `inputs` are ids of sources and stages, or `stage.output` for a named output; () for a source. `on_error` is the
     component's own policy, None to take the pipeline's. `note` says where the chain was used that it is part of.
     `validate`: of a sink, what is checked before it is written.
-    `table`: of a source that is read whole into a table.
+    `table`: of a source that is read whole into a table. `schema_drift`: of a source, None where nobody looks.
     """
 
     id: str
@@ -88,6 +89,7 @@ class ComponentConfig:
     note: str = ""
     validate: ComponentConfig | None = None
     table: TableSettings | None = None
+    schema_drift: SchemaDrift | None = None
 
 
 @dataclass(frozen=True, slots=True)

@@ -117,7 +117,7 @@ class PipelineReader:
         )
         dead_letters, ids = self._dead_letters(general, policies, shapes)
         self._check_late(stages, ids)
-        self._check_actions(stages, sinks, ids)
+        self._check_actions(sources, stages, sinks, ids)
         self.definitions.check()
         schema_registry = service_registry
         if (section := root.get("schema_registry")) is not None:
@@ -310,9 +310,12 @@ class PipelineReader:
                 help_text = "add `on_error: {dead_letter: SINK}` to the pipeline, or write `late: SINK`"
                 self.document.report("missing-key", message, at, help=help_text)
 
-    def _check_actions(self, stages: list[Shape], sinks: list[Shape], dead_letters: Mapping_[str, str]) -> None:
+    def _check_actions(
+        self, sources: list[Shape], stages: list[Shape], sinks: list[Shape], dead_letters: Mapping_[str, str]
+    ) -> None:
         """Rules that send records to the dead letters need some."""
-        judged = [(shape, shape.settings) for shape in stages]
+        judged: list[tuple[Shape, Any]] = [(source, source.drift) for source in sources]
+        judged += [(shape, shape.settings) for shape in stages]
         judged += [(sink, sink.validate.settings) for sink in sinks if sink.validate is not None]
         for shape, settings in judged:
             if getattr(settings, "dead_letters", False) and not {"", shape.id} & dead_letters.keys():

@@ -83,10 +83,11 @@ def _said(problem: Any) -> str:
 
 
 def _source(pipeline: PipelineConfig, wanted: str | None) -> ComponentConfig:
-    if wanted is None and len(pipeline.sources) == 1:
-        return pipeline.sources[0]
-    known = ", ".join(source.id for source in pipeline.sources)
-    for source in pipeline.sources:
+    sources = (*pipeline.sources, *pipeline.tables)
+    if wanted is None and len(sources) == 1:
+        return sources[0]
+    known = ", ".join(source.id for source in sources)
+    for source in sources:
         if source.id == wanted:
             return source
     what = "has several sources: name one with --source" if wanted is None else f"has no source {wanted}"

@@ -90,6 +90,11 @@ SOURCE_UNSTABLE_SECONDS = _gauge(
     *("source", *_TASK),
     merge="max",
 )
+SCHEMA_CHANGES = _counter(
+    "streamd_source_schema_changes_total",
+    "Changes of what a source gives, each once in each process, by kind: appeared, vanished or type_changed (a field).",
+    *("pipeline", "source", "kind"),
+)
 
 # -- stages ------------------------------------------------------------------------------------------------------------
 STAGE_INPUT = _counter("streamd_stage_input_records_total", "Records given to a stage.", "pipeline", "stage")

@@ -85,6 +85,18 @@ class GraphNode:
 
 
 @dataclass(frozen=True, slots=True)
+class SchemaChangeStatus:
+    """A change of what a source gives: `was` and `now` are types of the field at a path, empty where there is none."""
+
+    source: str
+    kind: Literal["appeared", "vanished", "type_changed"]
+    path: str
+    was: str
+    now: str
+    first_seen_at: int
+
+
+@dataclass(frozen=True, slots=True)
 class PipelineStatus:
     """One pipeline on this node.
 
@@ -107,6 +119,7 @@ class PipelineStatus:
     restarts: int = 0
     error: ErrorStatus | None = None
     standbys: tuple[StandbyStatus, ...] = ()
+    schema_changes: tuple[SchemaChangeStatus, ...] = ()
 
 
 @dataclass(frozen=True, slots=True)

@@ -28,15 +28,15 @@ class DocumentSchema:
 
     fits: Callable[[Any], bool]
 
-    def __init__(self, settings: Schema, folder: Path) -> None:
-        """Raises ConfigError, FatalError, NotFoundError for a schema that is none."""
+    def __init__(self, settings: Schema, folder: Path, schema: Any = None) -> None:
+        """`schema`: what to check in its place, as `schema_of` gives it and somebody changed it.
+
+        Raises ConfigError, FatalError, NotFoundError for a schema that is none.
+        """
         library = _library("jsonschema_rs")
-        written = settings.json_schema if settings.json_schema is not None else settings.avro
-        path = None if isinstance(written, dict) else folder / str(written)
-        self.name = "the schema" if path is None else f"the schema {path}"
-        schema = written if path is None else _parsed(path)
-        if settings.avro is not None:
-            schema = json_schema_of(schema, self.name, _library("fastavro"))
+        path = _path(settings, folder)
+        self.name = _name(path)
+        schema = schema_of(settings, folder) if schema is None else schema
         self._names = frozenset(_texts(schema))
         base = (folder / "schema").resolve().as_uri() if path is None else path.resolve().as_uri()
         try:
@@ -67,6 +67,23 @@ class DocumentSchema:
     def _place(self, path: list[str | int]) -> str:
         """A JSON pointer, with `*` for a name that only the document has."""
         return "".join(f"/{step if isinstance(step, int) or step in self._names else '*'}" for step in path) or "/"
+
+
+def schema_of(settings: Schema, folder: Path) -> Any:
+    """The JSON Schema that settings mean, read. Raises ConfigError, FatalError, NotFoundError."""
+    path = _path(settings, folder)
+    written = settings.json_schema if settings.json_schema is not None else settings.avro
+    schema = written if path is None else _parsed(path)
+    return schema if settings.avro is None else json_schema_of(schema, _name(path), _library("fastavro"))
+
+
+def _path(settings: Schema, folder: Path) -> Path | None:
+    written = settings.json_schema if settings.json_schema is not None else settings.avro
+    return None if isinstance(written, dict) else folder / str(written)
+
+
+def _name(path: Path | None) -> str:
+    return "the schema" if path is None else f"the schema {path}"
 
 
 def _library(name: str) -> Any:

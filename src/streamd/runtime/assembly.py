@@ -26,6 +26,7 @@ from streamd.plan.body import FuseError
 from streamd.plan.fuse import Chain, fuse
 from streamd.plan.graph import PartPlan, PipelinePlan
 from streamd.record import Position, Row, TaskId
+from streamd.runtime.drift import SourceDrift
 from streamd.runtime.failure import Failure, late_row
 from streamd.runtime.retries import Retries
 from streamd.runtime.tables import Tables
@@ -60,6 +61,8 @@ class Assembly:
         self.codecs: dict[str, Codec] = {}
         # Over all attempts at a task in this process.
         self.retries: dict[TaskId, Retries] = {}
+        # {source: what is done about `schema_drift`}, of those that say it
+        self.drift: dict[str, SourceDrift] = {}
         self._clients: list[Any] = []
 
     async def open(self) -> None:
@@ -84,6 +87,11 @@ class Assembly:
             self.codecs |= codecs
             for codec in codecs.values():
                 await codec.prepare()
+            self.drift |= {
+                c.id: SourceDrift(self.plan.config.name, c, codecs.get(c.id), self.context.base_dir, self.context.clock)
+                for c in part.sources
+                if c.schema_drift is not None
+            }
             self.sources |= {c.id: self.new_end(c) for c in part.sources}
             self.sinks |= {c.id: self.new_end(c) for c in part.all_sinks}
             stages = {c.id: self.new_stage(c) for c in part.stages if c.spec.fused or c.spec.keyed}

@@ -199,16 +199,29 @@ class StandbyReport(msgspec.Struct, frozen=True):
     fault: Fault | None = None
 
 
+class SchemaChange(msgspec.Struct, frozen=True):
+    """A change of what a source gives, seen `at` (ms since the epoch); see `quality.schema_drift.Change`."""
+
+    pipeline: str
+    source: str
+    kind: Literal["appeared", "vanished", "type_changed"]
+    path: str
+    was: str
+    now: str
+    at: int
+
+
 class Progress(msgspec.Struct, frozen=True, tag="progress"):
     """Sent once a second, and at once when a task changes its state. Only the periodic ones carry metrics.
 
-    `sent_at`: monotonic seconds.
+    `sent_at`: monotonic seconds. `schema_changes`: those since the last one.
     """
 
     sent_at: float
     tasks: list[TaskReport]
     metrics: Snapshot | None = None
     standbys: list[StandbyReport] = []
+    schema_changes: list[SchemaChange] = []
 
 
 class FollowEnded(msgspec.Struct, frozen=True, tag="follow_ended"):

@@ -202,6 +202,10 @@ class Counting:
         if codec is not None and (left_out := codec.left_out()):
             self._add(self._metrics.counter(catalog.LEFT_OUT_FIELDS, pipeline=self._pipeline, sink=sink), left_out)
 
+    def drifted(self, source: str, kind: str) -> None:
+        """Count a change of what a source gives: at once, since no commit belongs to it."""
+        self._metrics.counter(catalog.SCHEMA_CHANGES, pipeline=self._pipeline, source=source, kind=kind).add()
+
     # Failures.
 
     def failed(self, failure: Failure) -> None:

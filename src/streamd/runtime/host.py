@@ -28,7 +28,7 @@ from streamd.plan.graph import build_plan
 from streamd.record import TaskId
 from streamd.runtime.assembly import Assembly
 from streamd.runtime.backoff import RestartPolicy
-from streamd.runtime.control import Assign, Follow, Load, Member, Start
+from streamd.runtime.control import Assign, Follow, Load, Member, SchemaChange, Start
 from streamd.runtime.standbys import Copy
 from streamd.runtime.stores import snapshot_folder
 from streamd.runtime.task import Task
@@ -189,6 +189,10 @@ class EngineHost:
 
     def snapshot(self) -> Snapshot:
         return self._metrics.snapshot()
+
+    def schema_changes(self) -> list[SchemaChange]:
+        assemblies = [assembly for _, assembly in self._assemblies.values()]
+        return [change for each in assemblies for drift in each.drift.values() for change in drift.news()]
 
     async def close(self) -> None:
         for pipeline in tuple(self._assemblies):

@@ -24,6 +24,7 @@ from streamd.plan.graph import PartPlan
 from streamd.record import BEGINNING, END, Position, RawRecord, Record, TaskId
 from streamd.runtime.assembly import Assembly
 from streamd.runtime.counting import Counting
+from streamd.runtime.drift import SourceDrift
 from streamd.runtime.failed_records import FailedRecords
 from streamd.runtime.failure import (
     Failure,
@@ -101,7 +102,8 @@ class Process:
         """
         self._began = self._clock.monotonic()
         try:
-            failed = await self._chain(source, records, times)
+            drift = self._assembly.drift.get(source)
+            failed = await (self._chain if drift is None else partial(self._sound, drift))(source, records, times)
         except RecordFailedError as error:
             if error.complete_before:
                 self._count.read(source, [record for record in records if record.offset <= error.offset])
@@ -150,6 +152,20 @@ class Process:
         """A checkpoint has made durable what was processed."""
         self._count.committed()
         self._retries.committed()
+
+    async def _sound(self, drift: SourceDrift, source: str, records: Sequence[RawRecord], times: list[int]) -> int:
+        """As `_chain`, for the records that the source's `schema_drift` lets pass; what becomes of the others."""
+        learn = partial(self._assembly.learnt, self._part)
+        passed, strays = await drift.passed(records, self._count.drifted, learn)
+        failed = await self._chain(source, passed, times)
+        for record, error in strays:
+            failure = failure_of(record, error, self._components[source], None, entry=source)
+            try:
+                self._failed.for_good(failure, policy_for(failure, self._config))
+            except RecordFailedError as stopped:
+                stopped.complete_before = self._once
+                raise
+        return failed + len(strays)
 
     # A chain.
 

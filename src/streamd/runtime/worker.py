@@ -39,6 +39,7 @@ from streamd.runtime.control import (
     Order,
     Progress,
     Revoke,
+    SchemaChange,
     Seat,
     Start,
     Stop,
@@ -88,6 +89,9 @@ class Host(Protocol):
 
     def snapshot(self) -> Snapshot | None: ...
 
+    def schema_changes(self) -> list[SchemaChange]:
+        """What sources have shown since the last call."""
+
     async def close(self) -> None: ...
 
 
@@ -126,7 +130,7 @@ class Worker:
             finally:
                 reporter.cancel()
                 await self._standbys.close()
-        self._channel.send(self._progress(owner, host.snapshot()))
+        self._channel.send(self._progress(owner, host, host.snapshot()))
         if self._retiring:
             await asyncio.wait(self._retiring)
         await host.close()
@@ -187,7 +191,7 @@ class Worker:
 
     def _ended(self, ended: TaskEnded, owner: TaskOwner, host: Host) -> None:
         # What the task has counted goes before the news of its end: once that is known, this process may be killed.
-        self._channel.send(self._progress(owner, host.snapshot()))
+        self._channel.send(self._progress(owner, host, host.snapshot()))
         self._channel.send(ended)
         retiring = asyncio.get_running_loop().create_task(host.retire(owner.versions))
         self._retiring.add(retiring)
@@ -202,15 +206,16 @@ class Worker:
             if now >= next_report:
                 next_report = now + PROGRESS_INTERVAL
                 if self._channel.buffered < UNREAD_LIMIT:
-                    self._channel.send(self._progress(owner, host.snapshot()))
+                    self._channel.send(self._progress(owner, host, host.snapshot()))
                 self._garbage.collect()
             elif self._states(owner) != self._reported and self._channel.buffered < UNREAD_LIMIT:
-                self._channel.send(self._progress(owner, None))
+                self._channel.send(self._progress(owner, host, None))
 
-    def _progress(self, owner: TaskOwner, metrics: Snapshot | None) -> Progress:
+    def _progress(self, owner: TaskOwner, host: Host, metrics: Snapshot | None) -> Progress:
         reports = owner.reports()
         self._reported = self._states(owner)
-        return Progress(time.monotonic(), reports, metrics, self._standbys.reports())
+        changes = [] if metrics is None else host.schema_changes()
+        return Progress(time.monotonic(), reports, metrics, self._standbys.reports(), changes)
 
     def _states(self, owner: TaskOwner) -> list[tuple[Any, ...]]:
         return [*owner.states(), *self._standbys.states()]

@@ -28,6 +28,7 @@ from streamd.runtime.control import (
     Loaded,
     Member,
     Revoke,
+    SchemaChange,
     Seen,
     Start,
     TaskEnded,
@@ -407,6 +408,11 @@ class Supervisor:
 
     def seen(self, answer: Seen) -> None:
         self.views.seen(answer)
+
+    def schema_changed(self, change: SchemaChange) -> None:
+        pipeline = self.pipelines.get(change.pipeline)
+        if pipeline is not None:
+            pipeline.schema_changed(change)
 
     def metrics_came(self, source: str, snapshot: Snapshot | None) -> None:
         if snapshot is None:

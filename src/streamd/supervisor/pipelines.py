@@ -21,7 +21,7 @@ from streamd.plan.loops import refuse_loops
 from streamd.record import TaskId
 from streamd.runtime.assembly import codecs_of, registry_of
 from streamd.runtime.backoff import Failures, RestartPolicy, fault_of, next_delay
-from streamd.runtime.control import Fault, Load, Member
+from streamd.runtime.control import Fault, Load, Member, SchemaChange
 from streamd.runtime.faults import fault_point
 from streamd.supervisor.membership import (
     Group,
@@ -41,6 +41,7 @@ log = structlog.get_logger(__name__)
 T = TypeVar("T")
 PREPARE_TIMEOUT = 60.0  # seconds for one attempt to check one component
 LEAVE_TIMEOUT = 5.0
+MOST_SCHEMA_CHANGES = 500
 # Seconds to wait for a worker before the group is joined all the same.
 WARM_TIMEOUT = 10.0
 
@@ -81,6 +82,8 @@ class ManagedPipeline:
         self.failure: Fault | None = None
         self.error: ErrorStatus | None = None
         self.unreachable: dict[str, str] = {}
+        # {(source, kind, path, type now): the change as it was first seen}
+        self.schema_changes: dict[tuple[str, ...], SchemaChange] = {}
         self.waiting_since: float | None = None
         self.task_restarts = 0
         self.copied: Ready = lambda task: None
@@ -168,6 +171,13 @@ class ManagedPipeline:
     def say_unexpected(self, error: BaseException) -> None:
         """Tell people of an error that nobody thought of, with its traceback."""
         log.error("Pipeline cannot be prepared", pipeline=self.name, exc_info=error)
+
+    def schema_changed(self, change: SchemaChange) -> None:
+        """A worker has seen a change of a source; others may have seen it before."""
+        key = (change.source, change.kind, change.path, change.now)
+        if key in self.schema_changes or len(self.schema_changes) < MOST_SCHEMA_CHANGES:
+            known = self.schema_changes.get(key, change)
+            self.schema_changes[key] = min(known, change, key=lambda each: each.at)
 
     def note(self, fault: Fault) -> None:
         """Remember an error for status, whether it passes or not."""

@@ -11,6 +11,7 @@ from streamd.observability.status import (
     NodeStatus,
     PipelineState,
     PipelineStatus,
+    SchemaChangeStatus,
     StandbyStatus,
     TaskState,
     TaskStatus,
@@ -86,6 +87,9 @@ def _pipeline(node: Node, pipeline: ManagedPipeline) -> PipelineStatus:
         unreachable=tuple(pipeline.unreachable.values()),
         restarts=pipeline.task_restarts,
         error=pipeline.error,
+        schema_changes=tuple(
+            SchemaChangeStatus(c.source, c.kind, c.path, c.was, c.now, c.at) for c in pipeline.schema_changes.values()
+        ),
         standbys=tuple(_standby(node, task) for task in sorted(node.standbys.placed) if task.pipeline == pipeline.name),
     )
 

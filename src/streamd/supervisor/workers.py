@@ -28,6 +28,7 @@ from streamd.runtime.control import (
     News,
     Order,
     Progress,
+    SchemaChange,
     Seat,
     Seen,
     StandbyReport,
@@ -61,6 +62,7 @@ class Listener(Protocol):
     ) -> None: ...
     def metrics_came(self, source: str, snapshot: Snapshot | None) -> None: ...
     def seen(self, answer: Seen) -> None: ...
+    def schema_changed(self, change: SchemaChange) -> None: ...
     def wake(self) -> None: ...
 
 
@@ -376,6 +378,8 @@ class WorkerPool:
         process.reports = {report.task: report for report in news.tasks}
         process.standbys = {report.task: report for report in news.standbys}
         self._listener.reported(process.reports, before, seconds)
+        for change in news.schema_changes:
+            self._listener.schema_changed(change)
         if news.metrics is not None:
             self._listener.metrics_came(process.name, news.metrics)
 

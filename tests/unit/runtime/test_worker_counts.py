@@ -12,7 +12,18 @@ from streamd.observability import catalog
 from streamd.observability.metrics import MetricSet, Snapshot
 from streamd.record import TaskId
 from streamd.runtime.backoff import RestartPolicy
-from streamd.runtime.control import Assign, Load, Member, News, Progress, Start, Stop, TaskEnded, news_channel
+from streamd.runtime.control import (
+    Assign,
+    Load,
+    Member,
+    News,
+    Progress,
+    SchemaChange,
+    Start,
+    Stop,
+    TaskEnded,
+    news_channel,
+)
 from streamd.runtime.worker import Worker
 
 
@@ -64,6 +75,9 @@ class ShortHost:
 
     def snapshot(self) -> Snapshot:
         return self.metrics.snapshot()
+
+    def schema_changes(self) -> list[SchemaChange]:
+        return []
 
     async def close(self) -> None: ...
 

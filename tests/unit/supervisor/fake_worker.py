@@ -21,7 +21,7 @@ from streamd.observability import catalog
 from streamd.observability.metrics import MetricSet, Snapshot
 from streamd.record import TaskId
 from streamd.runtime.backoff import RestartPolicy
-from streamd.runtime.control import Assign, Load, Member, Start
+from streamd.runtime.control import Assign, Load, Member, SchemaChange, Start
 from streamd.runtime.worker import serve
 
 
@@ -138,6 +138,9 @@ class FakeHost:
 
     def snapshot(self) -> Snapshot:
         return self._metrics.snapshot()
+
+    def schema_changes(self) -> list[SchemaChange]:
+        return []
 
     async def close(self) -> None:
         pass

@@ -108,6 +108,7 @@ def _details(context: ApiContext, status: NodeStatus, pipeline: PipelineStatus) 
         "graph": [_node(context, pipeline, node) for node in pipeline.graph],
         "tables": [_table(context, name, table) for table in pipeline.tables],
         "task_list": [_task(status, task) for task in pipeline.tasks],
+        "schema_changes": [asdict(change) for change in pipeline.schema_changes],
         "standbys": [asdict(standby) for standby in pipeline.standbys],
         "errors": {
             "failed": _by_error(context, catalog.FAILED_RECORDS, name),
