@@ -70,5 +70,5 @@ async def test_appeared_vanished_and_changed(kafka: KafkaBroker, make_topic, tmp
         assert "secret" not in daemon.text
         metrics = exposed(daemon)
     for kind in ("appeared", "vanished", "type_changed"):
-        labels = f'pipeline="orders",source="source",kind="{kind}"'
+        labels = f'kind="{kind}",pipeline="orders",source="source"'
         assert f"streamd_source_schema_changes_total{{{labels}}} 1" in metrics
