@@ -215,9 +215,7 @@ def pipeline() -> str:
     ]
     parts += ["\n".join(table(RetrySettings)), "### dead_letter", "Beside the sink's own key:"]
     parts += ["\n".join(table(DeadLetterSettings)), "## error_threshold", "\n".join(table(ErrorThresholdSettings))]
-    drift = (
-        "Beside a source's own key: a policy, or a mapping. [schema-drift.md](../schema-drift.md) has it all."
-    )
+    drift = "Beside a source's own key: a policy, or a mapping. [schema-drift.md](../schema-drift.md) has it all."
     parts += ["## schema_drift", drift, "\n".join(table(SchemaDrift))]
     return "\n\n".join(parts) + "\n"
 
