@@ -65,7 +65,9 @@ async def test_a_killed_nodes_tasks_go_where_their_copies_are(nodes, tally):
         owned = await nodes.settled()
         victim, heir = sorted(owned, key=lambda node: -len(owned[node]))
         await copied(nodes)
-        assert await heir.metric("streamd_standbys", state="following") == len(owned[victim])
+        async with asyncio.timeout(30):  # the gauge follows what the API tells at once
+            while await heir.metric("streamd_standbys", state="following") != len(owned[victim]):
+                await asyncio.sleep(0.05)
         before = len(heir.logged(RESTORED))
         await nodes.kill(victim)
         tally.injected("kafka", "node kill -9, with a standby")

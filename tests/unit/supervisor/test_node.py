@@ -35,7 +35,7 @@ async def test_workers_are_never_more_than_tasks(node):
 
 async def test_a_killed_worker_is_replaced_at_once_and_goes_on_where_it_was(node):
     """Kill -9 at any moment loses and repeats nothing, and the replacement has the same tasks."""
-    node.pipeline(partitions=2, records=1500)
+    node.pipeline(partitions=2, records=6000)
     node.start()
     choice = random.Random(7)
     for _ in range(5):
@@ -44,7 +44,7 @@ async def test_a_killed_worker_is_replaced_at_once_and_goes_on_where_it_was(node
         await node.until(lambda goal=progress: all(len(node.output(partition=p)) >= goal[p] for p in (0, 1)))
         os.kill(choice.choice(node.pids()), signal.SIGKILL)
     assert await node.ended() == 0
-    assert [node.output(partition=p) for p in (0, 1)] == [list(range(1500))] * 2
+    assert [node.output(partition=p) for p in (0, 1)] == [list(range(6000))] * 2
     assert node.supervisor.metrics.totals(catalog.WORKER_RESTARTS) == 5
 
 
