@@ -66,7 +66,7 @@ async def test_a_killed_nodes_tasks_go_where_their_copies_are(nodes, tally):
         victim, heir = sorted(owned, key=lambda node: -len(owned[node]))
         await copied(nodes)
         async with asyncio.timeout(30):  # the gauge follows what the API tells at once
-            while await heir.metric("streamd_standbys", state="following") != len(owned[victim]):
+            while await heir.metric("streamd_standbys", state="following") != len(owned[victim]):  # noqa: ASYNC110
                 await asyncio.sleep(0.05)
         before = len(heir.logged(RESTORED))
         await nodes.kill(victim)

@@ -20,7 +20,7 @@ COMMANDS = {
     "run": "Run pipelines until they end, or until told to stop.",
     "validate": "Check pipelines without running them, and show every problem.",
     "doctor": "Check brokers, topics and this machine; find transactions that hang.",
-    "inspect": "Look at a sample of a file or topic, and propose a schema and a pipeline.",
+    "inspect": "Look at a sample of a source: fields, types, nulls, examples, and what they could serve as.",
     "explain": "Show what a pipeline will do: graph, topics, keys, delivery, code.",
     "state": "Look at what pipelines remember, and make them forget it.",
     "dlq": "Look at dead letters, replay them, each exactly once, or purge them.",

@@ -33,9 +33,23 @@ def size_of(plan: PipelinePlan, source: ComponentConfig, known: Mapping[str, int
     return max(known[one.id] for writer in writers for one in writer.sources)
 
 
+def with_exchanges(plan: PipelinePlan, known: Mapping[str, int]) -> dict[str, int]:
+    """{source: its partitions}, of exchanges as they would be made. `known`: of the sources that are no exchanges."""
+    sizes = dict(known)
+    waiting = [source for source in plan.config.sources if source.name == "exchange"]
+    while waiting:
+        source = waiting.pop(0)
+        size = size_of(plan, source, sizes)
+        if size is None:
+            waiting.append(source)
+        else:
+            sizes[source.id] = size
+    return sizes
+
+
 def refuse_sizes(plan: PipelinePlan, partitions: Mapping[str, int]) -> None:
     """Raise FatalError where records of a key could not meet. `partitions`: {source: how many it has}."""
-    nodes = {source.id: source for source in plan.config.sources}
+    nodes = {one.id: one for one in (*plan.config.sources, *plan.config.stages)}
     for name in sorted(plan.single):
         if partitions[name] > 1:
             raise FatalError(
@@ -48,9 +62,9 @@ def refuse_sizes(plan: PipelinePlan, partitions: Mapping[str, int]) -> None:
         if len(set(counts.values())) > 1:
             listed = ", ".join(f"{name} has {count}" for name, count in counts.items())
             raise FatalError(
-                f"Stage {stage!r} joins what does not have the same number of partitions: {listed}. Records of a key "
-                "would not meet. Give all the same number; or take `partitioned_by` from a source, so that its records "
-                "move to where they belong."
+                f"{nodes[stage].place}: stage {stage!r} joins what does not have the same number of partitions: "
+                f"{listed}. Records of a key would not meet. Give all the same number; or take `partitioned_by` from a "
+                "source, so that its records move to where they belong."
             )
 
 

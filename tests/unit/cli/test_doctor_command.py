@@ -113,7 +113,7 @@ def test_a_probe_is_not_taken_for_a_task() -> None:
 
 
 def test_what_pipelines_ask_of_a_cluster(tmp_path: Path) -> None:
-    from streamd.cli.doctor import kafka_uses
+    from streamd.cli.kafka_uses import kafka_uses
 
     service = ServiceConfig(app="shop")
 

@@ -43,6 +43,24 @@ async def examine(use: Use, abort_held: bool = False, force: bool = False) -> Ex
     return found
 
 
+async def examine_topics(use: Use) -> tuple[list[Finding], dict[str, int]]:
+    """What is wrong with the topics alone, and {topic: partitions} of those that are there. Never raises for what a
+    broker does or refuses: that is a finding.
+    """
+    inspection: Inspection | None = None
+    try:
+        inspection = Inspection(use.settings)
+        await inspection.open()
+        topics, _ = await inspection.topics([*use.topics])
+        findings = await judge_topics(inspection, use, topics, len(await inspection.nodes()))
+        return findings, {name: topic.partitions for name, topic in topics.items() if not topic.denied}
+    except StreamdError as error:
+        return [unreachable(use, error)], {}
+    finally:
+        if inspection is not None:
+            await inspection.close()
+
+
 async def _examine(inspection: Inspection, use: Use, found: Examined, abort_held: bool, force: bool) -> None:
     nodes = await inspection.nodes()
     found.nodes = len(nodes)
