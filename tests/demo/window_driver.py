@@ -101,7 +101,7 @@ class WindowDriver:
         newest = dict(self.log)
         self._open()
         # In an order of no meaning.
-        self.store.load(sorted(newest.items(), key=lambda change: orjson.dumps(change[0].decode())[::-1]))
+        self.store.load(dict(sorted(newest.items(), key=lambda change: orjson.dumps(change[0].decode())[::-1])))
         self.store.loaded()
         if self.spill is not None:
             self.spill.fit()

@@ -43,7 +43,7 @@ class Run:
         self.store = TableStore()
         self.join = self.make(Results(("left", "right"), FIELDS, None, (1, 1)))
         self.join.open(self.store)
-        self.store.load(list(self.log.items()))
+        self.store.load(self.log)
         self.store.loaded()
         self.join.restored()
 
