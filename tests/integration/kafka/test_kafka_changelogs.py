@@ -6,7 +6,9 @@ import contextlib
 import time
 
 import pytest
-from aiokafka.admin import AIOKafkaAdminClient
+from aiokafka import TopicPartition
+from aiokafka.admin import AIOKafkaAdminClient, RecordsToDelete
+from aiokafka.admin.config_resource import ConfigResource, ConfigResourceType
 
 from integration.kafka.workbench import SOURCE
 from services.kafka import read_topic
@@ -128,6 +130,24 @@ async def test_topics_that_may_not_be_made_are_asked_for(attempt, topic):
     await attempt()
     with pytest.raises(FatalError, match="has 1 partitions, and 2 tasks need one each"):
         await attempt(tasks=2, create_topics=False)
+
+
+async def test_a_changelog_whose_beginning_was_deleted_is_refused(kafka, attempt, topic):
+    """The newest checkpoint is there, and keys that were written before are not."""
+    transaction, stores, _ = await attempt()
+    await commit(transaction, stores, 1, a=1)
+    await commit(transaction, stores, 2, b=2)
+    admin = AIOKafkaAdminClient(bootstrap_servers=kafka.bootstrap)
+    await admin.start()
+    try:
+        # As a broker has it that was told to forget by age or size, too.
+        resource = ConfigResource(ConfigResourceType.TOPIC, topic, {"cleanup.policy": "compact,delete"})
+        await admin.alter_configs([resource])
+        await admin.delete_records({TopicPartition(topic, 0): RecordsToDelete(before_offset=3)})
+    finally:
+        await admin.close()
+    with pytest.raises(FatalError, match=r"\[0\] begins at offset 3: records were deleted from it"):
+        await attempt()
 
 
 async def test_a_deleted_changelog_is_refused(kafka, attempt, topic):

@@ -58,6 +58,14 @@ class KafkaChangelogs:
         """See `Tails.restore_tail`."""
         client, topic, partition = self._client, changelog_topic(self._task, changelog.stage), self._task.partition
         first, end = await self.changelog_range(changelog)
+        if first > 0:
+            # Compaction leaves holes, and never moves the beginning.
+            raise FatalError(
+                f"The changelog {topic}[{partition}] begins at offset {first}: records were deleted from it, by "
+                "retention or by hand, and state with them. Nothing was computed from it. See that it has "
+                "cleanup.policy=compact and nothing else, and put back what was there before; or begin anew: stop the "
+                "pipeline, delete its changelogs and its positions with `streamd state reset`, and start it again."
+            )
         reader = PartitionReader(client, topic, partition, first if start is None else start)
         moved = time.monotonic()
         try:
