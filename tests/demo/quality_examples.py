@@ -79,10 +79,24 @@ def sink(orders: list[Document]) -> list[Document]:
     return [order for order in made if order["net"] <= 1500]
 
 
+def drift(_orders: list[Document]) -> list[Document]:
+    """Documents whose amount is no number, or missing, have drifted."""
+    made = []
+    for line in (SAMPLES / "orders-with-errors.ndjson").read_text().splitlines():
+        try:
+            order = json.loads(line)
+        except ValueError:
+            continue
+        if isinstance(order, dict) and isinstance(order.get("amount"), int | float):
+            made.append({"order": order["order_id"], "amount": order["amount"]})
+    return made
+
+
 QUALITY: dict[str, Callable[[list[Document]], list[Document]]] = {
     "validate-rules": rules,
     "validate-schema": schema,
     "validate-unique": unique,
     "validate-score": score,
     "validate-sink": sink,
+    "schema-drift": drift,
 }

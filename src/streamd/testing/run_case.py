@@ -144,7 +144,7 @@ class _Run:
                     elif not _expects_error(self._case.steps[number:]):
                         break
                     elif isinstance(step, ExpectStep):
-                        self._expect(step)
+                        await self._expect(step)
             except StreamdError as error:
                 self._result.broken = True
                 self._problem(self._case.at, str(error))
@@ -153,7 +153,7 @@ class _Run:
 
     async def _step(self, step: Any) -> None:
         if isinstance(step, ExpectStep):
-            self._expect(step)
+            await self._expect(step)
             return
         if self._crash and not isinstance(step, StopStep):
             self._world.strike = True
@@ -247,12 +247,12 @@ class _Run:
 
     # What comes out.
 
-    def _expect(self, step: ExpectStep) -> None:
+    async def _expect(self, step: ExpectStep) -> None:
         if step.everything:
-            self._everything(step)
+            await self._everything(step)
             return
         for expected in step.outputs:
-            self._look(expected)
+            await self._look(expected)
         for counted in step.counts:
             self._count(counted)
         if step.error is not None:
@@ -260,8 +260,8 @@ class _Run:
         for view in step.views:
             self._view(view)
 
-    def _look(self, expected: Expected) -> None:
-        look = self._looked_at(expected)
+    async def _look(self, expected: Expected) -> None:
+        look = await self._looked_at(expected)
         self._mentioned[look.output] = expected.at
         self._result.looks.append(look)
         if expected.node is not None:
@@ -274,14 +274,18 @@ class _Run:
         if not look.ok:
             self._problem(expected.at, _what_is_wrong(look), look=look)
 
-    def _looked_at(self, expected: Expected) -> Look:
+    async def _looked_at(self, expected: Expected) -> Look:
         if expected.kind == "dead_letters":
             found = [(row, sink) for sink in self._dead_letters for row in self._fresh(sink)]
             return Look(
                 expected, "dead_letters", [dead_letter_shown(row, self._engine.sinks[sink]) for row, sink in found]
             )
-        sink = self._engine.sinks[expected.output]
-        return Look(expected, sink.id, [shown(row, sink, self._engine.codec(sink.id)) for row in self._fresh(sink.id)])
+        sink, codec = self._engine.sinks[expected.output], self._engine.codec(expected.output)
+        rows = self._fresh(sink.id)
+        got = [shown(row, sink, codec) for row in rows]
+        if codec is not None and await codec.learn():  # written before a crash: this one has not seen their schemas
+            got = [shown(row, sink, codec) for row in rows]
+        return Look(expected, sink.id, got)
 
     def _fresh(self, sink: str) -> list[Row]:
         """What has come to a sink since the last look."""
@@ -331,12 +335,12 @@ class _Run:
         elif wanted not in failure.message:
             self._problem(at, f"the pipeline stopped with another message: {failure.message}")
 
-    def _everything(self, step: ExpectStep) -> None:
+    async def _everything(self, step: ExpectStep) -> None:
         looks = []
         outputs = [sink for sink in self._engine.sinks if sink not in self._dead_letters]
         for output in [*outputs, *(("dead_letters",) if self._dead_letters else ())]:
             kind: Any = "dead_letters" if output == "dead_letters" else "sink"
-            look = self._looked_at(Expected(output, step.at, None, kind=kind, to_record=True))
+            look = await self._looked_at(Expected(output, step.at, None, kind=kind, to_record=True))
             self._mentioned[output] = step.at
             looks.append(look)
         counts = {what: fresh for what in COUNTERS if (fresh := self._fresh_counts(what))}
