@@ -7,6 +7,7 @@ from pathlib import Path
 from typing import Annotated
 
 import typer
+import yaml
 
 from streamd.cli.options import ConfigOption, SetOption, service_settings, variables
 from streamd.cli.problems import show_problems
@@ -15,7 +16,7 @@ from streamd.observability import redact
 from streamd.observability.logs import configure_logging
 from streamd.runtime.environment import refuse_untested
 from streamd.testing.junit import write_junit
-from streamd.testing.run_case import Result
+from streamd.testing.run_case import Problem, Result
 from streamd.testing.session import FileResult, Session, find_files
 from streamd.testing.show import failure_lines
 from streamd.testing.update import updated
@@ -89,13 +90,7 @@ class _Shown:
             show_problems(config_error(result.problems))
             return
         if self._update and not result.ok and result.file is not None:
-            text, left = updated(result.file, result.results)
-            if text != result.file.document.source.text:
-                result.path.write_text(text, encoding="utf-8")
-                self._updated += 1
-                _mark("WRITTEN", "yellow", str(result.path))
-            for case in result.results:
-                case.problems = [problem for problem in case.problems if any(problem is one for one in left)]
+            self._write_down(result, *updated(result.file, result.results))
         passed = sum(1 for case in result.results if case.ok)
         seconds = sum(case.seconds for case in result.results)
         if passed == len(result.results) and result.results:
@@ -103,6 +98,19 @@ class _Shown:
         for case in result.results:
             if not case.ok:
                 self._failed(result, case)
+
+    def _write_down(self, result: FileResult, text: str, left: list[Problem]) -> None:
+        assert result.file is not None
+        if not _is_yaml(text):
+            help_ = "write `expect:` in a line of its own, with nothing behind it and no braces around it"
+            _mark("ERROR", "red", f"{result.path}  what came does not fit in there, and nothing was written: {help_}")
+            return
+        if text != result.file.document.source.text:
+            result.path.write_text(text, encoding="utf-8")
+            self._updated += 1
+            _mark("WRITTEN", "yellow", str(result.path))
+        for case in result.results:
+            case.problems = [problem for problem in case.problems if any(problem is one for one in left)]
 
     def _failed(self, result: FileResult, case: Result) -> None:
         assert result.file is not None
@@ -146,3 +154,11 @@ def _paint(text: str, colour: str) -> str:
 
 def _count(number: int, word: str) -> str:
     return f"{number} {word}{'' if number == 1 else 's'}"
+
+
+def _is_yaml(text: str) -> bool:
+    try:
+        yaml.compose(text, Loader=yaml.SafeLoader)
+    except yaml.YAMLError:
+        return False
+    return True

@@ -3,7 +3,7 @@
     - aggregate: {by: user, values: {orders: count(), total: sum(amount)}}
     - aggregate: {by: [region, product], values: {last_price: last(price)}}
     - aggregate: {by: {country: user.country}, values: {customers: count_distinct(user.id)}}
-    - aggregate: {by: channel, values: {cheap: count(where=price < 100), p95: quantile(price, 0.95)}}
+    - aggregate: {by: channel, values: {cheap: count(where=price < 100), p95: "quantile(price, 0.95)"}}
     - aggregate: {by: auction, values: {best: "first(_value, order_by=[desc(price), time])"}, emit: {every: 1s}}
     - aggregate: {by: {sets: [[region], [region, product], []]}, values: {sold: sum(amount)}}
     - aggregate: {by: session, values: {clicks: count()}, ttl: 7d}

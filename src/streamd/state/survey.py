@@ -76,7 +76,7 @@ class Survey:
                 if store.stage == stage:
                     found = await self._found(side, store, wanted)
                     for key in sorted(found):
-                        yield store, entry_of(key), orjson.loads(found[key])
+                        yield store, entry_of(key), _value(store, found[key])
 
     async def stages(self) -> list[str]:
         """All stages that keep state, or have left some."""
@@ -194,3 +194,13 @@ def _group(plan: PipelinePlan, app: str, named: bool) -> tuple[str | None, list[
     group_name = importlib.import_module("streamd.transport.kafka.membership").group_name
     groups = [group for source in sources if (group := getattr(source, "group", None)) is not None]
     return groups[0] if groups and named else group_name(app, plan.name), [source.topic for source in sources]
+
+
+def _value(store: StoreId, value: bytes) -> Any:
+    try:
+        return orjson.loads(value)
+    except orjson.JSONDecodeError as error:
+        raise FatalError(
+            f"The changelog of stage {store.stage!r}, task {store.task}, holds a record that no store has written "
+            f"({error.msg.split(':')[0]} at byte {error.pos})."
+        ) from None

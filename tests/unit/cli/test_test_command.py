@@ -85,3 +85,13 @@ def test_variables_of_the_command_line(cli, write):
     write("v.test.yaml", RIGHT)
     assert cli("test", "v.yaml").code == 2
     assert cli("test", "v.yaml", "--set", "FACTOR=2").code == 0
+
+
+def test_an_expectation_that_cannot_be_filled_in_is_left_as_it_is(cli, write, pipeline, tmp_path):
+    for end in ("- expect: null", "- {expect: }"):
+        text = f"cases:\n  c:\n    - input: [{{n: 1}}]\n    {end}\n"
+        write("p.test.yaml", text)
+        ended = cli("test", "--update", "p.test.yaml")
+        assert ended.code == 1
+        assert "nothing was written: write `expect:` in a line of its own" in ended.out
+        assert (tmp_path / "p.test.yaml").read_text() == text
