@@ -157,7 +157,10 @@ def change(app: InlineApp, statement: str) -> None:
     [
         ("DELETE FROM changelog", "has no checkpoint, .*it was deleted or truncated"),
         ("DELETE FROM changelog WHERE key = CAST('__meta__' AS BLOB)", "has no checkpoint"),
-        ("UPDATE changelog SET value = replace(value, '\"checkpoint\":', '\"checkpoint\":7')", "belong to checkpoint"),
+        (
+            "UPDATE changelog SET value = CAST(replace(value, '\"checkpoint\":', '\"checkpoint\":7') AS BLOB)",
+            "belong to checkpoint",
+        ),
         ("UPDATE changelog SET key = CAST('else' || key AS BLOB)", "tables that the stage does not have|no store has"),
     ],
 )
