@@ -7,9 +7,8 @@ import re
 from collections.abc import Callable
 from typing import Any
 
-from services.process import REPOSITORY
+from demo.sample_orders import SAMPLES, readable_orders
 
-SAMPLES = REPOSITORY / "config" / "samples"
 Document = dict[str, Any]
 
 
@@ -29,16 +28,9 @@ def rules(orders: list[Document]) -> list[Document]:
     return made
 
 
-def schema(orders: list[Document]) -> list[Document]:
-    made = []
-    for line in (SAMPLES / "orders-with-errors.ndjson").read_text().splitlines():
-        try:
-            order = json.loads(line)
-        except ValueError:
-            continue
-        if isinstance(order, dict) and isinstance(order.get("amount"), int | float):
-            made.append({"order": order["order_id"], "amount": order["amount"]})
-    return made
+def right_amounts(_orders: list[Document]) -> list[Document]:
+    """What is no JSON, or has an amount that is no number, breaks the schema and has drifted."""
+    return [{"order": order["order_id"], "amount": order["amount"]} for order in readable_orders()]
 
 
 def unique(orders: list[Document]) -> list[Document]:
@@ -79,24 +71,11 @@ def sink(orders: list[Document]) -> list[Document]:
     return [order for order in made if order["net"] <= 1500]
 
 
-def drift(_orders: list[Document]) -> list[Document]:
-    """Documents whose amount is no number, or missing, have drifted."""
-    made = []
-    for line in (SAMPLES / "orders-with-errors.ndjson").read_text().splitlines():
-        try:
-            order = json.loads(line)
-        except ValueError:
-            continue
-        if isinstance(order, dict) and isinstance(order.get("amount"), int | float):
-            made.append({"order": order["order_id"], "amount": order["amount"]})
-    return made
-
-
 QUALITY: dict[str, Callable[[list[Document]], list[Document]]] = {
     "validate-rules": rules,
-    "validate-schema": schema,
+    "validate-schema": right_amounts,
     "validate-unique": unique,
     "validate-score": score,
     "validate-sink": sink,
-    "schema-drift": drift,
+    "schema-drift": right_amounts,
 }

@@ -16,6 +16,7 @@ import pytest
 from demo.aggregate_examples import AGGREGATES
 from demo.etl_example import ETL
 from demo.quality_examples import QUALITY
+from demo.sample_orders import readable_orders
 from demo.transform_examples import TRANSFORMS
 from demo.window_examples import WINDOWS
 from services.command import Ended, service_file, streamd
@@ -41,19 +42,6 @@ def time_of(ts: int, shape: str) -> str:
 def customers() -> dict[str, Document]:
     with (SAMPLES / "customers.csv").open(newline="") as file:
         return {row["id"]: dict(row) for row in csv.DictReader(file)}
-
-
-def readable_orders() -> list[Document]:
-    """Of the orders with errors those that are right."""
-    documents = []
-    for line in (SAMPLES / "orders-with-errors.ndjson").read_text().splitlines():
-        try:
-            document = json.loads(line)
-        except ValueError:
-            continue
-        if isinstance(document, dict) and isinstance(document.get("amount"), float | int):
-            documents.append(document)
-    return documents
 
 
 def quickstart(orders: list[Document]) -> list[Document]:
