@@ -136,7 +136,7 @@ def contents(tables):
 
 STEPS = st.lists(
     st.one_of(
-        st.tuples(st.just("put"), st.sampled_from(STAGES), st.sampled_from("abcdef"), st.integers()),
+        st.tuples(st.just("put"), st.sampled_from(STAGES), st.sampled_from("abcdef"), st.integers(-(2**63), 2**63 - 1)),
         st.tuples(st.just("window"), st.sampled_from(STAGES), st.sampled_from("ab"), st.integers(0, 2)),
         st.tuples(st.just("drop"), st.sampled_from(STAGES), st.none(), st.integers(0, 2)),
         st.tuples(st.just("remove"), st.sampled_from(STAGES), st.sampled_from("abcdef"), st.none()),
