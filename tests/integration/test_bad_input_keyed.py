@@ -198,9 +198,33 @@ async def test_state_of_another_version_of_the_pipeline_is_refused(
 
 
 async def test_state_of_a_stage_that_is_new_begins_with_nothing(app: InlineApp) -> None:
-    """Where a pipeline goes on from, what a new stage keeps is not known: that is refused as well."""
     await app.seed([row("a")])
     await app.run(HEAD)
     await app.seed([row("a", 6)])
     await app.run(HEAD + STAGES["aggregate"])
     assert (await app.values())[1:] == [{"k": "a", "n": 1}]
+
+
+@pytest.mark.parametrize("now", ["", "stages: [{id: other, aggregate: {by: k, values: {n: count()}}}]\n"])
+async def test_state_of_a_stage_that_is_not_there_any_more_is_refused(app: InlineApp, now: str) -> None:
+    """Taken out, or by another name: neither is it lost in silence, nor gone on from when the stage comes back."""
+    await app.seed([row("a")])
+    await app.run(HEAD + STAGES["aggregate"])
+    await app.seed([row("a", 6)])
+    left = r"has state of a stage 'aggregate', as of checkpoint \d.* `streamd state reset FILE aggregate`"
+    with pytest.raises(FatalError, match=left):
+        await app.run(HEAD + now)
+    await app.run(HEAD + STAGES["aggregate"])
+    assert await app.values() == [{"k": "a", "n": 1}, {"k": "a", "n": 2}]
+
+
+async def test_a_stage_that_is_taken_out_after_a_reset_begins_with_nothing_when_it_comes_back(app: InlineApp) -> None:
+    await app.seed([row("a")])
+    await app.run(HEAD + STAGES["aggregate"])
+    change(app, "DELETE FROM cursor WHERE sink = 'aggregate'")
+    change(app, "DELETE FROM changelog WHERE store = 'aggregate'")
+    await app.seed([row("a", 6)])
+    await app.run(HEAD)
+    await app.seed([row("a", 7)])
+    await app.run(HEAD + STAGES["aggregate"])
+    assert (await app.values())[2:] == [{"k": "a", "n": 1}]

@@ -88,7 +88,9 @@ class Transaction(Protocol):
         """Make changes of a store part of the open transaction. Raises FatalError for one that is too large."""
 
     async def put_positions(self, positions: Mapping[tuple[str, int], Position], cursors: Mapping[str, Any]) -> None:
-        """Make positions and cursors part of the open transaction. Raises FencedError for a stale generation."""
+        """Make positions, and all cursors that there are now, part of the open transaction. Raises FencedError for a
+        stale generation.
+        """
 
     async def commit(self) -> None:
         """Commit. Any exception means: outcome unknown, abandon and open anew (`open` tells what is committed)."""

@@ -219,6 +219,7 @@ class Task:
             self.id, self._part, self._assembly, context, self._writers, self._state.stores, self._metrics, self._clock
         )
         await self._process.open()
+        self._state.refuse_left(committed, {one.id for one in (*self._part.sources, *self._part.all_sinks)})
         if self._state:
             await self._restore(committed)
         self._process.restored()

@@ -10,7 +10,7 @@ from __future__ import annotations
 
 import asyncio
 import os
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Collection, Mapping, Sequence
 from hashlib import blake2b
 from types import MappingProxyType
 from typing import Any, Final
@@ -71,6 +71,27 @@ class TaskStores:
 
     def __bool__(self) -> bool:
         return bool(self.stores)
+
+    def refuse_left(self, committed: Committed, others: Collection[str]) -> None:
+        """Raise FatalError when the last checkpoint holds the state of a stage that is not here any more.
+
+        `others`: ids of the sources and sinks, which have cursors as well. Without it, the next checkpoint would leave
+        that state behind: no stage of its name could go on from it later.
+        """
+        left = [
+            stage
+            for stage, number in committed.cursors.items()
+            if isinstance(number, int) and stage not in self.stores and stage not in others
+        ]
+        if left:
+            name = min(left)
+            raise FatalError(
+                f"Task {self._task} has state of a stage {name!r}, as of checkpoint {committed.cursors[name]}, and no "
+                "stage of this name remembers anything in this part of the pipeline: it was renamed, taken out, or "
+                "moved behind another `key_by`. A stage's id is the name of its state. Nothing was computed. Give "
+                f"the stage its name and its place back (`id: {name}`); or stop the pipeline, have this state deleted "
+                f"with `streamd state reset FILE {name}`, and start it again."
+            )
 
     async def restore(self, transaction: Transaction, committed: Committed, restored: Callable[[int], None]) -> None:
         """Fill the stores' tables with what is committed; `restored` hears how many records came from changelogs.
@@ -207,7 +228,8 @@ class TaskStores:
         return (
             f"The changelog of stage {stage!r}, task {self._task}, {what}. Nothing was computed from it. Put back what "
             "was there before; or, if nobody else uses this changelog, begin anew: stop the pipeline, delete its "
-            "changelogs and its positions with `streamd state reset`, and start it again."
+            f"changelogs and positions with `streamd state reset` (with `streamd state reset FILE {stage}` what this "
+            "stage remembers alone: the pipeline goes on where it is), and start it again."
         )
 
 

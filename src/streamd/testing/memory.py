@@ -215,7 +215,7 @@ class MemoryTransaction:
         self._appended: list[tuple[str, int, SourceRecord]] = []
         self._changes: list[tuple[str, Sequence[Change]]] = []
         self._positions: Mapping[Place, Position] = {}
-        self._cursors: Mapping[str, Any] = {}
+        self._cursors: Mapping[str, Any] | None = None
 
     @property
     def _memory(self) -> TaskMemory:
@@ -272,7 +272,8 @@ class MemoryTransaction:
                 else:
                     kept[key] = value
         memory.positions |= self._positions
-        memory.cursors |= self._cursors
+        if self._cursors is not None:
+            memory.cursors = dict(self._cursors)
         self._clear()
 
     async def abort(self) -> None:
@@ -288,5 +289,5 @@ class MemoryTransaction:
         self._clear()
 
     def _clear(self) -> None:
-        self.rows, self._appended, self._changes, self._positions, self._cursors = [], [], [], {}, {}
+        self.rows, self._appended, self._changes, self._positions, self._cursors = [], [], [], {}, None
         self._world.open.discard(self)

@@ -106,9 +106,9 @@ def positions_at_once(module):
     """Positions are written at once, and not with the outputs."""
 
     async def put_positions(self, positions, cursors):
-        job = module.Commit(self._task, self._epoch, [], {}, dict(positions), {}, {}, self._clock.now_ms())
+        job = module.Commit(self._task, self._epoch, [], {}, dict(positions), None, {}, self._clock.now_ms())
         await self._opened().write(job)
-        self._cursors.update(cursors)
+        self._cursors = dict(cursors)
 
     module.EmbeddedTransaction.put_positions = put_positions
 

@@ -144,14 +144,17 @@ class DropStaged:
 
 @dataclass(slots=True)
 class Commit:
-    """A checkpoint: outputs, staged and new, changes of stores by stage, positions, cursors. Checks the epoch first."""
+    """A checkpoint: outputs, staged and new, changes of stores by stage, positions, cursors. Checks the epoch first.
+
+    `cursors` are all that the task has then, None where a commit says nothing of them.
+    """
 
     task: str
     epoch: int
     staged: list[tuple[str, int, int, int]]
     outputs: Outputs
     positions: Mapping[tuple[str, int], Position]
-    cursors: Mapping[str, Any]
+    cursors: Mapping[str, Any] | None
     changes: Mapping[str, Sequence[Change]]
     now_ms: int
     packed: list[PackedBatch] = field(default_factory=list)
@@ -175,12 +178,13 @@ class Commit:
                 "INSERT OR REPLACE INTO position VALUES (?, ?, ?, ?)",
                 [(self.task, source, p, orjson.dumps(at).decode()) for (source, p), at in self.positions.items()],
             )
-        if self.cursors:
+        if self.cursors is not None:
+            # Whose cursor is not among them is not there any more: what it had must not be gone on from later.
+            connection.execute("DELETE FROM cursor WHERE task=?", (self.task,))
             connection.executemany(
-                "INSERT OR REPLACE INTO cursor VALUES (?, ?, ?)",
+                "INSERT INTO cursor VALUES (?, ?, ?)",
                 [(self.task, sink, orjson.dumps(cursor).decode()) for sink, cursor in self.cursors.items()],
             )
-
         for stage, changes in self.changes.items():
             # A key is in one change only.
             connection.executemany(

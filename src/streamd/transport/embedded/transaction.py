@@ -32,7 +32,7 @@ class EmbeddedTransaction:
         self._backlog = 0
         self._staged: list[tuple[str, int, int, int]] = []
         self._positions: dict[tuple[str, int], Position] = {}
-        self._cursors: dict[str, Any] = {}
+        self._cursors: Mapping[str, Any] | None = None
         self._changes: dict[str, list[Change]] = {}
 
     async def open(self) -> Committed:
@@ -107,11 +107,11 @@ class EmbeddedTransaction:
     async def put_positions(self, positions: Mapping[tuple[str, int], Position], cursors: Mapping[str, Any]) -> None:
         """See `Transaction.put_positions`; the epoch is checked by the commit."""
         self._positions.update(positions)
-        self._cursors.update(cursors)
+        self._cursors = dict(cursors)
 
     async def commit(self) -> None:
         """See `Transaction.commit`. Raises FencedError, TransientError, FatalError."""
-        if not (self._outputs or self._staged or self._positions or self._cursors or self._changes):
+        if not (self._outputs or self._staged or self._positions or self._changes) and self._cursors is None:
             return
         log = self._opened()
         await log.write(
@@ -152,7 +152,7 @@ class EmbeddedTransaction:
 
     def _forget(self) -> None:
         self._outputs, self._staged, self._backlog = {}, [], 0
-        self._positions, self._cursors, self._changes = {}, {}, {}
+        self._positions, self._cursors, self._changes = {}, None, {}
 
     def _opened(self) -> EmbeddedLog:
         if self._log is None:
