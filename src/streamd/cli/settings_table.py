@@ -14,6 +14,7 @@ from pydantic.fields import FieldInfo
 from streamd.codecs.format import Formats
 from streamd.component.fields import (
     NestedComponent,
+    duration_text,
     parse_duration,
     parse_expression,
     parse_field_path,
@@ -131,14 +132,6 @@ def _default(info: FieldInfo, type_name: str) -> str:
     if any(schema is not None and not fits(schema, value) for schema in written):
         return ""
     return inline_yaml(str(value) if isinstance(value, Path | str) else value)
-
-
-def duration_text(seconds: float) -> str:
-    """A duration as a user would write it: 200ms, 30s, 5m, 1h."""
-    for unit, length in (("d", 86400.0), ("h", 3600.0), ("m", 60.0)):
-        if seconds >= length and seconds % length == 0:
-            return f"{seconds / length:g}{unit}"
-    return f"{seconds * 1000:g}ms" if 0 < seconds < 1 else f"{seconds:g}s"
 
 
 def size_text(size: int) -> str:

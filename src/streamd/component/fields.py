@@ -209,12 +209,15 @@ def _resolved(value: object) -> Any:
     return value
 
 
-def duration_text(seconds: float) -> str:
-    """A duration for people, in the largest unit that it is a whole number of: "7d"."""
-    for size, unit in ((86400, "d"), (3600, "h"), (60, "m"), (1, "s")):
-        if seconds >= size and seconds % size == 0:
-            return f"{seconds // size:.0f}{unit}"
-    return f"{seconds * 1000:g}ms"
+def duration_text(seconds: float, space: str = "") -> str:
+    """A duration for people, in the largest unit that it is a whole number of: "7d", "7.5s", "200ms".
+
+    `space` stands before the unit.
+    """
+    for length, unit in ((86400, "d"), (3600, "h"), (60, "m")):
+        if seconds >= length and seconds % length == 0:
+            return f"{seconds / length:g}{space}{unit}"
+    return f"{seconds * 1000:g}{space}ms" if 0 < seconds < 1 else f"{seconds:g}{space}s"
 
 
 # Seconds, ≥ 0.

@@ -102,6 +102,8 @@ def _finding(location: Location, detail: Any, locate: Locate) -> Finding:
         finding.wanted, finding.wrong_shape = one_of(finding.choices), True
     elif kind in _WANTED:
         finding.code, finding.wanted, finding.wrong_shape = "wrong-type", _WANTED[kind], True
+    elif kind == "too_short" and context["field_type"] == "Dictionary":
+        finding.text = "there has to be one name in it at least"
     elif kind == "string_pattern_mismatch":
         finding.text = PATTERN
     elif hasattr(cause, "offset") and hasattr(cause, "message"):

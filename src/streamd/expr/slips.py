@@ -101,7 +101,8 @@ def unbalanced(text: str) -> Slip | None:
                 return Slip(f"{token.text!r} closes nothing", token.offset, 1, None)
             opened.pop()
     if opened:
-        return Slip(f"{opened[-1].text!r} is never closed", opened[-1].offset, 1, None)
+        hint = "a comma ends a text within { } or [ ] of YAML: put it in quotes there"
+        return Slip(f"{opened[-1].text!r} is never closed", opened[-1].offset, 1, hint)
     return None
 
 

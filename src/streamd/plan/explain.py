@@ -5,7 +5,8 @@ from __future__ import annotations
 from collections.abc import Mapping
 from typing import Any
 
-from streamd.config.pipeline import ChainUse, ComponentConfig, Delivery, ErrorPolicy, PipelineConfig
+from streamd.component.fields import duration_text
+from streamd.config.pipeline import ChainUse, ComponentConfig, Delivery, ErrorPolicy
 from streamd.plan.fuse import Chain
 from streamd.plan.graph import PartPlan, PipelinePlan, outputs_of
 
@@ -19,18 +20,22 @@ def explain(plan: PipelinePlan, chains: Mapping[tuple[int, str], Chain], *, code
     """The plan as text. `chains` are the compiled ones, by (part, entry); with `code` their source is shown."""
     config = plan.config
     lines = [f"pipeline {plan.name}" + (f": {config.description}" if config.description else "")]
-    lines.append(f"  delivery   {_delivery(plan)}, checkpoint at most every {_time(config.commit_interval)}")
+    lines.append(
+        f"  delivery   {_delivery(plan)}, checkpoint at most every {duration_text(config.commit_interval, ' ')}"
+    )
     lines.append(f"  on error   {_policy(config.on_error)}")
     if config.error_threshold is not None:
         limit = config.error_threshold
-        lines.append(f"  stops      when more than {limit.rate:.2%} of records fail within {_time(limit.window)}")
+        lines.append(
+            f"  stops      when more than {limit.rate:.2%} of records fail within {duration_text(limit.window, ' ')}"
+        )
     lines += [f"  standbys   {line}" for line in _standbys(plan)]
     lines += [f"  chain      {_chain(use)}" for use in config.chains]
     lines += [f"  exchange   {line}" for line in _exchanges(plan)]
     lines += [f"  table      {_table(table)}" for table in config.tables]
     lines += [f"  warning    {stage.id}: {what}" for stage in config.stages if (what := _growth(stage))]
     for part in plan.parts:
-        lines += ["", *_part(part, config, len(plan.parts))]
+        lines += ["", *_part(part, plan)]
     if code:
         for (index, entry), chain in chains.items():
             lines += ["", _title(index, entry, chain, len(plan.parts)), "", chain.source.rstrip()]
@@ -98,22 +103,22 @@ def _delivery(plan: PipelinePlan) -> str:
     return said if exact or plan.config.delivery != "exactly_once" else f"{said} where source and sink can (see below)"
 
 
-def _part(part: PartPlan, config: PipelineConfig, parts: int) -> list[str]:
-    head = f"part {part.index}" if parts > 1 else "tasks"
+def _part(part: PartPlan, plan: PipelinePlan) -> list[str]:
+    head = f"part {part.index}" if len(plan.parts) > 1 else "tasks"
     lines = [f"  {head}: one task for each partition of {' and '.join(s.id for s in part.sources)}"]
-    checkpoint = "outputs first, then positions" if _loose(part, config.delivery) else _CHECKPOINTS[part.transport]
+    checkpoint = "outputs first, then positions" if _loose(part, plan.config.delivery) else _CHECKPOINTS[part.transport]
     lines.append(f"  checkpoint: {checkpoint}")
     seen: set[str] = set()
     for source in part.sources:
-        lines += _node(source, part, config.delivery, 1, seen)
+        lines += _node(source, part, plan, 1, seen)
     for sink in part.dead_letters:
-        lines.append(f"    {_label(sink, part, config.delivery)}")
+        lines.append(f"    {_label(sink, part, plan)}")
     return lines
 
 
-def _node(component: ComponentConfig, part: PartPlan, delivery: Delivery, depth: int, seen: set[str]) -> list[str]:
+def _node(component: ComponentConfig, part: PartPlan, plan: PipelinePlan, depth: int, seen: set[str]) -> list[str]:
     pad = "  " * (depth + 1)
-    lines = [f"{pad}{_label(component, part, delivery)}"]
+    lines = [f"{pad}{_label(component, part, plan)}"]
     if component.id in seen:
         return [f"{pad}{component.id} (as above)"]
     seen.add(component.id)
@@ -125,11 +130,11 @@ def _node(component: ComponentConfig, part: PartPlan, delivery: Delivery, depth:
                 f"{pad}  {output}" + ("" if readers else "  — read by nobody: its records are dropped, and counted")
             )
         for reader in readers:
-            lines += _node(reader, part, delivery, depth + 1 + named, seen)
+            lines += _node(reader, part, plan, depth + 1 + named, seen)
     return lines
 
 
-def _label(component: ComponentConfig, part: PartPlan, delivery: Delivery) -> str:
+def _label(component: ComponentConfig, part: PartPlan, plan: PipelinePlan) -> str:
     settings = component.settings
     words = [component.kind, component.id if component.id == component.name else f"{component.id} ({component.name})"]
     for name in ("topic", "path", "paths", "file", "table"):
@@ -144,11 +149,11 @@ def _label(component: ComponentConfig, part: PartPlan, delivery: Delivery) -> st
     if component.kind == "stage":
         words.append(_stage_text(component))
         words.append("[keyed]" if component.spec.keyed else "" if component.spec.fused else "[batches]")
-        words.append(_state_text(component, part) if component.spec.stateful else "")
+        words.append(_state_text(component, part, plan) if component.spec.stateful else "")
     if component.kind == "sink":
         key = getattr(settings, "by" if component.name == "exchange" else "key", None)
         words.append(f"key {key}" if key is not None else "key as read")
-        words.append(f"— {delivery_of(component, part, delivery)}")
+        words.append(f"— {delivery_of(component, part, plan.config.delivery)}")
     if component.on_error is not None:
         words.append(f"[on error: {_policy(component.on_error)}]")
     return "  ".join(word for word in words if word)
@@ -160,8 +165,8 @@ def _event_time(settings: Any) -> str:
         return ""
     of = f"{settings.field} in ms" if settings.field is not None else "the record itself"
     words = [f"time of {'the processing' if settings.clock == 'processing' else of}"]
-    words += [f"up to {_time(settings.out_of_order)} out of order"] if settings.out_of_order else []
-    words += [f"left out when quiet for {_time(settings.idle)}"] if settings.idle is not None else []
+    words += [f"up to {duration_text(settings.out_of_order, ' ')} out of order"] if settings.out_of_order else []
+    words += [f"left out when quiet for {duration_text(settings.idle, ' ')}"] if settings.idle is not None else []
     return ", ".join(words)
 
 
@@ -179,9 +184,10 @@ def _stage_text(component: ComponentConfig) -> str:
     return "" if value is None else str(value)
 
 
-def _state_text(component: ComponentConfig, part: PartPlan) -> str:
+def _state_text(component: ComponentConfig, part: PartPlan, plan: PipelinePlan) -> str:
     """What a stage remembers, for how long, and where that is durable."""
-    of = {"kafka": f"topic streamd.APP.PIPELINE.{component.id}.changelog", "embedded": "the embedded log's changelog"}
+    topic = f"topic streamd.{plan.app}.{plan.name}.{component.id}.changelog"
+    of = {"kafka": topic, "embedded": "the embedded log's changelog"}
     what = getattr(component.settings, "remembers", "each key for ever")
     return f"[remembers {what}; {of[part.transport]}]"
 
@@ -220,14 +226,10 @@ def _policy(policy: ErrorPolicy) -> str:
     if policy.action != "retry":
         return end[policy.action]
     tries = f", at most {policy.attempts} times" if policy.attempts else ""
-    return f"try again for {_time(policy.deadline)}{tries}, then {end[policy.then]}"
+    return f"try again for {duration_text(policy.deadline, ' ')}{tries}, then {end[policy.then]}"
 
 
 def _title(index: int, entry: str, chain: Chain, parts: int) -> str:
     fields = f"; decodes only {', '.join(chain.decodes)}" if chain.decodes else ""
     place = f"part {index}, " if parts > 1 else ""
     return f"# {place}{entry} → {', '.join(chain.targets)}{fields}"
-
-
-def _time(seconds: float) -> str:
-    return f"{seconds * 1000:g} ms" if seconds < 1 else f"{seconds:g} s"

@@ -82,10 +82,12 @@ class PartPlan:
 class PipelinePlan:
     """All that is to run for one pipeline. `config` has the exchanges in it; `said` tells people what becomes of keys.
 
-    `single`: sources that must have one partition, since there is no exchange where there would have to be one.
+    `app` is the one it was made for. `single`: sources that must have one partition, since there is no exchange where
+    there would have to be one.
     """
 
     config: PipelineConfig
+    app: str
     parts: tuple[PartPlan, ...]
     said: Mapping[str, str] = field(default_factory=dict)
     single: frozenset[str] = frozenset()
@@ -106,7 +108,7 @@ class PipelinePlan:
 def build_plan(config: PipelineConfig, app: str = "APP") -> PipelinePlan:
     """Cut the pipeline's graph into parts and chains. Pure; the configuration is taken as checked.
 
-    `app` is in the names of the exchanges' topics. Raises ConfigError for an exchange that cannot be.
+    `app` is in the names of its topics. Raises ConfigError for an exchange that cannot be.
     """
     exchanged = with_exchanges(with_inherited_keys(with_validations(config)), app)
     config = exchanged.config
@@ -120,7 +122,7 @@ def build_plan(config: PipelineConfig, app: str = "APP") -> PipelinePlan:
     # transactional ids and must not wander.
     order = list(dict.fromkeys(piece[source.id] for source in config.sources))
     parts = [_part(i, config, {n for n in nodes if piece[n] == name}, consumers) for i, name in enumerate(order)]
-    return PipelinePlan(config, tuple(parts), exchanged.said, exchanged.single)
+    return PipelinePlan(config, app, tuple(parts), exchanged.said, exchanged.single)
 
 
 def producer(read: str, nodes: Mapping[str, object]) -> str:

@@ -46,7 +46,7 @@ from typing import Annotated, Any, Literal
 from pydantic import BeforeValidator, Field, WithJsonSchema, model_validator
 
 from streamd.component.context import PipelineContext, TaskContext
-from streamd.component.fields import AggregateField, Duration, LateField
+from streamd.component.fields import AggregateField, Duration, LateField, duration_text
 from streamd.component.grouping import Grouping, GroupingField, lift_keys
 from streamd.component.model import Model
 from streamd.component.spec import stage
@@ -78,6 +78,12 @@ class SessionSettings(Model):
     longest: Duration | None = Field(
         None, alias="max", ge=0.001, description="A session does not get longer than this.", examples=["8h"]
     )
+
+    @model_validator(mode="after")
+    def _not_shorter_than_the_gap(self) -> SessionSettings:
+        if self.longest is not None and self.longest < self.gap:
+            raise ValueError(f"`max` is shorter than the `gap`: it has to be {duration_text(self.gap)} at least")
+        return self
 
 
 class CountSettings(Model):
@@ -189,14 +195,14 @@ class WindowConfig(Model):
         key = "each key" if self.by else "one group"
         spec = spec_of(self)
         kept = {
-            "tumbling": f"{key} in windows of {_shown(spec.size)} that are not over",
-            "hopping": f"{key} in pieces of windows of {_shown(spec.size)} that are not over",
-            "sliding": f"the records of the last {_shown(spec.size)} of {key}",
-            "session": f"{key} for {_shown(spec.gap)} after its last record",
+            "tumbling": f"{key} in windows of {duration_text(spec.size / 1000, ' ')} that are not over",
+            "hopping": f"{key} in pieces of windows of {duration_text(spec.size / 1000, ' ')} that are not over",
+            "sliding": f"the records of the last {duration_text(spec.size / 1000, ' ')} of {key}",
+            "session": f"{key} for {duration_text(spec.gap / 1000, ' ')} after its last record",
             "count": f"the last {spec.size} records of {key} for ever",
             "global": f"{key} for ever",
         }
-        late = f", and {_shown(spec.grace)} of grace" if spec.grace else ""
+        late = f", and {duration_text(spec.grace / 1000, ' ')} of grace" if spec.grace else ""
         return kept[spec.kind] + late
 
     @property
@@ -303,13 +309,6 @@ def spec_of(config: WindowConfig) -> WindowSpec:
 
 def _ms(seconds: float) -> int:
     return round(seconds * 1000)
-
-
-def _shown(ms: int) -> str:
-    for unit, size in (("d", 86_400_000), ("h", 3_600_000), ("m", 60_000), ("s", 1000)):
-        if ms % size == 0:
-            return f"{ms // size} {unit}"
-    return f"{ms} ms"
 
 
 def _settings(config: WindowConfig) -> dict[str, str]:

@@ -21,7 +21,7 @@ def test_what_is_kept_for_how_long_and_where(cli: Cli, write: Write) -> None:
     assert "topic in  time of t in ms\n" in log
     assert "stage  window  [keyed]" in log
     assert "windows of 10 s that are not over, and 5 s of grace; the embedded log's changelog]" in log
-    assert "for 30 m after its last record; topic streamd." in kafka
+    assert "for 30 m after its last record; topic streamd.streamd.p.window.changelog]" in kafka
     assert "warning" not in log + kafka
 
 

@@ -195,6 +195,8 @@ async def test_sketches_and_sets_outlive_a_run(app):
         ("by: {sets: [[a], [a]]}, tumbling: 1s, aggregate: {n: count()}", "each set once"),
         ("by: [a, a], tumbling: 1s, aggregate: {n: count()}", "each field once"),
         ("by: 5, tumbling: 1s, aggregate: {n: count()}", "a field's name"),
+        ("session: {gap: 90s, max: 1m}, aggregate: {n: count()}", "shorter than the `gap`: it has to be 90s at least"),
+        ("tumbling: 1s, aggregate: {}", "there has to be one name in it at least"),
     ],
 )
 def test_settings_that_mean_nothing_are_refused(refused, settings, message):

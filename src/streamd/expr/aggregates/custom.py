@@ -33,7 +33,7 @@ class Custom(Aggregate):
     growth = "what your own code keeps"
 
     def __init__(self, text: str, reference: str, arguments: Sequence[Expression]) -> None:
-        super().__init__(text, [Argument(self.name, argument, "kept") for argument in arguments])
+        super().__init__(text, [Argument(text, argument, "kept") for argument in arguments])
         self.reference = reference
         self._code: Any = None
 

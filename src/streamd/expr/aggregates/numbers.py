@@ -19,7 +19,7 @@ class Count(Aggregate):
     numeric = True
 
     def __init__(self, text: str, where: Expression | None) -> None:
-        super().__init__(text, [] if where is None else [Argument(self.name, where, "truth")])
+        super().__init__(text, [] if where is None else [Argument(text, where, "truth")])
 
     def start_source(self) -> str:
         return "0"
@@ -58,7 +58,7 @@ class Sum(Aggregate):
     numeric = True
 
     def __init__(self, text: str, value: Expression) -> None:
-        super().__init__(text, [Argument(self.name, value, "number")])
+        super().__init__(text, [Argument(text, value, "number")])
 
     def start_source(self) -> str:
         return "0"
@@ -81,7 +81,7 @@ class Mean(Aggregate):
     numeric = True
 
     def __init__(self, text: str, value: Expression) -> None:
-        super().__init__(text, [Argument(self.name, value, "number")])
+        super().__init__(text, [Argument(text, value, "number")])
 
     def start_source(self) -> str:
         return "0, 0"
@@ -105,7 +105,7 @@ class Variance(Aggregate):
 
     def __init__(self, text: str, name: str, value: Expression) -> None:
         self.name = name  # type: ignore[misc]
-        super().__init__(text, [Argument(self.name, value, "small")])
+        super().__init__(text, [Argument(text, value, "small")])
 
     def start_source(self) -> str:
         return "0, 0.0, 0.0"
@@ -145,7 +145,7 @@ class Extreme(Aggregate):
 
     def __init__(self, text: str, name: str, value: Expression) -> None:
         self.name = name  # type: ignore[misc]
-        super().__init__(text, [Argument(self.name, value, "comparable")])
+        super().__init__(text, [Argument(text, value, "comparable")])
 
     def start_source(self) -> str:
         return "None"
@@ -174,7 +174,7 @@ class Histogram(Aggregate):
     name = "histogram"
 
     def __init__(self, text: str, value: Expression, bounds: Sequence[float]) -> None:
-        super().__init__(text, [Argument(self.name, value, "number")])
+        super().__init__(text, [Argument(text, value, "number")])
         self.bounds = tuple(bounds)
         self.growth = f"{len(bounds) + 1} numbers"
 

@@ -32,7 +32,7 @@ class Arrived(Aggregate):
 
     def __init__(self, text: str, name: str, value: Expression) -> None:
         self.name = name  # type: ignore[misc]
-        super().__init__(text, _parts(self.name, value, ()))
+        super().__init__(text, _parts(text, value, ()))
 
     def start_source(self) -> str:
         return "None"
@@ -68,7 +68,7 @@ class Ordered(Aggregate):
 
     def __init__(self, text: str, name: str, value: Expression, order: Sequence[Order]) -> None:
         self.name = name  # type: ignore[misc]
-        super().__init__(text, _parts(self.name, value, order))
+        super().__init__(text, _parts(text, value, order))
         self.slots = 1 + len(order)
         # The last in an order is the first in its reverse; of equal ones the last that arrived.
         self.last = name == "last"
@@ -107,7 +107,7 @@ class Collect(Aggregate):
     in_place = True
 
     def __init__(self, text: str, value: Expression, count: int) -> None:
-        super().__init__(text, _parts(self.name, value, ()))
+        super().__init__(text, _parts(text, value, ()))
         self.count = count
         self.growth = f"at most {count:,} values"
 
@@ -133,7 +133,7 @@ class Best(Aggregate):
 
     def __init__(self, text: str, name: str, value: Expression, count: int, order: Sequence[Order]) -> None:
         self.name = name  # type: ignore[misc]
-        super().__init__(text, _parts(self.name, value, order))
+        super().__init__(text, _parts(text, value, order))
         self.count = count
         self.descending = tuple(place.descending for place in order)
         self.growth = f"at most {count:,} values, and what they are ordered by"
@@ -182,7 +182,7 @@ class CountDistinct(Aggregate):
     in_place = True
 
     def __init__(self, text: str, value: Expression) -> None:
-        super().__init__(text, [Argument(self.name, value, "kept")])
+        super().__init__(text, [Argument(text, value, "kept")])
 
     def start_source(self) -> str:
         return "set()"

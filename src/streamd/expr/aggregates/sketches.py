@@ -81,7 +81,7 @@ class Quantile(Aggregate):
 
     def __init__(self, text: str, name: str, value: Expression, ranks: float | Sequence[float]) -> None:
         self.name = name  # type: ignore[misc]
-        super().__init__(text, [Argument(self.name, value, "number")])
+        super().__init__(text, [Argument(text, value, "number")])
         self.ranks = ranks
         self.numeric = isinstance(ranks, float | int)
 
@@ -191,7 +191,7 @@ class ApproxCountDistinct(Aggregate):
     numeric = True
 
     def __init__(self, text: str, value: Expression) -> None:
-        super().__init__(text, [Argument(self.name, value, "kept")])
+        super().__init__(text, [Argument(text, value, "kept")])
 
     def start_source(self) -> str:
         return "None"
