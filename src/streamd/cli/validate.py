@@ -20,6 +20,8 @@ from streamd.observability import redact
 from streamd.observability.finding import Finding
 from streamd.plan.graph import PipelinePlan
 from streamd.supervisor.sizes import refuse_sizes, with_exchanges
+from streamd.transport.embedded.log import log_path
+from streamd.transport.embedded.stored import partitions_of_topics
 
 # What `--topics` tells of: that the brokers are fit for production is for `streamd doctor` to say.
 _TOLD = ("connection", "topic", "topic settings", "partitions", "retention", "cleanup", "permission")
@@ -31,8 +33,8 @@ def command(
         bool,
         typer.Option(
             "--topics",
-            help="Look at the topics in Kafka too: are they there, do those of a join have as many partitions, do they "
-            "keep records as long as windows and joins reach?",
+            help="Look at the topics too, of Kafka and the embedded log: are they there, do those of a join have as "
+            "many partitions, do they keep records as long as windows and joins reach?",
         ),
     ] = False,
     config: ConfigOption = None,
@@ -78,9 +80,10 @@ async def _look_at_topics(plans: list[PipelinePlan], uses: list[Any], service: S
         for finding in told:
             typer.echo(redact.text(_said(finding), limit=sys.maxsize), err=True)
         wrong += [finding.subject for finding in told if finding.level == "problem"]
+    here = await partitions_of_topics(log_path(service.state_dir / service.app, service.app))
     for plan in plans:
         try:
-            _refuse_sizes(plan, counts)
+            _refuse_sizes(plan, counts, here)
         except FatalError as error:
             typer.echo(redact.text(f"problem: {error}", limit=sys.maxsize), err=True)
             wrong.append(plan.name)
@@ -88,13 +91,26 @@ async def _look_at_topics(plans: list[PipelinePlan], uses: list[Any], service: S
         raise ConfigError(f"the topics are not as the pipelines need them: {len(wrong)} problem{'s'[: len(wrong) > 1]}")
 
 
-def _refuse_sizes(plan: PipelinePlan, counts: Mapping[tuple[Any, str], int]) -> None:
+def _refuse_sizes(plan: PipelinePlan, kafka: Mapping[tuple[Any, str], int], embedded: Mapping[str, int]) -> None:
+    """Raise FatalError where records of a key could not meet.
+
+    `kafka`: {(cluster, topic): its partitions}; `embedded`: {topic: its partitions} of the embedded log.
+    """
     known: dict[str, int] = {}
     for source in plan.config.sources:
+        settings: Any = source.settings
+        number: int | None = None
         if source.name == "exchange":
             continue
-        topic: Any = getattr(source.settings, "topic", None)
-        number = counts.get((getattr(plan.config.kafka, "address", None), topic)) if source.name == "kafka" else None
+        if source.name == "kafka":
+            number = kafka.get((getattr(plan.config.kafka, "address", None), settings.topic))
+        elif source.name == "log":
+            number = embedded.get(settings.topic, settings.partitions or 1)
+            if settings.partitions not in (None, number):
+                raise FatalError(
+                    f"{source.place}: topic {settings.topic!r} of the embedded log has {number} partitions, the "
+                    f"settings say {settings.partitions}; the number cannot change: use another topic"
+                )
         if number is None:
             return  # of another kind, or not there yet
         known[source.id] = number

@@ -152,3 +152,45 @@ def test_files_of_chains_alone(cli: Cli, write: Write) -> None:
     outcome = cli("validate", ".")
     assert "c.yaml:1:28: error[unknown-field]: c-filter: there is no field 'a' here" in outcome.err
     assert "note: chain `c` is used at a.yaml:3:18" in outcome.err
+
+
+JOIN = """\
+name: paid
+sources:
+  orders: {log: {topic: orders, event_time: ts, partitioned_by: id, partitions: 3}}
+  payments: {log: {topic: payments, event_time: ts, partitioned_by: id%s}}
+stages:
+  - id: both
+    join: {left: orders, right: payments, on: id, within: 2h, fields: {id: orders.id}}
+sink: {log: {topic: out}}
+"""
+FEED = """\
+name: feed
+source: {generate: {count: 1, fields: {id: "1", ts: "1"}}}
+sink: {log: {topic: orders, partitions: 3}}
+"""
+
+
+def test_topics_of_the_embedded_log(cli: Cli, write: Write) -> None:
+    """They have as many partitions as the log's file says, or as they would be made with."""
+    write("feed.yaml", FEED)
+    write("paid.yaml", JOIN % "")
+    write("fits.yaml", JOIN % ", partitions: 3")
+    assert "orders has 3, payments has 1" in cli("validate", "--topics", "paid.yaml").err, "they are not there yet"
+    assert cli("run", "feed.yaml", "--until-idle").code == 0
+
+    assert cli("validate", "--topics", "fits.yaml").code == 0
+    done = cli("validate", "--topics", "paid.yaml")
+    assert done.code == 2
+    assert "paid.yaml:7:5: stage 'both' joins what does not have the same number of partitions" in done.err
+    assert "orders has 3, payments has 1" in done.err
+    assert cli("validate", "paid.yaml").code == 0
+
+
+def test_a_topic_of_the_embedded_log_with_another_number_of_partitions(cli: Cli, write: Write) -> None:
+    write("feed.yaml", FEED)
+    write("p.yaml", "name: p\nsource: {log: {topic: orders, partitions: 4}}\nsink: {log: {topic: out}}\n")
+    assert cli("run", "feed.yaml", "--until-idle").code == 0
+    done = cli("validate", "--topics", "p.yaml")
+    assert done.code == 2
+    assert "p.yaml:2:10: topic 'orders' of the embedded log has 3 partitions, the settings say 4" in done.err

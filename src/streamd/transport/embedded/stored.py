@@ -17,6 +17,21 @@ _AT_ONCE: Final = 10_000
 _EXCHANGES: Final = "SELECT topic, sum(next - start) FROM stream WHERE topic >= ? AND topic < ? AND topic LIKE ?"
 
 
+async def partitions_of_topics(path: Path) -> dict[str, int]:
+    """{topic: its partitions} of the log in that file, which may not be there yet.
+
+    Raises UnavailableError, FatalError.
+    """
+    return await asyncio.to_thread(_partitions_of_topics, path)
+
+
+def _partitions_of_topics(path: Path) -> dict[str, int]:
+    if not path.exists():
+        return {}
+    with closing(_open(path)) as connection:
+        return {str(name): int(count) for name, count in _ask(connection, path, "SELECT name, partitions FROM topic")}
+
+
 class EmbeddedStored:
     """`StoredState` (component/stored.py) of one pipeline in the file at `path`, which may not be there yet."""
 
@@ -35,11 +50,13 @@ class EmbeddedStored:
         query = "SELECT key, value FROM changelog WHERE task=? AND store=? AND key>? ORDER BY key LIMIT ?"
         if not self._path.exists():
             return
-        connection = await asyncio.to_thread(self._open)
+        connection = await asyncio.to_thread(_open, self._path)
         try:
             connection.execute("BEGIN")
             after = b""
-            while rows := await asyncio.to_thread(self._ask, connection, query, (*self._of(store), after, _AT_ONCE)):
+            while rows := await asyncio.to_thread(
+                _ask, connection, self._path, query, (*self._of(store), after, _AT_ONCE)
+            ):
                 yield [StoredChange(key, value, None) for key, value in rows]
                 after = rows[-1][0]
         finally:
@@ -126,14 +143,16 @@ class EmbeddedStored:
     def _read_once(self, query: str, parameters: Sequence[Any]) -> list[Any]:
         if not self._path.exists():
             return []
-        with closing(self._open()) as connection:
-            return self._ask(connection, query, parameters)
+        with closing(_open(self._path)) as connection:
+            return _ask(connection, self._path, query, parameters)
 
-    def _open(self) -> sqlite3.Connection:
-        with translated(self._path, "open"):
-            uri = f"{self._path.absolute().as_uri()}?mode=ro"
-            return sqlite3.connect(uri, uri=True, timeout=5.0, isolation_level=None, check_same_thread=False)
 
-    def _ask(self, connection: sqlite3.Connection, query: str, parameters: Sequence[Any]) -> list[Any]:
-        with translated(self._path, "read"):
-            return connection.execute(query, parameters).fetchall()
+def _open(path: Path) -> sqlite3.Connection:
+    with translated(path, "open"):
+        uri = f"{path.absolute().as_uri()}?mode=ro"
+        return sqlite3.connect(uri, uri=True, timeout=5.0, isolation_level=None, check_same_thread=False)
+
+
+def _ask(connection: sqlite3.Connection, path: Path, query: str, parameters: Sequence[Any] = ()) -> list[Any]:
+    with translated(path, "read"):
+        return connection.execute(query, parameters).fetchall()
