@@ -103,7 +103,9 @@ def point(text: str, option: str) -> Point:
     if text.strip() == "earliest":
         return Point()
     offsets = read_offsets(text, option)
-    return Point(offsets=offsets) if offsets is not None else Point(ms=parse_moment(text, option))
+    if offsets is not None:
+        return Point(offsets=offsets)
+    return Point(ms=parse_moment(text, option, others="earliest, offsets like 120 or 0:120,1:98, or "))
 
 
 def described(prepared: Prepared, name: str, live: str) -> list[str]:

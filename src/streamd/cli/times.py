@@ -12,8 +12,11 @@ from streamd.errors import ConfigError
 _AGO = re.compile(r"(?P<duration>.+?)\s+ago", re.IGNORECASE)
 
 
-def parse_moment(text: str, option: str, now_ms: int | None = None) -> int:
-    """Ms since the epoch of an ISO date and time, or of `2h ago`. Without a zone it is UTC. Raises ConfigError."""
+def parse_moment(text: str, option: str, now_ms: int | None = None, others: str = "") -> int:
+    """Ms since the epoch of an ISO date and time, or of `2h ago`. Without a zone it is UTC.
+
+    Raises ConfigError, which names `others` first: what else the option takes.
+    """
     now = int(time.time() * 1000) if now_ms is None else now_ms
     if text.strip() == "now":
         return now
@@ -24,7 +27,7 @@ def parse_moment(text: str, option: str, now_ms: int | None = None) -> int:
         found = datetime.fromisoformat(text.strip())
     except ValueError:
         raise ConfigError(
-            f"{option}: expected a time, like 2026-01-31T12:00:00Z or `2h ago`, got {text[:60]!r}"
+            f"{option}: expected {others}a time, like 2026-01-31T12:00:00Z or `2h ago`, got {text[:60]!r}"
         ) from None
     if found.tzinfo is None:
         found = found.replace(tzinfo=UTC)

@@ -144,6 +144,8 @@ class KeyedStage(Protocol):
     fails before any state is touched. `process` then works on whole batches of them. Made as `Stage(config, context)`
     once for the chains (`lift` alone is called) and once for each task.
 
+    One with an attribute `sifts` that is true gives rows on at once, or leaves them out on purpose, which is counted.
+
     A row is a tuple: the record that it comes from, its event time and the watermark (ms), then whatever `lift` wrote.
     """
 

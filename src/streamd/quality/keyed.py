@@ -42,6 +42,7 @@ class KeyedValidation:
     """A `KeyedStage`. Scores go on as results of the topic `PARTS`, one for each window and task."""
 
     spec: Any
+    sifts = True
     due: int | None = None
 
     def __init__(self, config: ValidateSettings, context: PipelineContext) -> None:

@@ -171,12 +171,12 @@ class Counting:
             self._rules[stage] = {check.name: check.severity for check in settings.checks}
         return self._rules[stage]
 
-    def stage(self, name: str, given: int, passed: int, failed: int, seconds: float) -> None:
-        """Count a batch that went through a batch stage."""
+    def stage(self, name: str, given: int, passed: int, filtered: int, seconds: float) -> None:
+        """Count a batch that went through a batch or keyed stage. `filtered`: records that it left out on purpose."""
         counters = self._stages[name]
         self._add(counters[0], given)
         self._add(counters[1], passed)
-        self._add(counters[2], max(0, given - failed - passed))
+        self._add(counters[2], max(0, filtered))
         self._duration(name, given, seconds)
 
     def held_back(self, stage: str, seconds: float) -> None:

@@ -91,7 +91,8 @@ class KeyedStages:
         if take_judged := getattr(stage, "take_judged", None):
             self._count.checked(name, *take_judged())
         failed = self._refused(name, entry, refused)
-        self._count.stage(name, len(rows), len(out), len(refused), time.perf_counter() - began)
+        left_out = len(rows) - len(out) - len(refused) if getattr(stage, "sifts", False) else 0
+        self._count.stage(name, len(rows), len(out), left_out, time.perf_counter() - began)
         await self._results(name, out)
         return failed
 

@@ -292,7 +292,7 @@ class Process:
                     failed += 1
                 else:
                     passed.extend(some)
-        self._count.stage(name, len(batch), len(passed), failed, time.perf_counter() - began)
+        self._count.stage(name, len(batch), len(passed), len(batch) - len(passed) - failed, time.perf_counter() - began)
         return passed, failed, stopped
 
     async def _one(self, name: str, record: Record, again: Callable[[], Record] | None) -> list[Record] | None:

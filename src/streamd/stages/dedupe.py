@@ -18,7 +18,7 @@ from typing import Any
 from pydantic import Field, field_validator
 
 from streamd.component.context import PipelineContext, TaskContext
-from streamd.component.fields import Duration, LateField
+from streamd.component.fields import Duration, LateField, duration_text
 from streamd.component.grouping import Grouping, GroupingField, lift_keys
 from streamd.component.model import Model
 from streamd.component.spec import stage
@@ -31,7 +31,7 @@ class DedupeConfig(Model):
     """Settings of `dedupe`."""
 
     by: GroupingField = Field(
-        description="The key: a field, a list of fields, or names with the expressions of their values.",
+        description="The key: a field, a list of fields, or names with the expressions of their values; no `sets`.",
         examples=["order_id", ["device", "reading"]],
     )
     within: Duration = Field(
@@ -42,7 +42,7 @@ class DedupeConfig(Model):
     @property
     def remembers(self) -> str:
         """What is kept and for how long, for people."""
-        return f"each key until the watermark is up to {2 * self.within:g} s past it"
+        return f"each key until the watermark is up to {duration_text(2 * self.within, ' ')} past it"
 
     @field_validator("by")
     @classmethod
@@ -61,6 +61,7 @@ class Dedupe:
     """The stage `dedupe`. It keeps {time: {key: time}}, by pieces of `within`, each with a key once at most."""
 
     spec: Any
+    sifts = True
     due: int | None = None
 
     def __init__(self, config: DedupeConfig, context: PipelineContext) -> None:

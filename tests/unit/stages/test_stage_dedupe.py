@@ -28,6 +28,7 @@ async def test_the_first_of_a_key_goes_on_as_it_is(app):
     await app.run(PIPELINE)
     assert await app.values() == [event(1), event(2, "b"), event(12), event(23)]
     assert [record.timestamp for record in await app.records("out")] == [1, 2, 12, 23]
+    assert app.total("streamd_stage_filtered_records_total", stage="dedupe") == 4
 
 
 async def test_what_was_seen_is_known_after_a_restart(app):

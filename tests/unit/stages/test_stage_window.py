@@ -118,6 +118,7 @@ async def test_late_records_are_counted_and_can_be_kept(app):
     ]
     assert await app.values("x") == [event("a", 9)]
     assert app.total("streamd_late_records_total", stage="window") == 1
+    assert app.total("streamd_stage_filtered_records_total") == 0, "what went into windows was not left out"
 
 
 async def test_updates_are_marked_until_the_last(through):
