@@ -157,6 +157,7 @@ def change(app: InlineApp, statement: str) -> None:
     [
         ("DELETE FROM changelog", "has no checkpoint, .*it was deleted or truncated"),
         ("DELETE FROM changelog WHERE key = CAST('__meta__' AS BLOB)", "has no checkpoint"),
+        ("DELETE FROM changelog WHERE key != CAST('__meta__' AS BLOB)", r"has 0 keys, .* left \d+: part of it was"),
         (
             "UPDATE changelog SET value = CAST(replace(value, '\"checkpoint\":', '\"checkpoint\":7') AS BLOB)",
             "belong to checkpoint",

@@ -139,6 +139,7 @@ class TaskStores:
                 **meta,
                 "settings": self._settings[stage],
                 "changed": self._changed.get(stage),
+                "keys": len(self.stores[stage]),
                 "history": self._histories.get(stage, ""),
             }
             if self._snapshots is not None:
@@ -207,6 +208,7 @@ class TaskStores:
         if unknown := sorted(self.stores[stage].unknown):
             raise FatalError(self._about(stage, f"has tables that the stage does not have: {_shown(unknown)}"))
         if number == expected and (meta is not None or not found.count):
+            self._count(stage, meta)
             return
         if not self._exact and number is not None and number >= (expected or 0):
             return
@@ -223,6 +225,14 @@ class TaskStores:
         else:
             what = f"is of checkpoint {number}, and the task's positions belong to checkpoint {expected}"
         raise FatalError(self._about(stage, what))
+
+    def _count(self, stage: str, meta: Mapping[str, Any] | None) -> None:
+        """Raise FatalError when keys are missing, or there are more than the last checkpoint left."""
+        there, said = len(self.stores[stage]), (meta or {}).get("keys")
+        if self._exact and said is not None and there != said:
+            raise FatalError(
+                self._about(stage, f"has {there} keys, and its last checkpoint left {said}: part of it was deleted")
+            )
 
     def _about(self, stage: str, what: str) -> str:
         return (

@@ -112,7 +112,7 @@ async def test_a_changelog_that_does_not_belong_to_the_positions_is_refused(atte
     attempts.change(damage)
     with pytest.raises(FatalError, match=says) as caught:
         await attempts.begin()
-    assert "delete its changelogs and its positions" in str(caught.value)
+    assert "delete its changelogs and positions" in str(caught.value)
 
 
 async def test_what_was_kept_with_other_settings_is_refused(attempts):
