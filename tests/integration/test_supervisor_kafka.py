@@ -9,7 +9,7 @@ import uuid
 
 import pytest
 
-from faults.running_node import RunningNode, worker_pids
+from faults.running_node import worker_pids
 from services.kafka import produce, read_topic
 from streamd.observability import catalog
 
@@ -33,22 +33,6 @@ async def copy(kafka, make_topic):
     source, sink = await make_topic(4), await make_topic(4)
     text = COPY.format(unique=uuid.uuid4().hex[:8], source=source, sink=sink, bootstrap=kafka.bootstrap)
     return source, sink, text
-
-
-@pytest.fixture
-async def nodes(tmp_path):
-    """Makes nodes, each with a folder of its own."""
-    made = []
-
-    def make():
-        folder = tmp_path / f"node-{len(made)}"
-        folder.mkdir()
-        made.append(RunningNode(folder))
-        return made[-1]
-
-    yield make
-    for node in made:
-        await node.close()
 
 
 async def feed(kafka, topic, first, count):

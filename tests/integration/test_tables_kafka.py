@@ -12,7 +12,7 @@ import pytest
 from aiokafka import AIOKafkaProducer
 from aiokafka.admin import AIOKafkaAdminClient
 
-from faults.running_node import RunningNode, worker_pids
+from faults.running_node import worker_pids
 from services.kafka import produce, read_topic
 from streamd.observability import catalog
 from streamd.observability.health import ready
@@ -70,22 +70,6 @@ class Lookup:
 @pytest.fixture
 async def lookup(kafka, make_topic):
     return Lookup(kafka, await make_topic(2), await make_topic(3, **COMPACTED), await make_topic(2))
-
-
-@pytest.fixture
-async def nodes(tmp_path):
-    """Makes nodes, each with a folder of its own."""
-    made = []
-
-    def make():
-        folder = tmp_path / f"node-{len(made)}"
-        folder.mkdir()
-        made.append(RunningNode(folder))
-        return made[-1]
-
-    yield make
-    for node in made:
-        await node.close()
 
 
 @pytest.fixture

@@ -17,7 +17,7 @@ import pytest
 from aiohttp import ClientSession, web
 from yarl import URL
 
-from faults.running_node import RunningNode, worker_pids
+from faults.running_node import worker_pids
 from services.kafka import produce, read_topic
 from services.registry import SchemaRegistry
 from streamd.observability import catalog
@@ -68,21 +68,6 @@ class Consumer:
             found = self._registry.ask("GET", f"/schemas/ids/{number}")
             self._schemas[number] = fastavro.parse_schema(json.loads(found["schema"]))
         return fastavro.schemaless_reader(io.BytesIO(value[5:]), self._schemas[number], None)
-
-
-@pytest.fixture
-async def nodes(tmp_path):
-    made = []
-
-    def make():
-        folder = tmp_path / f"node-{len(made)}"
-        folder.mkdir()
-        made.append(RunningNode(folder))
-        return made[-1]
-
-    yield make
-    for node in made:
-        await node.close()
 
 
 @pytest.fixture
