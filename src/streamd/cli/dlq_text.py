@@ -176,6 +176,8 @@ def prepared_lines(prepared: Prepared, *, dry_run: bool) -> Iterator[str]:
         where = f"into stage {group.to_stage}" if group.to_stage is not None else str(group.entry)
         yield f"  {group.count:,} {where}, to {', '.join(dict.fromkeys(group.outputs)) or 'no sink'}"
         yield from _reason_lines(group.reasons)
+        if group.drift:
+            yield f"    {group.drift}"
         if dry_run:
             yield from (f"    such as {example}" for example in group.examples)
     for why, count in prepared.stay.most_common():
@@ -203,6 +205,7 @@ def prepared_json(prepared: Prepared, done: Replayed | None) -> dict[str, Any]:
                 "to_stage": group.to_stage,
                 "letters": group.count,
                 "outputs": group.outputs,
+                "schema_drift": group.drift or None,
                 "reasons": [
                     {"stage": stage, "phase": phase, "error": error, "letters": count}
                     for (stage, phase, error), count in group.reasons.most_common()

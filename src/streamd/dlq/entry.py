@@ -15,6 +15,7 @@ from streamd.dlq.letter import Letter
 from streamd.errors import ConfigError
 from streamd.expr import Expression
 from streamd.plan.graph import PipelinePlan, producer
+from streamd.plan.validations import with_validations
 
 LETTERS = "dead_letters"  # the id of a source that stands for no component of the pipeline
 
@@ -137,14 +138,14 @@ def _decoded(source: ComponentConfig) -> bool:
 
 
 def _behind(config: PipelineConfig, begin: Collection[str]) -> set[str]:
-    """The ids of all stages and sinks that records of these components reach."""
+    """The ids of all stages and sinks that records of these components, or outputs (`stage.output`), reach."""
     nodes = {c.id: c for c in (*config.sources, *config.stages, *config.sinks)}
     found: set[str] = set()
     while True:
         reached = {
             c.id
             for c in (*config.stages, *config.sinks)
-            if c.id not in found and any(producer(name, nodes) in {*begin, *found} for name in c.inputs)
+            if c.id not in found and any(n in begin or producer(n, nodes) in {*begin, *found} for n in c.inputs)
         }
         if not reached:
             return found
@@ -158,26 +159,24 @@ def pipeline_from(config: PipelineConfig, entry: Entry, to_stage: str | None, sp
     """
     by_id = {c.id: c for c in (*config.sources, *config.stages, *config.sinks)}
     kept = by_id[entry.component]
-    if entry.way == "source":
-        head = replace(kept, spec=spec)
-    else:
-        topic = str(getattr(kept.settings, "topic", None) or kept.id)
-        head = replace(
-            kept, id=kept.id if entry.way == "behind" else LETTERS, kind="source", name=LETTERS, inputs=(),
-            settings=LetterSettings(topic=topic), spec=spec, on_error=None,
-        )  # fmt: skip
+    head = _head(kept, entry, to_stage, spec)
     first = to_stage or (entry.component if entry.way == "into" else None)
-    reached = {first} | _behind(config, {first}) if first is not None else _behind(config, {entry.component})
+    # Of what a stage gives apart from its records, its scores, nothing is a letter.
+    outputs = kept.spec.outputs(kept.settings) if kept.kind == "stage" else ()
+    given = f"{kept.id}.{outputs[0]}" if outputs else kept.id
+    reached = {first} | _behind(config, {first}) if first is not None else _behind(config, {given})
 
     def read(component: ComponentConfig) -> ComponentConfig:
         if component.id == first:
             return replace(component, inputs=(head.id,))
-        known = reached if first is not None else {*reached, head.id}
-        return replace(component, inputs=tuple(name for name in component.inputs if producer(name, by_id) in known))
+        names = ((head.id if first is None and name == given else name) for name in component.inputs)
+        return replace(component, inputs=tuple(n for n in names if n == head.id or producer(n, by_id) in reached))
 
     stages = tuple(read(stage) for stage in config.stages if stage.id in reached)
     sinks = tuple(read(sink) for sink in config.sinks if sink.id in reached)
-    for stage in stages:
+    made = replace(config, sources=(head,), stages=stages, sinks=sinks, error_threshold=None, delivery="exactly_once")
+    validated = with_validations(made)
+    for stage in validated.stages:
         if stage.spec.stateful or stage.spec.keyed:
             raise ConfigError(
                 f"{stage.place}: stage `{stage.id}` ({stage.name}) remembers what came before, and only the running "
@@ -185,7 +184,43 @@ def pipeline_from(config: PipelineConfig, entry: Entry, to_stage: str | None, sp
                 "what the pipeline reads, and so to its state"
             )
     _refuse_partition((head, *stages, *sinks))
-    return replace(config, sources=(head,), stages=stages, sinks=sinks, error_threshold=None, delivery="exactly_once")
+    looked_up = {name for stage in validated.stages for name in stage.spec.tables(stage.settings)}
+    return replace(made, tables=tuple(table for table in config.tables if table.id in looked_up))
+
+
+def _head(kept: ComponentConfig, entry: Entry, to_stage: str | None, spec: ComponentSpec) -> ComponentConfig:
+    """The source of letters that enter there.
+
+    What `schema_drift` looks at in a sample was looked at when it came, and letters are no sample. What it checks in
+    every record is checked again, unless the letters are led past it.
+    """
+    drift = kept.schema_drift if to_stage is None and _checks(kept) else None
+    if entry.way == "source":
+        return replace(kept, spec=spec, schema_drift=drift)
+    topic = str(getattr(kept.settings, "topic", None) or kept.id)
+    return replace(
+        kept, id=kept.id if entry.way == "behind" else LETTERS, kind="source", name=LETTERS, inputs=(),
+        settings=LetterSettings(topic=topic), spec=spec, schema_drift=drift,
+        on_error=kept.on_error if kept.kind == "source" else None,
+    )  # fmt: skip
+
+
+def _checks(source: ComponentConfig) -> bool:
+    return source.schema_drift is not None and source.schema_drift.every_record
+
+
+def said_of_drift(source: ComponentConfig, entry: Entry, to_stage: str | None) -> str:
+    """What the `schema_drift` of the source does with letters that enter there; "" where it has none to do with them.
+
+    Records that go back to a topic meet it as all do that the pipeline reads.
+    """
+    if source.schema_drift is None or entry.way == "inject":
+        return ""
+    if not _checks(source):
+        return "schema_drift looks at none of them: it had its sample when they came"
+    if to_stage is not None:
+        return f"schema_drift does not check them: stage {to_stage} is behind it"
+    return "schema_drift checks each against its schema, as when they came"
 
 
 def pipeline_back(config: PipelineConfig, source: str, spec: ComponentSpec, sink: ComponentSpec) -> PipelineConfig:
@@ -201,13 +236,14 @@ def pipeline_back(config: PipelineConfig, source: str, spec: ComponentSpec, sink
             "given back"
         )
     head = replace(
-        kept, name=LETTERS, settings=LetterSettings(topic=topic, format="bytes"), spec=spec, on_error=ErrorPolicy()
-    )
+        kept, name=LETTERS, settings=LetterSettings(topic=topic, format="bytes"), spec=spec, on_error=ErrorPolicy(),
+        schema_drift=None,
+    )  # fmt: skip
     back = ComponentConfig(
         "back", "sink", "topic", TopicSettings(topic=topic), sink, kept.place, (head.id,), on_error=ErrorPolicy()
     )
     return replace(
-        config, sources=(head,), stages=(), sinks=(back,), dead_letters=(), on_error=ErrorPolicy(),
+        config, sources=(head,), stages=(), sinks=(back,), dead_letters=(), tables=(), on_error=ErrorPolicy(),
         error_threshold=None, delivery="exactly_once",
     )  # fmt: skip
 

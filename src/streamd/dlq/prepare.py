@@ -11,7 +11,15 @@ from streamd.component.spec import ComponentSpec
 from streamd.config.pipeline import ComponentConfig, PipelineConfig
 from streamd.config.service import ServiceConfig
 from streamd.dlq.choice import Choice
-from streamd.dlq.entry import Entry, LetterSettings, Route, TopicSettings, pipeline_back, pipeline_from
+from streamd.dlq.entry import (
+    Entry,
+    LetterSettings,
+    Route,
+    TopicSettings,
+    pipeline_back,
+    pipeline_from,
+    said_of_drift,
+)
 from streamd.dlq.letter import Letter
 from streamd.dlq.marks import Done
 from streamd.dlq.places import Kept, Place, Span
@@ -39,12 +47,16 @@ class Wishes:
 
 @dataclass(slots=True)
 class Group:
-    """The letters that enter at one place, and the pipeline that they go through. `examples`: some of their places."""
+    """The letters that enter at one place, and the pipeline that they go through. `examples`: some of their places.
+
+    `drift`: what the source's `schema_drift` does with them, in words, "" for nothing to say.
+    """
 
     entry: Entry
     to_stage: str | None
     plan: PipelinePlan
     source: str
+    drift: str = ""
     reasons: Counter[Reason] = field(default_factory=Counter)
     examples: list[str] = field(default_factory=list)
 
@@ -176,7 +188,9 @@ def _group(way: Way, config: PipelineConfig, service: ServiceConfig, place: Plac
     [part] = plan.parts
     for sink_config in part.all_sinks:
         _check_sink(sink_config, place, wishes)
-    return Group(entry, to_stage, plan, part.sources[0].id)
+    named = next((one for one in config.sources if one.id == entry.component), None)
+    drift = said_of_drift(named, entry, to_stage) if named is not None else ""
+    return Group(entry, to_stage, plan, part.sources[0].id, drift)
 
 
 def _like(source: ComponentConfig, spec: ComponentSpec) -> ComponentSpec:

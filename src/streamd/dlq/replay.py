@@ -141,11 +141,11 @@ class _LetterAssembly(Assembly):
 
     def __init__(self, group: Group, letters: _Letters, place: Place, context: PipelineContext) -> None:
         super().__init__(group.plan, context, {group.source: letters.prepared.partitions})
-        self._letters, self._place = letters, place
+        self._source, self._letters, self._place = group.source, letters, place
 
     def new_end(self, component: ComponentConfig) -> Any:
-        """As `Assembly.new_end`, but for the two ends that are a replay's own."""
-        if component.kind == "source":
+        """As `Assembly.new_end`, but for the two ends that are a replay's own; tables are read as ever."""
+        if component.id == self._source:
             return self._letters
         if component.name == "topic":
             settings: Any = component.settings
