@@ -220,6 +220,7 @@ def prepared_json(prepared: Prepared, done: Replayed | None) -> dict[str, Any]:
         "replayed": None if done is None else done.letters,
         "failed_again": None if done is None else done.again,
         "skipped": None if done is None else done.skipped,
+        "gone": None if done is None else done.gone,
     }
 
 
@@ -227,7 +228,8 @@ def replayed_line(done: Replayed) -> str:
     """What came of a replay."""
     again = f", of which {done.again:,} failed again" if done.again else ""
     skipped = f", {done.skipped:,} were skipped by `on_error`" if done.skipped else ""
-    return f"replayed {done.letters:,}{again}{skipped}"
+    gone = f"; {done.gone:,} are gone: the topic's retention deleted them before they were read" if done.gone else ""
+    return f"replayed {done.letters:,}{again}{skipped}{gone}"
 
 
 def purge_lines(found: Purge) -> Iterator[str]:

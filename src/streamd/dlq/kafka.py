@@ -9,7 +9,7 @@ from typing import Final
 
 from streamd.dlq.marks import STORE, Done, marks_in, name_of
 from streamd.dlq.places import Place, Span, TopicKept
-from streamd.errors import UnavailableError
+from streamd.errors import PositionLostError, UnavailableError
 from streamd.record import RawRecord
 from streamd.transport.kafka.client import EARLIEST, LATEST, KafkaClient
 from streamd.transport.kafka.reader import PartitionReader
@@ -62,7 +62,16 @@ class KafkaKept(TopicKept):
         try:
             # The last offsets may be control records: the reader's position passes them, no record has them.
             while (before := reader.position()) < end:
-                if records := [one for one in await reader.read(_AT_ONCE, 1.0) if one.offset < end]:
+                try:
+                    read = await reader.read(_AT_ONCE, 1.0)
+                except PositionLostError:
+                    left = await self._client.find_offset(self._topic, partition, EARLIEST, deadline=_WITHIN)
+                    if left <= before:
+                        raise
+                    await reader.close()
+                    reader = PartitionReader(self._client, self._topic, partition, left)
+                    continue
+                if records := [one for one in read if one.offset < end]:
                     yield records
                 if reader.position() > before:
                     moved = time.monotonic()

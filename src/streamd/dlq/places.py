@@ -62,7 +62,7 @@ class Kept(Protocol):
         """{partition: (first offset, offset behind the last)}, of what is committed now."""
 
     def records(self, partition: int, first: int, end: int) -> AsyncIterator[Sequence[RawRecord]]:
-        """The records of [first, end), in order, batch after batch."""
+        """The records of [first, end), in order, batch after batch; without those that retention deletes meanwhile."""
 
     async def letters(self, records: Sequence[RawRecord], partition: int, *, read: bool) -> list[Letter | None]:
         """The letter that each record is; None for one that is none. `read`: with what its source reads of it.

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from array import array
 from collections import Counter
 from collections.abc import Mapping
 from dataclasses import dataclass, field
@@ -74,6 +75,7 @@ class Group:
 class Prepared:
     """What a replay will do. `span` bounds it: what fails again lies behind its ends.
 
+    `offsets`: {partition: where the letters lie that are to go}.
     `stay`: {why: letters} that are meant and cannot go; `tired`: those that were replayed too often; `done`: those that
     have a mark; `others`: not meant, of other pipelines, or no letters.
     """
@@ -82,6 +84,7 @@ class Prepared:
     span: Span
     partitions: int
     groups: dict[Way, Group] = field(default_factory=dict)
+    offsets: dict[int, array[int]] = field(default_factory=dict)
     stay: Counter[str] = field(default_factory=Counter)
     tired: int = 0
     done: int = 0
@@ -165,6 +168,7 @@ def _note(
         if group is None:
             group = found.groups[way] = _group(way, config, service, found.place, wishes)
         group.reasons[letter.reason] += 1
+        found.offsets.setdefault(letter.partition, array("q")).append(letter.offset)
         if len(group.examples) < _EXAMPLES:
             group.examples.append(f"{found.place.name}[{letter.partition}] {letter.offset}, from {letter.first_origin}")
 

@@ -8,7 +8,7 @@ marks first, and so passes over what is done; killed at any point, a replay goes
 from __future__ import annotations
 
 import asyncio
-from collections.abc import AsyncIterator, Sequence
+from collections.abc import AsyncIterator, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any, Final
 
@@ -42,20 +42,27 @@ _FIRST_WAIT: Final = 0.2  # seconds, doubled each time
 
 @dataclass(frozen=True, slots=True)
 class Replayed:
-    """What became of the letters: `letters` have a mark; of them `again` are dead letters anew, `skipped` are gone."""
+    """What became of the letters: `letters` have a mark; of them `again` are dead letters anew, `skipped` left out.
+
+    `gone`: retention has deleted them before they were read.
+    """
 
     letters: int
     again: int
     skipped: int
+    gone: int = 0
 
 
 async def replay(prepared: Prepared, selection: Selection, kept: Kept, service: ServiceConfig) -> Replayed:
     """Take all letters of a prepared replay through, one group after another. Raises FatalError, UnavailableError."""
     metrics = MetricSet()
+    marks: dict[int, Marks] = {}
     try:
         for way, group in prepared.groups.items():
             letters = _Letters(prepared, selection, kept, way)
             await _Run(group, letters, prepared.place, service, metrics).run()
+            marks = letters.marks
+        gone = await _gone(prepared, kept, marks)
     finally:
         await clients_closed()
     merged = MergedMetrics()
@@ -64,7 +71,18 @@ async def replay(prepared: Prepared, selection: Selection, kept: Kept, service: 
     def total(metric: catalog.Metric) -> int:
         return int(merged.totals(metric))
 
-    return Replayed(total(catalog.SOURCE_RECORDS), total(catalog.DEAD_LETTERS), total(catalog.SKIPPED_RECORDS))
+    return Replayed(total(catalog.SOURCE_RECORDS), total(catalog.DEAD_LETTERS), total(catalog.SKIPPED_RECORDS), gone)
+
+
+async def _gone(prepared: Prepared, kept: Kept, marks: Mapping[int, Marks]) -> int:
+    """How many letters that were to go are not there any more, and have no mark. `marks`: of the last group."""
+    found, span = 0, await kept.span()
+    for partition, offsets in prepared.offsets.items():
+        first, _ = span[partition]
+        early = [offset for offset in offsets if offset < first]
+        taken = {*marks[partition].done, *marks[partition].given} if early else set()
+        found += sum(offset not in taken for offset in early)
+    return found
 
 
 class _Letters:

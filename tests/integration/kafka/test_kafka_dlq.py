@@ -12,6 +12,8 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from aiokafka.admin import AIOKafkaAdminClient, RecordsToDelete
+from aiokafka.structs import TopicPartition
 
 from services.command import PROGRAM, Ended, service_file, streamd
 from services.kafka import produce, read_topic
@@ -233,3 +235,55 @@ async def test_a_replay_that_another_overtakes_ends_and_nothing_is_twice(shop):
     assert "somebody else has begun to replay" in (shop.folder / "first.log").read_text()
     assert await shop.numbers(shop.sink) == Counter(range(24))
     assert shop.listed()["open"] == 0
+
+
+async def delete_records(shop: Shop, before: dict[int, int]) -> None:
+    """What retention does: nothing is left of these partitions before an offset; -1: of all of one."""
+    admin = AIOKafkaAdminClient(bootstrap_servers=shop.bootstrap)
+    await admin.start()
+    try:
+        chosen = {TopicPartition(shop.dlq, partition): RecordsToDelete(at) for partition, at in before.items()}
+        await admin.delete_records(chosen)
+    finally:
+        await admin.close()
+
+
+async def test_letters_that_retention_deletes_before_they_are_read_are_counted_and_their_marks_go(shop):
+    await broken(shop, 24)
+    shop.write("1")
+    by_partition = Counter(record.partition for record in await read_topic(shop.bootstrap, shop.dlq))
+    assert min(by_partition.values()) > 3
+    shop.ran("replay", "--where", "_partition == 0 and _offset < 2")
+    done = sum(shop.listed()[how] for how in ("replayed", "purged"))
+    faults = shop.folder / "faults"
+    env = {name: "" for name in os.environ if name.startswith("STREAMD_")}
+    env |= {"STREAMD_FAULT": "in_open:stop:1", "STREAMD_FAULT_LOG": str(faults)}
+    command = [str(PROGRAM), "dlq", "replay", str(shop.pipeline), "-c", str(shop.service)]
+    replay = await asyncio.to_thread(ServiceProcess, command, shop.folder / "replay.log", env)
+    try:
+        async with asyncio.timeout(120):
+            while not faults.exists():  # noqa: ASYNC110
+                await asyncio.sleep(0.1)
+            await delete_records(shop, {0: -1, 1: 2})
+            while replay.running:
+                os.kill(replay.pid, signal.SIGCONT)
+                await asyncio.sleep(0.1)
+    finally:
+        await asyncio.to_thread(replay.stop)
+    left = by_partition[1] - 2
+    gone = 24 - done - left
+    told = (shop.folder / "replay.log").read_text()
+    assert f"{24 - done} dead letters to be replayed" in told
+    assert f"replayed {left}; {gone} are gone: the topic's retention deleted them before they were read" in told
+    assert (await shop.numbers(shop.sink)).total() == done + left
+    found = shop.listed()
+    assert (found["total"], found["open"], found["replayed"]) == (left, 0, left)
+    await delete_records(shop, {1: -1})
+    assert shop.listed()["total"] == 0
+    assert "0 dead letters to be replayed" in shop.ran("replay").out
+    assert "0 dead letters to be purged" in shop.ran("purge", "--yes").out
+    await shop.feed(range(100, 104))
+    shop.write("0")
+    assert shop.do("run", "--until-idle").code == 0
+    shop.write("1")
+    assert shop.ran("replay").out.splitlines()[-1] == "replayed 4", "marks are of offsets that are gone"
