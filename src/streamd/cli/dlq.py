@@ -37,7 +37,7 @@ from streamd.dlq.prepare import Wishes, prepare
 from streamd.dlq.purge import meant, purge
 from streamd.dlq.replay import replay
 from streamd.dlq.tally import letters, tallied
-from streamd.errors import ConfigError, NotFoundError
+from streamd.errors import AccessDeniedError, ConfigError, NotFoundError, UnavailableError
 from streamd.observability import redact
 from streamd.observability.logs import configure_logging
 from streamd.runtime.environment import refuse_untested
@@ -143,19 +143,19 @@ def show(
 ) -> None:
     """Show dead letters: what failed, where, why, and the record itself.
 
-    A value is shown as its source reads it. With --json a line for each; what is neither JSON nor text is in base64.
-    Exit code 1 when there is none.
+    A value is shown as its source reads it, or as it is where a schema registry that this takes does not answer. With
+    --json a line for each; what is neither JSON nor text is in base64. Exit code 1 when there is none.
     """
     target = _Target(file, topic, log, in_file, sink, config, set_)
     choice = target.choice(where, since, until)
 
     places = _there(target.places)
 
-    async def first() -> tuple[list[tuple[Place, Letter, Done | None]], bool]:
+    async def first(*, read: bool) -> tuple[list[tuple[Place, Letter, Done | None]], bool]:
         found: list[tuple[Place, Letter, Done | None]] = []
         for place in places:
             async with place.opened() as kept:
-                async for letter, how in letters(kept, read=True):
+                async for letter, how in letters(kept, read=read):
                     if letter is None or letter not in choice or (how is not None and not done):
                         continue
                     if len(found) == limit:
@@ -163,7 +163,13 @@ def show(
                     found.append((place, letter, how))
         return found, False
 
-    found, more = _run(first())
+    try:
+        found, more = _run(first(read=True))
+    except (UnavailableError, AccessDeniedError) as error:
+        if choice.reads:
+            raise
+        found, more = _run(first(read=False))  # which fails in the same way when it was not the registry
+        _print_error(f"values are shown as they are: {error.__cause__ or error}")
     for index, entry in enumerate(found):
         if as_json:
             sys.stdout.buffer.write(orjson.dumps(letter_json(*entry), option=orjson.OPT_APPEND_NEWLINE))
@@ -368,6 +374,10 @@ def _run(work: Awaitable[T]) -> T:
 
 def _print_json(value: Any) -> None:
     _print(orjson.dumps(value, option=orjson.OPT_INDENT_2).decode())
+
+
+def _print_error(text: str) -> None:
+    typer.echo(redact.text(text, limit=sys.maxsize), err=True)
 
 
 def _print(text: str) -> None:

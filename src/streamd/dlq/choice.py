@@ -27,8 +27,10 @@ VARIABLES = {
 `_timestamp`, `_headers`, which are the record's own."""
 
 
-def condition(text: str) -> Callable[[Letter], bool]:
-    """Whether a letter is meant. It is not where the expression has no value for it. Raises ConfigError."""
+def condition(text: str) -> tuple[Callable[[Letter], bool], bool]:
+    """(whether a letter is meant, whether that looks into its record). It is not meant where the expression has no
+    value for it. Raises ConfigError.
+    """
     try:
         expression = parse(text)
         evaluate = compile_expression(expression)
@@ -46,7 +48,7 @@ def condition(text: str) -> Callable[[Letter], bool]:
         except RecordError:
             return False
 
-    return holds
+    return holds, expression.whole_document or not expression.fields <= VARIABLES.keys()
 
 
 def scope_of(letter: Letter) -> Scope:
@@ -79,23 +81,22 @@ def scope_of(letter: Letter) -> Scope:
 class Choice:
     """What is asked for. `since` and `until`: when a record failed, ms since the epoch, the second not included.
 
-    `pipeline`: only its letters; None: of all. `where` is the text of an expression.
+    `pipeline`: only its letters; None: of all. `where` is the text of an expression; `reads`: whether it looks
+    into the records.
     """
 
     where: str | None = None
     since: int | None = None
     until: int | None = None
     pipeline: str | None = None
+    reads: bool = field(init=False, default=False, compare=False)
     _holds: Callable[[Letter], bool] | None = field(init=False, default=None, repr=False, compare=False)
 
     def __post_init__(self) -> None:
         if self.where is not None:
-            object.__setattr__(self, "_holds", condition(self.where))
-
-    @property
-    def reads(self) -> bool:
-        """Whether what is in the records counts."""
-        return self.where is not None
+            holds, reads = condition(self.where)
+            object.__setattr__(self, "_holds", holds)
+            object.__setattr__(self, "reads", reads)
 
     def __contains__(self, letter: object) -> bool:
         assert isinstance(letter, Letter)

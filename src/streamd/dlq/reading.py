@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Any
 from streamd.codecs import Codec
 from streamd.config.pipeline import PipelineConfig
 from streamd.dlq.letter import Letter
-from streamd.errors import ExtractError
+from streamd.errors import AccessDeniedError, ExtractError, UnavailableError
 from streamd.runtime.assembly import codecs_of
 
 if TYPE_CHECKING:
@@ -30,6 +30,16 @@ class Documents:
 
         Raises UnavailableError, AccessDeniedError where a schema registry is to be asked and does not answer.
         """
+        try:
+            return await self._read(letters)
+        except (UnavailableError, AccessDeniedError) as error:
+            raise type(error)(
+                f"{error}: without it nobody can look into these dead letters. A --where that names no field of their "
+                "records, but _stage, _error, _time and the like, does without it, and so does `streamd dlq show` "
+                "without --where"
+            ) from error
+
+    async def _read(self, letters: Sequence[Letter | None]) -> list[Letter | None]:
         codecs = await self._opened()
         found = list(letters)
         waiting = [at for at, letter in enumerate(found) if letter is not None and self._entry(letter) in codecs]

@@ -13,6 +13,7 @@ import pytest
 
 from services.command import service_file, streamd
 from services.kafka import produce, read_topic
+from services.registry import SchemaRegistry
 from streamd.transport.kafka.admin import open_admin
 from streamd.transport.kafka.settings import KafkaSettings
 
@@ -96,5 +97,61 @@ async def test_letters_are_read_by_their_schemas_and_go_through_again_once(
     assert await totals() == [(n, float(n if n % 2 else 2 * n)) for n in range(10)]
     assert "failed again" in await ran("dlq", "replay"), "there is no schema for two of them"
     assert len(await totals()) == 10
+    await forget(kafka, app)
+
+
+async def forget(kafka, app):
+    """Delete the topics of an app."""
     async with open_admin(KafkaSettings.model_validate({"bootstrap": kafka.bootstrap})) as admin:
         await admin.delete_topics([name for name in await admin.topics() if name.startswith(f"streamd.{app}.")])
+
+
+async def test_without_the_registry_bytes_are_shown_and_what_needs_it_says_so(
+    kafka, make_topic, tmp_path_factory, tmp_path
+):
+    source, sink, dlq = await make_topic(1), await make_topic(1), await make_topic(1)
+    own = SchemaRegistry(tmp_path_factory.mktemp("registry"))  # one that may die
+    await asyncio.to_thread(own.start)
+    app = f"app-{uuid.uuid4().hex[:8]}"
+    cluster, registry = f"{{bootstrap: '{kafka.bootstrap}'}}", f"{{url: '{own.url}', timeout: 2s}}"
+    service = service_file(tmp_path, app, workers="1", kafka=cluster, schema_registry=registry)
+    file = tmp_path / "totals.yaml"
+    names = {"source": source, "sink": sink, "dlq": dlq, "schema": json.dumps(OUT)}
+    file.write_text(PIPELINE.format(total="id * factor", **names))
+
+    async def ran(*arguments):
+        ended = await asyncio.to_thread(streamd, *arguments, "-c", service, folder=tmp_path, deadline=200)
+        assert "Traceback" not in ended.all
+        return ended
+
+    try:
+        number = own.register(f"{source}-value", ORDER)
+        value = framed(number, ORDER, {"id": 7, "at": 1_767_603_600_000, "factor": None})
+        await produce(kafka.bootstrap, source, [(b"k", value)])
+        assert (await ran("run", file, "--until-idle")).code == 0
+        await asyncio.to_thread(own.kill)
+
+        for more in ((), ("--where", "_stage == 'map' and _error == 'TransformError'")):
+            shown = await ran("dlq", "show", file, "--json", *more)
+            assert shown.code == 0, shown.all
+            [letter] = [json.loads(line) for line in shown.out.splitlines()]
+            assert b64decode(letter["value_base64"]) == value
+            assert "values are shown as they are: the schema registry" in shown.err
+            assert "cannot be reached" in shown.err
+        for command in ("show", "ls", "replay", "purge"):
+            ended = await ran("dlq", command, file, "--where", "id == 7")
+            assert ended.code == 1, ended.all
+            assert "cannot be reached" in ended.err
+            assert "A --where that names no field of their records" in ended.err
+        ended = await ran("dlq", "replay", file, "--where", "_stage == 'map'")
+        assert ended.code == 1, ended.all
+        assert "cannot be reached" in ended.err
+        [counted] = json.loads((await ran("dlq", "ls", file, "--json", "--where", "_replays == 0")).out)
+        assert (counted["total"], counted["open"]) == (1, 1), "nothing was marked"
+
+        await asyncio.to_thread(own.start)
+        file.write_text(PIPELINE.format(total="id * (factor or 1)", **names))
+        assert "replayed 1" in (await ran("dlq", "replay", file, "--where", "id == 7")).out
+    finally:
+        await asyncio.to_thread(own.discard)
+        await forget(kafka, app)

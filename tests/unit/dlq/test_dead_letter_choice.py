@@ -63,3 +63,14 @@ def test_letters_of_other_pipelines_are_not_meant() -> None:
 def test_an_expression_that_cannot_be_read_is_said(where: str) -> None:
     with pytest.raises(ConfigError, match="--where: "):
         Choice(where)
+
+
+@pytest.mark.parametrize(
+    ("where", "reads"),
+    [
+        (None, False), ("_stage == 'set' and _time > 5", False), ("'x' in _raw and _key == 'k'", False),
+        ("n > 5", True), ("_stage == 'set' or has(n)", True), ("len(_value) > 1", True), ('_value["x-y"] == 1', True),
+    ],
+)  # fmt: skip
+def test_what_looks_into_records_is_told_apart(where: str | None, reads: bool) -> None:
+    assert Choice(where).reads is reads
