@@ -2,10 +2,11 @@
 
     bench/restart.py [--keys 1000000] [--rounds 2] [--bootstrap HOST:PORT]
 
-A pipeline counts and sums for each of so many keys, with `state: {snapshots: true}`. Then it is stopped and started
-again, by turns with its snapshot and without (the folder is deleted, so that it reads the whole changelog). For each
-start: the seconds from the beginning of the restore to its end, as the log says, and from the start of the process to
-the output of a record that was fed before. Without --bootstrap a Kafka broker of its own is started.
+A pipeline counts and sums for each of so many keys, with `state: {snapshots: true}`. Then it is started again, by
+turns after a stop with its snapshot, after a stop without (the folder is deleted, so that it reads the whole
+changelog), and after `kill -9` of its worker with 20,000 records behind the snapshot's last mark. For each: the
+seconds from the beginning of the restore to its end, as the log says, and from the start of the process, or the
+kill, to the output of a record that was fed before. Without --bootstrap a Kafka broker of its own is started.
 """
 
 from __future__ import annotations
@@ -16,6 +17,7 @@ import json
 import os
 import random
 import shutil
+import signal
 import sys
 import tempfile
 import textwrap
@@ -33,6 +35,7 @@ from services.process import tail
 from transactions import cpu_seconds
 
 TAIL = 20_000  # records between a snapshot's mark and the stop
+STOPPED, WHOLE, KILLED = "with its snapshot", "without a snapshot", "killed, with its snapshot"
 
 
 class Bench:
@@ -114,16 +117,25 @@ class Bench:
                     return
                 self._node.check()
 
-    async def restart(self, *, snapshot: bool) -> str:
-        """Stop, start, and what that took."""
-        await self.stop()
-        if not snapshot:
+    async def restart(self, how: str) -> str:
+        """Stop or kill, start, and what that took."""
+        if how == KILLED:
+            await self.feed(random.sample(range(self._keys), TAIL))
+            await self.answered()
+        else:
+            await self.stop()
+        if how == WHOLE:
             [snapshots] = (self._folder / "state").glob("**/snapshots")
             shutil.rmtree(snapshots)
         await self.feed([0])
         seen = self._node.log.stat().st_size
         began = time.monotonic()
-        await self._node.start()
+        if how == KILLED:
+            [worker] = await self._node.at_work()
+            os.kill(worker, signal.SIGKILL)
+            await self.feed([0])
+        else:
+            await self._node.start()
         await self.answered()
         took = time.monotonic() - began
         [worker] = await self._node.at_work()
@@ -131,11 +143,10 @@ class Bench:
             log.seek(seen)
             lines = [json.loads(line) for line in log if line.startswith("{")]
         restored = next(line for line in lines if line["event"] == "State restored" and line["records"])
-        kind = "with its snapshot" if snapshot else "without a snapshot"
         count, seconds = restored["records"] + restored["local"], restored["seconds"]
         return (
-            f"{kind}: {restored['local']:,} keys and {restored['records']:,} records restored in {seconds:.2f} s "
-            f"({count / seconds:,.0f}/s), first output {took:.2f} s after the start of the process; by then the worker "
+            f"{how}: {restored['local']:,} keys and {restored['records']:,} records restored in {seconds:.2f} s "
+            f"({count / seconds:,.0f}/s), all output {took:.2f} s after the start or kill; by then the worker "
             f"had used {cpu_seconds(worker):.2f} s of CPU (load {os.getloadavg()[0]:.1f})"
         )
 
@@ -146,8 +157,8 @@ async def run(options: argparse.Namespace, folder: Path, bootstrap: str) -> None
         await bench.open()
         await bench.fill()
         for _ in range(options.rounds):
-            for snapshot in (True, False):
-                print(await bench.restart(snapshot=snapshot), flush=True)
+            for how in (STOPPED, WHOLE, KILLED):
+                print(await bench.restart(how), flush=True)
                 await asyncio.sleep(12)
                 await bench.feed([1])
                 await bench.answered()
