@@ -5,7 +5,7 @@ from __future__ import annotations
 from hypothesis import given
 from hypothesis import strategies as st
 
-from streamd.transport.kafka.assignor import Claim, place
+from streamd.transport.kafka.placement import Claim, place
 
 MEMBERS = [f"m{number}" for number in range(8)]
 steps = st.lists(st.sets(st.sampled_from(MEMBERS), min_size=1), min_size=1, max_size=6)

@@ -8,7 +8,8 @@ from typing import Any
 import msgspec
 from aiokafka.coordinator.protocol import ConsumerProtocolMemberAssignment, ConsumerProtocolMemberMetadata
 
-from streamd.transport.kafka.assignor import Claim, TogetherAssignor, nodes_of, place, standbys_of, topic_counts
+from streamd.transport.kafka.assignor import TogetherAssignor, nodes_of, standbys_of, topic_counts
+from streamd.transport.kafka.placement import Claim, place
 
 
 def cluster(**counts: int) -> Any:
