@@ -94,6 +94,13 @@ class RunningNode:
                 assert not self._run.done(), self._run.result()
                 await asyncio.wait((self._run,), timeout=0.01)
 
+    def says(self, text: str) -> bool:
+        """Whether the status of its pipelines has the text, as what cannot be reached or as the last error."""
+        pipelines = self.status.pipelines if self.status is not None else ()
+        return any(
+            text in said for one in pipelines for said in (*one.unreachable, one.error.message if one.error else "")
+        )
+
     def drain(self) -> None:
         """End this node in order. A signal would end all nodes of the test."""
         assert self._supervisor is not None

@@ -23,12 +23,16 @@ class Reference:
 
 @dataclass(frozen=True, slots=True)
 class RegisteredSchema:
-    """A schema under its id. `references`: all that it needs, those of references before who names them."""
+    """A schema under its id. `references`: all that it needs, those of references before who names them.
+
+    `version` is the subject's, where it was found by its subject; 0 where the registry did not say.
+    """
 
     id: int
     schema: str
     type: SchemaType = "AVRO"
     references: tuple[Reference, ...] = ()
+    version: int = 0
 
 
 class IncompatibleSchemaError(FatalError):
@@ -48,13 +52,21 @@ class SchemaRegistry(Protocol):
     async def latest(self, subject: str) -> RegisteredSchema | None:
         """The last version of a subject; None when there is none. Asked anew each time."""
 
-    async def find(self, subject: str, schema: str, kind: SchemaType) -> RegisteredSchema | None:
+    async def version(self, subject: str, version: int) -> RegisteredSchema | None:
+        """A version of a subject; None when there is none, or none any more."""
+
+    async def find(
+        self, subject: str, schema: str, kind: SchemaType, references: Sequence[Reference] = ()
+    ) -> RegisteredSchema | None:
         """The same schema as a version of the subject; None when it is not registered there."""
 
     async def register(
         self, subject: str, schema: str, kind: SchemaType, references: Sequence[Reference] = ()
     ) -> RegisteredSchema:
-        """Make it a version of the subject, unless it is one. Raises IncompatibleSchemaError."""
+        """Make it a version of the subject, unless it is one. Raises IncompatibleSchemaError.
+
+        `references`: those that it names itself.
+        """
 
     async def set_compatibility(self, subject: str, level: str) -> None:
         """Say what new versions of the subject must be compatible with."""

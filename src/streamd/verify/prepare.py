@@ -27,6 +27,8 @@ TOPIC_PARTITIONS = 4  # of a topic that does not exist yet and says nothing itse
 MOST_FILES = 16  # of a pattern: as many partitions
 MOST_ROWS = 100_000  # of a table that are taken of its own
 FILE_SAMPLE = 1000  # lines of the user's own files that are the input when nothing else is asked for
+# Formats without settings of which records can be made.
+_MADE = ("json", "csv", "text", "bytes")
 _REPLACED = ("kafka", "log", "file", "stdin", "generate")
 
 
@@ -54,10 +56,12 @@ def check(config: PipelineConfig) -> list[str]:
                 f"{source.place}: source `{source.id}` ({source.name}) cannot be verified: nobody else can make its "
                 f"records; verify a copy of the pipeline with a source of {', '.join(_REPLACED)}"
             )
-        if format_of(source.settings) == "avro":
+        form = format_of(source.settings)
+        if form not in _MADE:
+            settings = " with settings" if str(form) in _MADE else ""
             raise ConfigError(
-                f"{source.place}: source `{source.id}` has the format avro, of which no records are made; verify "
-                "a copy of the pipeline that reads json"
+                f"{source.place}: source `{source.id}` has the format {form}{settings}, of which no records are made; "
+                "verify a copy of the pipeline that reads json"
             )
     read = {_topic(source) for source in (*config.sources, *config.tables)}
     for sink in (*config.sinks, *config.dead_letters):

@@ -70,21 +70,6 @@ class Consumer:
         return fastavro.schemaless_reader(io.BytesIO(value[5:]), self._schemas[number], None)
 
 
-@pytest.fixture
-async def own_registry(tmp_path):
-    """A registry that the test may kill."""
-    folder = tmp_path / "registry"
-    folder.mkdir()
-    registry = SchemaRegistry(folder)
-    yield registry
-    await asyncio.to_thread(registry.discard)
-
-
-@pytest.fixture
-async def topics(make_topic):
-    return await make_topic(2), await make_topic(2)
-
-
 def pipeline(kafka, registry, topics, *, change="fail", schema=OUT):
     source, sink = topics
     return PIPELINE.format(
@@ -95,12 +80,6 @@ def pipeline(kafka, registry, topics, *, change="fail", schema=OUT):
 
 def by_id(documents):
     return Counter(json.dumps(document, sort_keys=True) for document in documents)
-
-
-def says(node, text):
-    """Whether the status of its pipelines has the text, as what cannot be reached or as the last error."""
-    pipelines = node.status.pipelines if node.status is not None else ()
-    return any(text in said for one in pipelines for said in (*one.unreachable, one.error.message if one.error else ""))
 
 
 def total(node, metric):
@@ -157,7 +136,7 @@ async def test_a_registry_that_is_down_at_the_start_is_waited_for_and_named(kafk
     source, sink = topics
     node = nodes()
     node.start({"p.yaml": pipeline(kafka, own_registry, topics)})
-    await node.until(lambda: says(node, "the schema registry"))
+    await node.until(lambda: node.says("the schema registry"))
     await asyncio.to_thread(own_registry.start)
     number = own_registry.register(f"{source}-value", ORDER)
     await produce(kafka.bootstrap, source, [(b"k", framed(number, ORDER, {"id": 1, "user": "ada"}))])
@@ -181,7 +160,7 @@ async def test_a_registry_that_dies_while_ids_are_unknown_loses_and_doubles_noth
     mixed += [(b"b", framed(second, ORDER_2, {"id": n, "user": "ada", "coupon": None})) for n in range(150, 200)]
     await produce(kafka.bootstrap, source, mixed)
     await node.until(lambda: total(node, catalog.TASK_RESTARTS) > 0)
-    assert says(node, "the schema registry")
+    assert node.says("the schema registry")
     await asyncio.to_thread(own_registry.start)
     records = await read_topic(kafka.bootstrap, sink, expected=200)
     node.drain()
@@ -198,9 +177,9 @@ async def test_a_schema_that_the_registry_refuses_stops_the_pipeline_with_the_re
     schema_registry.register(f"{sink}-value", {**OUT, "fields": [ID]})
     node = nodes()
     node.start({"p.yaml": pipeline(kafka, schema_registry, topics)})
-    await node.until(lambda: says(node, "refuses the schema"))
-    assert says(node, f"{sink}-value")
-    assert says(node, "whose compatibility is BACKWARD")
+    await node.until(lambda: node.says("refuses the schema"))
+    assert node.says(f"{sink}-value")
+    assert node.says("whose compatibility is BACKWARD")
     node.drain()
     await node.ended()
 

@@ -6,8 +6,7 @@ import json
 
 import pytest
 
-from streamd.codecs import CodecContext, codec
-from streamd.codecs.avro import registered
+from streamd.codecs import CodecContext, codec, registered
 from streamd.codecs.avro.evolution import evolved, untold
 from streamd.codecs.avro.schema import Schema
 from streamd.codecs.avro.settings import AvroSettings
@@ -114,7 +113,7 @@ async def test_an_id_that_nobody_has_is_the_records_error_and_asked_again_later(
     with pytest.raises(ExtractError):
         await learnt(made, made.decode, out.encode({"id": 1}))
     now = registered.time.monotonic()
-    monkeypatch.setattr(registered.time, "monotonic", lambda: now + registered._UNKNOWN_FOR + 1)
+    monkeypatch.setattr(registered.time, "monotonic", lambda: now + registered.ASKED_AGAIN_AFTER + 1)
     assert await learnt(made, made.decode, out.encode({"id": 1})) == {"id": 1}
     assert registry.asked == [1, 1]
 
@@ -134,7 +133,8 @@ async def test_documents_have_the_schema_that_the_source_asks_for(source, sink):
     other = {**V1, "fields": [{"name": "id", "type": "string"}]}
     unfit = source(schema=other)
     with pytest.raises(
-        ExtractError, match="schema 1 cannot be read with the schema asked for: `id`: a long was written"
+        ExtractError,
+        match="cannot be used: what it wrote cannot be read with the schema asked for: `id`: a long was written",
     ):
         await learnt(unfit, unfit.decode, out.encode({"id": 1}))
 

@@ -25,10 +25,12 @@ sink: {{log: {{topic: out, format: {write}}}}}
     ("read", "write", "message"),
     [
         (f"{{avro: {{schema: {SCHEMA}}}}}", "json", "source `source` has the format avro"),
+        ("msgpack", "json", "has the format msgpack, of which no records are made"),
+        ("{protobuf: {registry: true}}", "json", "source `source` has the format protobuf, of which no records"),
         ("json", f"{{avro: {{registry: true, schema: {SCHEMA}}}}}", "sink `sink` registers schemas"),
     ],
 )
-def test_avro_is_refused_where_it_cannot_be_verified(read, write, message):
+def test_formats_are_refused_where_they_cannot_be_verified(read, write, message):
     text = TEXT.format(read=read, write=write)
     config = load_pipeline_text(text, Path("p.yaml"), Registry.default(), {}, ServiceConfig.model_validate({}))
     with pytest.raises(ConfigError, match=message):

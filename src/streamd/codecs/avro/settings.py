@@ -10,17 +10,12 @@ from pydantic import Field, field_validator, model_validator
 
 from streamd.codecs.avro.schema import Schema, schema_text
 from streamd.codecs.avro.values import Forms
+from streamd.codecs.registered import RegistrySettings
 from streamd.component.fields import LocalPath
-from streamd.component.model import Model
 from streamd.errors import ConfigError
 
-Compatibility = Literal[
-    "NONE", "BACKWARD", "BACKWARD_TRANSITIVE", "FORWARD", "FORWARD_TRANSITIVE", "FULL", "FULL_TRANSITIVE"
-]
-_OF_REGISTRY = ("subject", "subject_strategy", "register", "compatibility")
 
-
-class AvroSettings(Model):
+class AvroSettings(RegistrySettings):
     """Settings of the format avro."""
 
     schema_: Any = Field(
@@ -42,37 +37,6 @@ class AvroSettings(Model):
         description="Sources without a registry: the file with the schema that records were written with, where it is "
         "another one.",
         examples=["order-v1.avsc"],
-    )
-    registry: bool = Field(
-        False,
-        description="Records begin with the id of their schema in the schema registry, which `schema_registry:` of the "
-        "pipeline or of streamd.yaml names.",
-        examples=[True],
-    )
-    subject: str | None = Field(
-        None,
-        min_length=1,
-        description="Sinks: the subject that the schema is registered under, in place of what `subject_strategy` says.",
-        examples=["orders-value"],
-    )
-    subject_strategy: Literal["topic_name", "record_name", "topic_record_name"] = Field(
-        "topic_name",
-        description="Sinks: `topic_name` is TOPIC-value, `record_name` the record's full name, `topic_record_name` "
-        "TOPIC-NAME.",
-        examples=["record_name"],
-    )
-    register_: bool = Field(
-        True,
-        alias="register",
-        description="Sinks: register the schema when it is not registered; false: it has to be, and without a schema "
-        "of its own the sink takes the subject's latest.",
-        examples=[False],
-    )
-    compatibility: Compatibility | None = Field(
-        None,
-        description="Sinks: set what new versions of the subject must be compatible with; without it that is left to "
-        "the registry.",
-        examples=["BACKWARD"],
     )
     on_schema_change: Literal["fail", "evolve", "ignore"] = Field(
         "fail",
@@ -123,21 +87,16 @@ class AvroSettings(Model):
     def _fits_together(self) -> Self:
         if self.schema_ is not None and self.schema_file is not None:
             raise ValueError("schema, schema_file: expected one of the two")
-        given = {info.alias or name for name, info in type(self).model_fields.items() if name in self.model_fields_set}
-        if not self.registry:
-            if self.schema_ is None and self.schema_file is None:
-                raise ValueError("expected a schema: `schema`, `schema_file`, or `registry: true`")
-            if of_registry := [name for name in _OF_REGISTRY if name in given]:
-                raise ValueError(f"{', '.join(of_registry)}: only with registry: true")
-            if self.on_schema_change == "evolve":
-                raise ValueError("on_schema_change: evolve needs registry: true; who reads would not know the schema")
-        elif self.subject is None and self.subject_strategy != "topic_name" and not (self.schema_ or self.schema_file):
-            raise ValueError(f"subject_strategy: {self.subject_strategy} needs a schema, whose name it takes")
-        elif not self.register_ and self.on_schema_change == "evolve":
+        own = self.schema_ is not None or self.schema_file is not None
+        if not self.registry and not own:
+            raise ValueError("expected a schema: `schema`, `schema_file`, or `registry: true`")
+        self.check_registry(has_schema=own)
+        evolves = self.on_schema_change == "evolve"
+        if not self.registry and evolves:
+            raise ValueError("on_schema_change: evolve needs registry: true; who reads would not know the schema")
+        if not self.register_ and evolves:
             raise ValueError("on_schema_change: evolve registers schemas, which register: false keeps it from")
-        elif not self.register_ and self.compatibility is not None:
-            raise ValueError("compatibility: only with register: true; register: false changes nothing in the registry")
-        elif self.writer_schema_file is not None:
+        if self.registry and self.writer_schema_file is not None:
             raise ValueError("writer_schema_file: only without registry: true, which knows what each was written with")
         return self
 

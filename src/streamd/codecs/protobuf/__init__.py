@@ -1,4 +1,4 @@
-"""Protobuf: a record is one message, of a type in a descriptor set or in a .proto file.
+"""Protobuf: a record is one message, of a type in a descriptor set, in a .proto file, or in a schema registry.
 
 ```yaml
 source:
@@ -6,6 +6,10 @@ source:
     topic: orders
     format: {protobuf: {descriptor: order.desc, message: shop.Order}}
 ```
+
+With `registry: true` records are messages behind the id of their schema in the registry that `schema_registry:` names,
+and the numbers of their message in it, as Confluent's clients write them. A source needs no more; a sink registers the
+text of `proto`.
 
 `protoc --include_imports --descriptor_set_out=order.desc order.proto` writes a descriptor set. With `proto` in place of
 `descriptor` the .proto file itself is read at each start, for which a compiler has to be there: `protoc`, or

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import Any
 
-from streamd.codecs.codec import Codec, CodecContext, Document
+from streamd.codecs.codec import Codec, CodecContext, Decode, Document
 from streamd.codecs.protobuf.reading import reader
 from streamd.codecs.protobuf.schema import message_class
 from streamd.codecs.protobuf.settings import ProtobufSettings
@@ -15,6 +15,10 @@ from streamd.errors import ConfigError, ExtractError
 
 def codec(settings: ProtobufSettings, context: CodecContext) -> Codec:
     """The codec that the settings ask for. Raises ConfigError."""
+    if settings.registry:
+        from streamd.codecs.protobuf.registered import RegisteredProtobufCodec
+
+        return RegisteredProtobufCodec(settings, context)
     return ProtobufCodec(settings, message_class(settings, context.base_dir))
 
 
@@ -25,32 +29,9 @@ class ProtobufCodec(Codec):
 
     def __init__(self, settings: ProtobufSettings, message: Any) -> None:
         """`message`: the class of the messages. Raises ConfigError."""
-        from google.protobuf.message import DecodeError
-
-        descriptor = message.DESCRIPTOR
-        if descriptor.full_name.startswith("google.protobuf."):
-            raise ConfigError(f"message: a record is a message with fields of its own, not a {descriptor.full_name}")
-        self.name: str = descriptor.full_name
-        self._parse, self._error = message.FromString, DecodeError
-        self._required = _has_required(descriptor, set())
-        self._read = reader(descriptor, settings)
+        self.name: str = message.DESCRIPTOR.full_name
+        self.decode = decoder(message, settings)
         self._writing = Writing(message, ignores=settings.on_schema_change == "ignore")
-
-    def decode(self, value: Any) -> Document:
-        """The document of a message. Raises ExtractError."""
-        if value.__class__ is not bytes:
-            refuse(value, "Protobuf")
-        try:
-            message = self._parse(value)
-            if self._required and not message.IsInitialized():
-                raise ExtractError(f"not a message {self.name}: a required field is missing")
-            return self._read(message)
-        except self._error as error:
-            told = "a text in it is not UTF-8" if "UTF-8" in str(error) else "its bytes make no message"
-            raise ExtractError(f"not a message {self.name}: {told}") from None
-        except (ValueError, TypeError, OverflowError, KeyError, RecursionError) as error:
-            # Of types of Google's own: a Timestamp in the year 20000, an Any of an unknown type.
-            raise ExtractError(f"a message {self.name} that has no JSON form ({type(error).__name__})") from None
 
     def encode(self, document: Any) -> bytes:
         """The bytes of a message. Raises LoadError."""
@@ -63,6 +44,34 @@ class ProtobufCodec(Codec):
     def left_out(self) -> int:
         """Fields that the message lacks."""
         return self._writing.taken()
+
+
+def decoder(message: Any, settings: ProtobufSettings) -> Decode:
+    """What makes the document of the bytes of a message. Raises ConfigError; what it gives raises ExtractError."""
+    from google.protobuf.message import DecodeError
+
+    descriptor = message.DESCRIPTOR
+    name = descriptor.full_name
+    if name.startswith("google.protobuf."):
+        raise ConfigError(f"message: a record is a message with fields of its own, not a {name}")
+    parse, required, read = message.FromString, _has_required(descriptor, set()), reader(descriptor, settings)
+
+    def decode(value: Any) -> Document:
+        if value.__class__ is not bytes:
+            refuse(value, "Protobuf")
+        try:
+            made = parse(value)
+            if required and not made.IsInitialized():
+                raise ExtractError(f"not a message {name}: a required field is missing")
+            return read(made)
+        except DecodeError as error:
+            told = "a text in it is not UTF-8" if "UTF-8" in str(error) else "its bytes make no message"
+            raise ExtractError(f"not a message {name}: {told}") from None
+        except (ValueError, TypeError, OverflowError, KeyError, RecursionError) as error:
+            # Of types of Google's own: a Timestamp in the year 20000, an Any of an unknown type.
+            raise ExtractError(f"a message {name} that has no JSON form ({type(error).__name__})") from None
+
+    return decode
 
 
 def _has_required(descriptor: Any, seen: set[str]) -> bool:

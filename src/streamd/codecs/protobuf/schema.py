@@ -8,6 +8,7 @@ import shutil
 import subprocess
 import sys
 import tempfile
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
@@ -19,6 +20,7 @@ _COMPILE_SECONDS = 60
 
 def message_class(settings: ProtobufSettings, base_dir: Path) -> Any:
     """The class of the message that the settings name. Raises ConfigError."""
+    assert settings.message is not None
     if settings.descriptor is not None:
         path = base_dir / Path(settings.descriptor).expanduser()
         try:
@@ -26,26 +28,38 @@ def message_class(settings: ProtobufSettings, base_dir: Path) -> Any:
         except OSError as error:
             raise ConfigError(f"cannot read the descriptor set {path}: {error.strerror}") from None
     else:
-        path = base_dir / Path(settings.proto or "").expanduser()
-        folders = [base_dir / Path(folder).expanduser() for folder in settings.proto_paths]
-        data = compiled(path, folders or [path.parent])
+        path, folders = proto_file(settings, base_dir)
+        data = compiled(path, folders)
     return found(data, settings.message, path)
+
+
+def proto_file(settings: ProtobufSettings, base_dir: Path) -> tuple[Path, list[Path]]:
+    """The .proto file, and the folders where it and its imports are looked for."""
+    path = base_dir / Path(settings.proto or "").expanduser()
+    return path, [base_dir / Path(folder).expanduser() for folder in settings.proto_paths] or [path.parent]
+
+
+def compiler() -> list[str] | None:
+    """The command that compiles .proto files on this machine; None where there is none."""
+    if (protoc := shutil.which("protoc")) is not None:
+        return [protoc]
+    if importlib.util.find_spec("grpc_tools") is None:
+        return None
+    # It knows where its own google/protobuf/*.proto are, as a `protoc` does.
+    own = Path(str(importlib.import_module("grpc_tools").__file__)).parent / "_proto"
+    return [sys.executable, "-m", "grpc_tools.protoc", f"-I{own}"]
 
 
 def compiled(path: Path, folders: list[Path]) -> bytes:
     """The descriptor set of a .proto file. Raises ConfigError with what the compiler says."""
     if not path.is_file():
         raise ConfigError(f"cannot read the .proto file {path}: there is none")
-    compiler = shutil.which("protoc")
-    if compiler is None and importlib.util.find_spec("grpc_tools") is None:
+    command = compiler()
+    if command is None:
         raise ConfigError(
             f"{path.name} has to be compiled, and there is no `protoc`: install it, or streamd[protoc], or name a "
             "descriptor set as `descriptor`"
         )
-    command = [compiler] if compiler is not None else [sys.executable, "-m", "grpc_tools.protoc"]
-    if compiler is None:
-        # protoc knows where its own google/protobuf/*.proto are.
-        command.append(f"-I{Path(str(importlib.import_module('grpc_tools').__file__)).parent / '_proto'}")
     with tempfile.TemporaryDirectory() as folder:
         out = Path(folder) / "out.desc"
         command += [*(f"-I{where}" for where in folders), "--include_imports", f"--descriptor_set_out={out}", str(path)]
@@ -60,13 +74,33 @@ def compiled(path: Path, folders: list[Path]) -> bytes:
 
 def found(data: bytes, message: str, path: Path) -> Any:
     """The class of a message of a descriptor set. Raises ConfigError."""
-    from google.protobuf import descriptor_pb2, descriptor_pool, message_factory
+    from google.protobuf import message_factory
+
+    files = files_of(data, path)
+    pool = pool_of(files, str(path))
+    try:
+        return message_factory.GetMessageClass(pool.FindMessageTypeByName(message))
+    except KeyError:
+        there = sorted(".".join(filter(None, (f.package, m.name))) for f in files.values() for m in f.message_type)
+        own = [name for name in there if not name.startswith("google.protobuf.")]
+        raise ConfigError(f"{path} has no message {message!r}; there are {', '.join(own) or 'none'}") from None
+
+
+def files_of(data: bytes, path: Path) -> dict[str, Any]:
+    """{name: the .proto file} of a descriptor set. Raises ConfigError."""
+    from google.protobuf import descriptor_pb2
     from google.protobuf.message import DecodeError
 
     try:
-        files = {file.name: file for file in descriptor_pb2.FileDescriptorSet.FromString(data).file}
+        return {file.name: file for file in descriptor_pb2.FileDescriptorSet.FromString(data).file}
     except DecodeError:
         raise ConfigError(f"{path} is no descriptor set, as `protoc --descriptor_set_out` writes it") from None
+
+
+def pool_of(files: Mapping[str, Any], where: str) -> Any:
+    """The types of all files; `where` they are from is for messages. Raises ConfigError."""
+    from google.protobuf import descriptor_pool
+
     pool = descriptor_pool.DescriptorPool()
     added: set[str] = set()
 
@@ -76,7 +110,7 @@ def found(data: bytes, message: str, path: Path) -> Any:
         added.add(name)
         file = files.get(name) or _well_known(name)
         if file is None:
-            raise ConfigError(f"{path} lacks {name}, which it imports: `protoc --include_imports` puts it in")
+            raise ConfigError(f"{where} lacks {name}, which it imports: `protoc --include_imports` puts it in")
         for dependency in file.dependency:
             add(dependency)
         pool.AddSerializedFile(file.SerializeToString())
@@ -85,13 +119,8 @@ def found(data: bytes, message: str, path: Path) -> Any:
         for name in files:
             add(name)
     except (TypeError, ValueError) as error:
-        raise ConfigError(f"{path} cannot be used: {error}") from None
-    try:
-        return message_factory.GetMessageClass(pool.FindMessageTypeByName(message))
-    except KeyError:
-        there = sorted(".".join(filter(None, (f.package, m.name))) for f in files.values() for m in f.message_type)
-        own = [name for name in there if not name.startswith("google.protobuf.")]
-        raise ConfigError(f"{path} has no message {message!r}; there are {', '.join(own) or 'none'}") from None
+        raise ConfigError(f"{where} cannot be used: {error}") from None
+    return pool
 
 
 def _well_known(name: str) -> Any:

@@ -6,11 +6,11 @@ from typing import Literal, Self
 
 from pydantic import Field, model_validator
 
+from streamd.codecs.registered import RegistrySettings
 from streamd.component.fields import LocalPath
-from streamd.component.model import Model
 
 
-class ProtobufSettings(Model):
+class ProtobufSettings(RegistrySettings):
     """Settings of the format protobuf."""
 
     descriptor: LocalPath | None = Field(
@@ -28,8 +28,12 @@ class ProtobufSettings(Model):
         description="Folders where `proto` and what it imports are looked for; without them the folder of `proto`.",
         examples=[["protos"]],
     )
-    message: str = Field(
-        min_length=1, description="The message's full name, with its package.", examples=["shop.Order"]
+    message: str | None = Field(
+        None,
+        min_length=1,
+        description="The message's full name, with its package. With `registry: true` each record says which message "
+        "it is; a source takes all where none is named here.",
+        examples=["shop.Order"],
     )
     field_names: Literal["proto", "json"] = Field(
         "proto",
@@ -57,8 +61,16 @@ class ProtobufSettings(Model):
 
     @model_validator(mode="after")
     def _one_type(self) -> Self:
-        if (self.descriptor is None) == (self.proto is None):
-            raise ValueError("expected one of `descriptor` (a descriptor set) and `proto` (a .proto file)")
+        own = self.descriptor is not None or self.proto is not None
+        if self.descriptor is not None and self.proto is not None:
+            raise ValueError("descriptor, proto: expected one of the two")
+        if not self.registry and not own:
+            raise ValueError(
+                "expected one of `descriptor` (a descriptor set) and `proto` (a .proto file), or `registry: true`"
+            )
+        if own and self.message is None:
+            raise ValueError("message: expected the full name of the message in `descriptor` or `proto`")
         if self.proto_paths and self.proto is None:
             raise ValueError("proto_paths: only with `proto`; a descriptor set has all that it imports")
+        self.check_registry(has_schema=own)
         return self

@@ -48,13 +48,22 @@ class SchemaRegistryClient:
 
     async def latest(self, subject: str) -> RegisteredSchema | None:
         """The last version of a subject; None when there is none. Asked anew each time."""
-        status, answer = await self._ask("GET", f"/subjects/{quote(subject, safe='')}/versions/latest")
-        return None if status == 404 else await self._complete(int(answer["id"]), answer)
+        return await self._version(subject, "latest")
 
-    async def find(self, subject: str, schema: str, kind: SchemaType) -> RegisteredSchema | None:
+    async def version(self, subject: str, version: int) -> RegisteredSchema | None:
+        """A version of a subject; None when there is none, or none any more."""
+        return await self._version(subject, str(version))
+
+    async def find(
+        self, subject: str, schema: str, kind: SchemaType, references: Sequence[Reference] = ()
+    ) -> RegisteredSchema | None:
         """The same schema as a version of the subject; None when it is not registered there."""
-        status, answer = await self._ask("POST", f"/subjects/{quote(subject, safe='')}", _body(schema, kind, ()))
-        return None if status == 404 else RegisteredSchema(int(answer["id"]), schema, kind)
+        body = _body(schema, kind, references)
+        status, answer = await self._ask("POST", f"/subjects/{quote(subject, safe='')}", body)
+        if status == 404:
+            return None
+        needed = await self._needed(body.get("references"))
+        return RegisteredSchema(int(answer["id"]), schema, kind, needed, int(answer.get("version") or 0))
 
     async def register(
         self, subject: str, schema: str, kind: SchemaType, references: Sequence[Reference] = ()
@@ -70,12 +79,13 @@ class SchemaRegistryClient:
                     # It was compatible just now. Somebody else may have registered a version meanwhile, or this one.
                     if status != 409:
                         break
-                    if not references and (same := await self.find(subject, schema, kind)) is not None:
+                    if (same := await self.find(subject, schema, kind, references)) is not None:
                         status, answer = 200, {"id": same.id}
                         break
                 if status in (409, 422):
                     raise IncompatibleSchemaError(await self._refusal(subject, _said(answer)))
-                found = RegisteredSchema(int(answer["id"]), schema, kind, tuple(references))
+                needed = await self._needed(body.get("references"))
+                found = RegisteredSchema(int(answer["id"]), schema, kind, needed)
                 self._registered[subject, schema] = found
             return found
 
@@ -120,12 +130,21 @@ class SchemaRegistryClient:
                 break
         return level
 
+    async def _version(self, subject: str, version: str) -> RegisteredSchema | None:
+        status, answer = await self._ask("GET", f"/subjects/{quote(subject, safe='')}/versions/{version}")
+        return None if status == 404 else await self._complete(int(answer["id"]), answer)
+
     async def _complete(self, schema_id: int, answer: Mapping[str, Any]) -> RegisteredSchema:
-        """A schema with the texts of all that it refers to, each before who names it."""
-        found: dict[tuple[str, int], Reference] = {}
-        await self._follow(answer.get("references") or (), found)
+        """A schema with the texts of all that it refers to."""
+        needed = await self._needed(answer.get("references"))
         kind: SchemaType = answer.get("schemaType") or "AVRO"
-        return RegisteredSchema(schema_id, str(answer["schema"]), kind, tuple(found.values()))
+        return RegisteredSchema(schema_id, str(answer["schema"]), kind, needed, int(answer.get("version") or 0))
+
+    async def _needed(self, references: Sequence[Mapping[str, Any]] | None) -> tuple[Reference, ...]:
+        """The references with all that they refer to, each before who names it."""
+        found: dict[tuple[str, int], Reference] = {}
+        await self._follow(references or (), found)
+        return tuple(found.values())
 
     async def _follow(
         self, references: Sequence[Mapping[str, Any]], found: dict[tuple[str, int], Reference], deep: int = 0
