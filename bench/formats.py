@@ -4,21 +4,24 @@
 `bench/formats.py [RECORDS]`. The chain is the generated function that a task runs: it decodes each record, keeps those
 with an amount, adds a field, and encodes them. `in` decodes only, `out` encodes only. Beside it the plain libraries do
 the same records, without a check and without the rest of the chain: fastavro's schemaless_reader and schemaless_writer,
-msgspec.msgpack, and json_format of Google's protobuf.
+msgspec.msgpack, orjson, and json_format of Google's protobuf.
 """
 
 from __future__ import annotations
 
+import asyncio
+import contextlib
 import io
 import json
 import sys
 import tempfile
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from pathlib import Path
 
 import fastavro
 import msgspec
+import orjson
 from google.protobuf import json_format
 
 from streamd.codecs.protobuf.schema import message_class
@@ -26,9 +29,11 @@ from streamd.codecs.protobuf.settings import ProtobufSettings
 from streamd.component.registry import Registry
 from streamd.config.load import load_pipeline_text
 from streamd.config.service import ServiceConfig
+from streamd.errors import ExtractError
 from streamd.plan.graph import build_plan
 from streamd.record import SourceRecord
 from streamd.runtime.assembly import codecs_of, compile_chains
+from streamd.testing.schema_registry import MemorySchemaRegistry
 
 ITEM = {
     "type": "record",
@@ -62,6 +67,15 @@ message Order {
 }
 """
 BATCH = 2000
+REGISTRY = MemorySchemaRegistry()
+JSON_SCHEMA = {
+    "type": "object",
+    "properties": {
+        "id": {"type": "integer"}, "user": {"type": "string"}, "amount": {"type": "number"},
+        "items": {"type": "array", "items": {"type": "object", "required": ["sku", "count"]}},
+    },
+    "required": ["id", "user"],
+}  # fmt: skip
 
 Line = tuple[str, float, float | None]
 
@@ -75,13 +89,23 @@ def orders(count: int) -> list[dict[str, object]]:
     ]  # fmt: skip
 
 
-def chain(read: str, write: str, folder: Path) -> Callable[..., object]:
-    """The generated function of a pipeline that only decodes and encodes."""
+def chain(read: str, write: str, folder: Path, values: Sequence[bytes] = ()) -> Callable[..., object]:
+    """The generated function of a pipeline that only decodes and encodes. `values`: whose schemas are to be known."""
     file = folder / "bench.yaml"
     text = PIPELINE.format(read=read, write=write)
     config = load_pipeline_text(text, file, Registry.default(), {}, ServiceConfig.model_validate({}))
     [part] = build_plan(config).parts
-    codecs = codecs_of((*part.sources, *part.sinks), folder)
+    codecs = codecs_of((*part.sources, *part.sinks), folder, REGISTRY)
+
+    async def known() -> None:
+        for codec in codecs.values():
+            await codec.prepare()
+        for value in values:
+            with contextlib.suppress(ExtractError):
+                codecs[config.sources[0].id].decode(value)
+            await codecs[config.sources[0].id].learn()
+
+    asyncio.run(known())
     return compile_chains(part, {}, codecs)[0, config.sources[0].id].function
 
 
@@ -132,7 +156,7 @@ def main(count: int) -> None:
         there_and_back = best(through(chain(form, iso, folder), avro), count)
         outward = best(through(chain("json", form, folder), lines), count)
         inward = best(through(chain(form, "json", folder), avro), count)
-        other = msgpack(documents, lines, folder) + protobuf(documents, lines, folder)
+        other = plain(documents, lines, folder) + msgpack(documents, lines, folder) + protobuf(documents, lines, folder)
     print(f"{'':40}{'records/s':>12}  of the library")
     for label, rate, beside in (
         ("fastavro schemaless_reader", reads, None),
@@ -145,6 +169,30 @@ def main(count: int) -> None:
     ):
         share = "" if beside is None else f"{rate / beside:>10.0%}"
         print(f"{label:40}{rate:>12,.0f}  {share}")
+
+
+def plain(documents: list[dict[str, object]], lines: list[bytes], folder: Path) -> list[Line]:
+    """JSON bare, and behind the id of its schema."""
+    count, schema = len(documents), json.dumps(JSON_SCHEMA)
+    found = asyncio.run(REGISTRY.register("in-value", schema, "JSON"))
+    framed = [b"\x00" + found.id.to_bytes(4) + line for line in lines]
+    reads, writes = (
+        best(lambda: [*map(orjson.loads, lines)], count),
+        best(lambda: [*map(orjson.dumps, documents)], count),
+    )
+    form, checked = "{json: {registry: true}}", "{json: {registry: true, validate: true}}"
+    out = f"{{json: {{registry: true, schema: {schema}}}}}"
+    ways = (("json", "json", lines), (form, "json", framed), (checked, "json", framed), ("json", out, lines))
+    rates = [best(through(chain(a, b, folder, values[:1]), values), count) for a, b, values in ways]
+    both = 1 / (1 / reads + 1 / writes)
+    return [
+        ("orjson loads", reads, None),
+        ("orjson dumps", writes, None),
+        ("chain: json in, json out", rates[0], both),
+        ("chain: json of a registry in, json out", rates[1], both),
+        ("chain: the same, with validate", rates[2], both),
+        ("chain: json in, json of a registry out", rates[3], both),
+    ]
 
 
 def msgpack(documents: list[dict[str, object]], lines: list[bytes], folder: Path) -> list[Line]:

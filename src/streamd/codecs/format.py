@@ -15,8 +15,10 @@ from streamd.component.model import Model
 
 
 class Format(str):
-    """A format as it was chosen: its name, with its settings. Equal to another one when both are the same, and to a
-    plain text that is its name.
+    """A format as it was chosen: its name, with its settings, None where the name alone says all.
+
+    Equal to another one when both are the same, and to a plain text that is its name when there are no settings: what
+    is done for `json` alone must not be done for JSON that is something else.
     """
 
     __slots__ = ("settings",)
@@ -32,7 +34,7 @@ class Format(str):
 
     def __eq__(self, other: object) -> bool:
         same = str.__eq__(self, other) is True
-        return same and (not isinstance(other, Format) or self.settings == other.settings)
+        return same and self.settings == getattr(other, "settings", None)
 
     def __ne__(self, other: object) -> bool:
         return not self == other
@@ -55,10 +57,11 @@ def format_of(settings: object) -> Format:
 
 @dataclass(frozen=True, slots=True)
 class Formats:
-    """Marks a field as a format, one of these. `also`: other words for one of them."""
+    """Marks a field as a format, one of these. `also`: other words for one of them; `settings`: they may have some."""
 
     names: tuple[str, ...]
     also: tuple[tuple[str, str], ...] = ()
+    settings: bool = True
 
     def named(self, written: str) -> str:
         """The format's own name for a word."""
@@ -71,7 +74,7 @@ class Formats:
 
     def parse(self, value: object) -> Format:
         """The format of a name, or of a mapping of a name to settings. Raises ValueError."""
-        if isinstance(value, Format) and value in self.names:
+        if isinstance(value, Format) and str(value) in self.names:
             return value
         if isinstance(value, Mapping) and len(value) == 1:
             name, given = next(iter(value.items()))
@@ -90,7 +93,9 @@ class Formats:
         if missing := missing_package(spec):
             raise ValueError(missing)
         settings = spec.settings.model_validate({} if given is None else given)
-        return Format(name, settings if spec.settings.model_fields else None)
+        if settings.model_fields_set and not self.settings:
+            raise ValueError(f"{name}: expected the name alone; settings of a format are for messages of topics")
+        return Format(name, settings if settings.model_fields_set or not spec.bare else None)
 
     @property
     def expected(self) -> str:
@@ -122,7 +127,7 @@ def formats(field: Any) -> Formats | None:
 TopicFormat: TypeAlias = Annotated[Format, Formats(OF_TOPICS)]
 
 # What a line is.
-LineFormat: TypeAlias = Annotated[Format, Formats(("json", "csv", "text"), (("ndjson", "json"),))]
+LineFormat: TypeAlias = Annotated[Format, Formats(("json", "csv", "text"), (("ndjson", "json"),), settings=False)]
 
 # What a record looks like on a terminal.
-ShownFormat: TypeAlias = Annotated[Format, Formats(("json", "pretty", "text"))]
+ShownFormat: TypeAlias = Annotated[Format, Formats(("json", "pretty", "text"), settings=False)]

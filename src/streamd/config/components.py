@@ -352,6 +352,10 @@ class ComponentReader:
         if missing := missing_package(spec):
             self.document.report("unusable-component", missing, at)
             return {key: _Unresolved}
+        if not choice.settings and isinstance(body, Mapping) and body.entries:
+            message = f"format `{name}` has settings, which are only for messages of topics, as {subject}"
+            self.document.report("wrong-value", message, at, f"the name alone: {name}")
+            return {key: _Unresolved}
         settings = Check(self.document, spec.settings, body or Mapping(at.start, at.end), f"format `{name}`", at).run()
         return {key: _Unresolved if settings is None else choice.made(spec.name, settings)}
 

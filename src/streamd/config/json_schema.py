@@ -145,12 +145,17 @@ def settings_schema(spec: ComponentSpec, definitions: Schema) -> Schema:
 
 def _format_schema(choice: Formats, definitions: Schema) -> Schema:
     """A name, or a mapping of it to the format's settings. A name alone will do where no setting is required."""
-    bare, settings = [], {}
+    bare: list[str] = []
+    settings: Schema = {}
     for word in choice.words:
         spec = spec_of(choice.named(word))
-        inner = _object(spec.settings, definitions, f"format.{spec.name}")
         if spec.bare:
             bare.append(word)
+        if not choice.settings:
+            settings[word] = {"type": ["object", "null"], "maxProperties": 0}
+            continue
+        inner = _object(spec.settings, definitions, f"format.{spec.name}")
+        if spec.bare:
             inner = {"anyOf": [inner, {"type": "null"}]}
         definitions[f"format.{spec.name}"] = inner | {"description": first_line(spec.doc)}
         settings[word] = {"$ref": f"#/definitions/format.{spec.name}"}

@@ -44,7 +44,13 @@ stages:
 sink:
   kafka:
     topic: {sink}
-    format: {{protobuf: {{registry: true, proto: {folder}/out.proto, proto_paths: [{folder}], message: shop.Out}}}}
+    format:
+      protobuf:
+        registry: true
+        proto: {folder}/out.proto
+        proto_paths: [{folder}]
+        message: shop.Out
+        on_schema_change: ignore
 on_error: {{dead_letter: {{kafka: {{topic: {sink}-dlq}}}}}}
 """
 

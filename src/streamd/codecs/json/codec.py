@@ -1,4 +1,4 @@
-"""JSON: a record is one object."""
+"""The codec of the format json: bare objects, or objects behind the id of their schema."""
 
 from __future__ import annotations
 
@@ -6,7 +6,8 @@ from typing import Any
 
 import orjson
 
-from streamd.codecs.codec import Codec, CodecContext, FormatSpec, NoSettings, PlainCodec
+from streamd.codecs.codec import Codec, CodecContext, PlainCodec
+from streamd.codecs.json.settings import JsonSettings
 from streamd.codecs.undecodable import refuse
 from streamd.errors import ExtractError, LoadError
 
@@ -36,8 +37,10 @@ def encode(document: Any) -> bytes:
         raise LoadError(f"the document cannot be written as JSON: {error}") from None
 
 
-def _codec(settings: NoSettings, context: CodecContext) -> Codec:
+def codec(settings: JsonSettings, context: CodecContext) -> Codec:
+    """The codec that the settings ask for. Raises ConfigError."""
+    if settings.registry:
+        from streamd.codecs.json.registered import RegisteredJsonCodec
+
+        return RegisteredJsonCodec(settings, context)
     return PlainCodec(decode, encode)
-
-
-FORMAT = FormatSpec("json", _codec, lines=True)
