@@ -1,16 +1,30 @@
-"""CSV: a record is one row. With known columns its document has a field for each; alone it is {"values": [...]}."""
+"""CSV: a record is one row. With known columns its document has a field for each; alone it is {"values": [...]}.
+
+```yaml
+source:
+  kafka:
+    topic: orders
+    format: {csv: {columns: [id, amount, paid], types: {amount: float, paid: bool}, delimiter: ";"}}
+```
+
+A message of a topic has no header: `columns` names its values, in order. A sink writes these columns, null where a
+document lacks one; a field that is no column is an error of the record. What is typed may be empty, which is null.
+Files have `columns`, `types` and `delimiter` of their own.
+"""
 
 from __future__ import annotations
 
 import csv
 import io
 from collections.abc import Callable, Mapping, Sequence
-from typing import Any, Literal
+from typing import Any, Literal, Self
 
 import orjson
+from pydantic import Field, field_validator, model_validator
 
-from streamd.codecs.codec import Codec, CodecContext, FormatSpec, NoSettings, PlainCodec
+from streamd.codecs.codec import Codec, CodecContext, Document, FormatSpec, PlainCodec
 from streamd.codecs.undecodable import Undecodable, refuse
+from streamd.component.model import Model
 from streamd.errors import ExtractError, LoadError
 
 ColumnType = Literal["text", "int", "float", "bool", "json"]
@@ -22,6 +36,50 @@ _TRUE = frozenset({"true", "t", "yes", "y", "1"})
 _FALSE = frozenset({"false", "f", "no", "n", "0"})
 
 
+class CsvSettings(Model):
+    """Settings of the format csv."""
+
+    columns: list[str] | None = Field(
+        None,
+        min_length=1,
+        description="The names of the values, in order; without them a document has the one field `values`, a list.",
+        examples=[["id", "amount"]],
+    )
+    types: dict[str, ColumnType] = Field(
+        default_factory=dict,
+        description="What columns hold, other than text: int, float, bool or json. What is empty there is null.",
+        examples=[{"amount": "float"}],
+    )
+    delimiter: str = Field(",", min_length=1, max_length=1, description="What stands between values.", examples=[";"])
+    quote: str = Field(
+        '"', min_length=1, max_length=1, description="What stands around a value that needs it.", examples=["'"]
+    )
+    null_text: str | None = Field(
+        None,
+        description="The text that stands for null, in every column and on both sides. Without it null is written as "
+        "an empty value, and an empty value of a column of text is an empty text.",
+        examples=["NULL"],
+    )
+
+    @field_validator("delimiter", "quote", mode="after")
+    @classmethod
+    def _no_line_end(cls, value: str) -> str:
+        if value in "\r\n":
+            raise ValueError("expected a character other than a line end")
+        return value
+
+    @model_validator(mode="after")
+    def _fits_together(self) -> Self:
+        if self.delimiter == self.quote:
+            raise ValueError("delimiter, quote: expected two different characters")
+        columns = self.columns or ()
+        if len(set(columns)) != len(columns) or not all(columns):
+            raise ValueError("columns: expected each name once, and none empty")
+        if unknown := [name for name in self.types if name not in columns]:
+            raise ValueError(f"types: {', '.join(unknown)} is none of the columns")
+        return self
+
+
 def decode(value: Any) -> dict[str, Any]:
     """{"values": [text, …]} of the bytes of one row.
 
@@ -30,31 +88,52 @@ def decode(value: Any) -> dict[str, Any]:
     """
     if type(value) is dict:
         return value
+    return {"values": _cells(value)}
+
+
+def _cells(value: Any, delimiter: str = ",", quote: str = '"') -> list[str]:
     if not isinstance(value, bytes):
         refuse(value, "a row of CSV")
     try:
-        rows = list(csv.reader(io.StringIO(value.decode(), newline=""), strict=True))
+        text = io.StringIO(value.decode(), newline="")
+        rows = list(csv.reader(text, delimiter=delimiter, quotechar=quote, strict=True))
     except UnicodeDecodeError as error:
         raise ExtractError(f"not valid UTF-8 at byte {error.start}: {error.reason}") from None
     except csv.Error as error:
         raise ExtractError(f"not valid CSV: {error}") from None
     if len(rows) != 1:
         raise ExtractError(f"expected one row of CSV in a record, got {len(rows)}")
-    return {"values": rows[0]}
+    return rows[0]
 
 
 def encode(document: Any) -> bytes:
     """One row without line end: the list in the field `values` where that is all there is, else all fields in order."""
+    return format_row(_values(document))
+
+
+def _values(document: Document) -> list[Any]:
     values = document.get("values") if len(document) == 1 else None
-    return format_row(values if isinstance(values, list) else list(document.values()))
+    return values if isinstance(values, list) else list(document.values())
 
 
-def format_row(values: Sequence[Any], delimiter: str = ",") -> bytes:
+def in_columns(document: Document, columns: Sequence[str], place: str) -> list[Any]:
+    """The values of the columns, None where there is no such field. Raises LoadError for a field that is no column of
+    the place, which is "the file" or "the format".
+    """
+    if not document.keys() <= set(columns):
+        unknown = next(name for name in document if name not in columns)
+        raise LoadError(f"field {unknown!r} is not among the columns of {place}: {', '.join(columns)}")
+    return [document.get(name) for name in columns]
+
+
+def format_row(values: Sequence[Any], delimiter: str = ",", quote: str = '"') -> bytes:
     """One row without line end. None is empty, booleans are true/false, objects and lists JSON. Raises LoadError."""
     out = io.StringIO(newline="")
-    csv.writer(out, delimiter=delimiter, lineterminator="").writerow([_cell(value) for value in values])
+    cells = [_cell(value) for value in values]
+    # Line ends within a value are quoted only where they are the writer's own.
+    csv.writer(out, delimiter=delimiter, quotechar=quote, lineterminator="\r\n").writerow(cells)
     try:
-        return out.getvalue().encode()
+        return out.getvalue()[:-2].encode()
     except UnicodeEncodeError as error:
         raise LoadError(f"the row has no UTF-8 form: {error.reason}") from None
 
@@ -108,7 +187,7 @@ class RowReader:
                 documents.append(self._wrong_width(len(cells), row))
                 continue
             document: dict[str, Any] = dict(zip(columns, cells, strict=True))
-            documents.append(self._convert(document, row) if typed else document)
+            documents.append(self.converted(document, row) if typed else document)
         return documents
 
     def _one(self, row: bytes) -> dict[str, Any] | Undecodable:
@@ -121,12 +200,13 @@ class RowReader:
             return Undecodable(f"not valid CSV: {error}", row)
         if len(cells) != len(self.columns):
             return self._wrong_width(len(cells), row)
-        return self._convert(dict(zip(self.columns, cells, strict=True)), row)
+        return self.converted(dict(zip(self.columns, cells, strict=True)), row)
 
     def _wrong_width(self, found: int, row: bytes) -> Undecodable:
-        return Undecodable(f"the row has {found} values, the file has {len(self.columns)} columns", row)
+        return Undecodable(f"the row has {found} values for {len(self.columns)} columns", row)
 
-    def _convert(self, document: dict[str, Any], row: bytes) -> dict[str, Any] | Undecodable:
+    def converted(self, document: dict[str, Any], row: bytes) -> dict[str, Any] | Undecodable:
+        """The document with its columns' types in place of texts; nulls stay."""
         for name, parse in self._typed:
             try:
                 document[name] = parse(document[name])
@@ -139,31 +219,36 @@ def _multiline(rows: Sequence[bytes]) -> bool:
     return any(b"\n" in row or b"\r" in row for row in rows)
 
 
-def _integer(text: str) -> int | None:
+def _integer(text: str | None) -> int | None:
     return int(text) if text else None
 
 
-def _number(text: str) -> float | None:
+def _number(text: str | None) -> float | None:
     return float(text) if text else None
 
 
-def _boolean(text: str) -> bool | None:
+def _boolean(text: str | None) -> bool | None:
+    if not text:
+        return None
     lowered = text.lower()
     if lowered in _TRUE:
         return True
     if lowered in _FALSE:
         return False
-    if not text:
-        return None
     raise ValueError
 
 
-def _json(text: str) -> Any:
+def _json(text: str | None) -> Any:
     return orjson.loads(text) if text else None
 
 
-_PARSERS: Mapping[str, Callable[[str], Any]] = {"int": _integer, "float": _number, "bool": _boolean, "json": _json}
-_WANTED: Mapping[Callable[[str], Any], str] = {
+_PARSERS: Mapping[str, Callable[[str | None], Any]] = {
+    "int": _integer,
+    "float": _number,
+    "bool": _boolean,
+    "json": _json,
+}
+_WANTED: Mapping[Callable[[str | None], Any], str] = {
     _integer: "an integer",
     _number: "a number",
     _boolean: "true or false",
@@ -171,8 +256,49 @@ _WANTED: Mapping[Callable[[str], Any], str] = {
 }
 
 
-def _codec(settings: NoSettings, context: CodecContext) -> Codec:
-    return PlainCodec(decode, encode)
+class _CsvCodec(Codec):
+    """Rows in a form of the user's."""
+
+    def __init__(self, settings: CsvSettings) -> None:
+        self._settings = settings
+        self._columns = settings.columns
+        self._rows = RowReader(settings.columns or (), settings.types)
+
+    def decode(self, value: Any) -> Document:
+        """The document of a row. Raises ExtractError."""
+        if value.__class__ is dict:
+            return value  # the source knew the columns
+        settings, columns = self._settings, self._columns
+        cells: list[Any] = _cells(value, settings.delimiter, settings.quote)
+        if settings.null_text is not None:
+            cells = [None if cell == settings.null_text else cell for cell in cells]
+        if columns is None:
+            return {"values": cells}
+        if len(cells) != len(columns):
+            raise ExtractError(f"the row has {len(cells)} values for {len(columns)} columns")
+        document = self._rows.converted(dict(zip(columns, cells, strict=True)), value)
+        if isinstance(document, Undecodable):
+            raise ExtractError(document.reason)
+        return document
+
+    def encode(self, document: Any) -> bytes:
+        """A row. Raises LoadError."""
+        settings, columns = self._settings, self._columns
+        values = _values(document) if columns is None else in_columns(document, columns, "the format")
+        null = settings.null_text
+        if null is not None:
+            if null in values:
+                raise LoadError("a text is the same as `null_text`: it would be read as null")
+            values = [null if value is None else value for value in values]
+        return format_row(values, settings.delimiter, settings.quote)
+
+    def passes(self, read: Codec) -> bool:
+        """Whether it is the same form."""
+        return isinstance(read, _CsvCodec) and read._settings == self._settings
 
 
-FORMAT = FormatSpec("csv", _codec, lines=True)
+def _codec(settings: CsvSettings, context: CodecContext) -> Codec:
+    return _CsvCodec(settings) if settings.model_fields_set else PlainCodec(decode, encode)
+
+
+FORMAT = FormatSpec("csv", _codec, settings=CsvSettings, lines=True)

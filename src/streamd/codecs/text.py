@@ -1,38 +1,107 @@
-"""Text: a record is one line, and its document is {"text": line}."""
+"""Text: a record is one line, and its document is {"text": line}.
+
+```yaml
+source:
+  kafka:
+    topic: host-messages
+    format: {text: {encoding: latin-1}}
+```
+
+Without `encoding` it is UTF-8; files and stdin always are.
+"""
 
 from __future__ import annotations
 
+import codecs
 from typing import Any
 
-from streamd.codecs.codec import Codec, CodecContext, FormatSpec, NoSettings, PlainCodec
+from pydantic import Field, field_validator
+
+from streamd.codecs.codec import Codec, CodecContext, Document, FormatSpec, PlainCodec
 from streamd.codecs.undecodable import refuse
+from streamd.component.model import Model
 from streamd.errors import ExtractError, LoadError
+
+
+class TextSettings(Model):
+    """Settings of the format text."""
+
+    encoding: str = Field(
+        "utf-8",
+        min_length=1,
+        description="How the text is written as bytes, by the name that Python has for it: latin-1, cp1252, utf-16, …",
+        examples=["latin-1"],
+    )
+
+    @field_validator("encoding", mode="after")
+    @classmethod
+    def _is_known(cls, value: str) -> str:
+        try:
+            "".encode(value)  # also refuses what is no encoding of text, such as base64
+        except (LookupError, ValueError):
+            raise ValueError("expected an encoding of text, such as latin-1, cp1252 or utf-16") from None
+        return value
 
 
 def decode(value: Any) -> dict[str, Any]:
     """{"text": the bytes as UTF-8}. Raises ExtractError when they are not UTF-8."""
-    if not isinstance(value, bytes):
-        refuse(value, "a line of text")
-    try:
-        return {"text": value.decode()}
-    except UnicodeDecodeError as error:
-        raise ExtractError(f"not valid UTF-8 at byte {error.start}: {error.reason}") from None
+    return {"text": _read(value, "utf-8", "UTF-8")}
 
 
 def encode(document: Any) -> bytes:
     """The field `text` as UTF-8. Raises LoadError when there is none, or it is no text."""
+    return _written(document, "utf-8", "UTF-8")
+
+
+def _read(value: Any, encoding: str, name: str) -> str:
+    if not isinstance(value, bytes):
+        refuse(value, "a line of text")
+    try:
+        return value.decode(encoding)
+    except UnicodeDecodeError as error:
+        raise ExtractError(f"not valid {name} at byte {error.start}: {error.reason}") from None
+    except UnicodeError:
+        raise ExtractError(f"not valid {name}") from None
+
+
+def _written(document: Any, encoding: str, name: str) -> bytes:
     text = document.get("text")
     if not isinstance(text, str):
         found = "is missing" if "text" not in document else f"is a {type(text).__name__}"
         raise LoadError(f"format text writes the field 'text', which {found}; expected text")
     try:
-        return text.encode()
+        return text.encode(encoding)
     except UnicodeEncodeError as error:
-        raise LoadError(f"the field 'text' has no UTF-8 form at character {error.start}: {error.reason}") from None
+        raise LoadError(f"the field 'text' has no {name} form at character {error.start}: {error.reason}") from None
+    except UnicodeError:
+        raise LoadError(f"the field 'text' has no {name} form") from None
 
 
-def _codec(settings: NoSettings, context: CodecContext) -> Codec:
-    return PlainCodec(decode, encode)
+class _TextCodec(Codec):
+    """Text in an encoding of the user's."""
+
+    binary = True
+
+    def __init__(self, encoding: str) -> None:
+        self._encoding = encoding
+
+    def decode(self, value: Any) -> Document:
+        """{"text": the bytes in the encoding}. Raises ExtractError."""
+        return {"text": _read(value, self._encoding, self._encoding)}
+
+    def encode(self, document: Any) -> bytes:
+        """The field `text` in the encoding. Raises LoadError."""
+        return _written(document, self._encoding, self._encoding)
+
+    def passes(self, read: Codec) -> bool:
+        """Whether it is the same encoding."""
+        return isinstance(read, _TextCodec) and read._encoding == self._encoding
 
 
-FORMAT = FormatSpec("text", _codec, lines=True)
+def _codec(settings: TextSettings, context: CodecContext) -> Codec:
+    if codecs.lookup(settings.encoding).name == "utf-8":
+        return PlainCodec(decode, encode)
+    return _TextCodec(settings.encoding)
+
+
+FORMAT = FormatSpec("text", _codec, settings=TextSettings, lines=True)

@@ -30,7 +30,7 @@ import orjson
 from pydantic import Field, model_validator
 
 from streamd.codecs import JSON, LineFormat
-from streamd.codecs.csv import format_row, parse_header
+from streamd.codecs.csv import format_row, in_columns, parse_header
 from streamd.codecs.json import encode
 from streamd.component.context import PipelineContext, TaskContext
 from streamd.component.fields import LocalPath
@@ -236,10 +236,7 @@ class _FileWriter:
         if self._columns is None:
             self._columns = tuple(document)
             self._set_header()
-        if not document.keys() <= set(self._columns):
-            unknown = next(name for name in document if name not in self._columns)
-            raise LoadError(f"field {unknown!r} is not among the columns of the file: {', '.join(self._columns)}")
-        return format_row([document.get(name) for name in self._columns], self._config.delimiter) + b"\n"
+        return format_row(in_columns(document, self._columns, "the file"), self._config.delimiter) + b"\n"
 
     def _set_header(self) -> None:
         if self._config.format == "csv" and self._columns is not None:

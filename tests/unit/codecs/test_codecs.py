@@ -87,6 +87,10 @@ def test_a_csv_row_writes_each_type_in_its_way():
     assert format_row([None, True, 1, 1.5, "a;b", {"x": [1]}], ";") == b';true;1;1.5;"a;b";"{""x"":[1]}"'
 
 
+def test_line_ends_in_a_value_are_quoted():
+    assert format_row(["a\nb", "c\rd", "e"]) == b'"a\nb","c\rd",e'
+
+
 def test_rows_become_documents_with_types():
     rows = RowReader(
         ["id", "amount", "paid", "tags", "name"], {"id": "int", "amount": "float", "paid": "bool", "tags": "json"}
@@ -106,8 +110,8 @@ def test_a_bad_row_is_undecodable_and_the_others_are_not():
     reasons = [value.reason for value in found[1:5] if isinstance(value, Undecodable)]
     assert reasons == [
         "column 'id' does not hold an integer",
-        "the row has 1 values, the file has 2 columns",
-        "the row has 3 values, the file has 2 columns",
+        "the row has 1 values for 2 columns",
+        "the row has 3 values for 2 columns",
         "not valid UTF-8 at byte 2 of the row: invalid start byte",
     ]
 

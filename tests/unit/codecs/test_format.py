@@ -61,7 +61,7 @@ def test_it_is_written_as_a_user_would():
         (["json"], r"expected a format: one of json"),
         ({"json": {}, "csv": {}}, r"expected a format"),
         (5, r"expected a format"),
-        ({"csv": {"columns": 1}}, r"columns\s+Extra inputs"),
+        ({"csv": {"colums": ["a"]}}, r"colums\s+Extra inputs"),
     ],
 )
 def test_what_is_no_format_is_refused(given, message):
