@@ -286,6 +286,16 @@ WANTED: dict[str, Callable[[list[Document]], list[Document]]] = {
         for order in orders
         if order["amount"] > 900
     ],
+    "csv-topics": lambda orders: [
+        {
+            "order": order["order_id"],
+            "customer": order["customer"],
+            "amount": float(order["amount"]),
+            "coupon": order.get("coupon"),
+        }
+        for order in orders
+        if order["amount"] > 900
+    ],
     "protobuf": lambda orders: [
         {
             "order": order["order_id"],

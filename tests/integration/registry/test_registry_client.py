@@ -12,8 +12,10 @@ from aiohttp import web
 
 from services.process import free_ports
 from services.registry import SchemaRegistry
+from streamd.codecs import CodecContext, codec, registered
+from streamd.codecs.avro.settings import AvroSettings
 from streamd.codecs.schema_registry import IncompatibleSchemaError, Reference
-from streamd.errors import AccessDeniedError, FatalError, UnavailableError
+from streamd.errors import AccessDeniedError, FatalError, LoadError, UnavailableError
 from streamd.transport.registry.client import SchemaRegistryClient
 from streamd.transport.registry.settings import SchemaRegistrySettings
 
@@ -106,6 +108,68 @@ async def test_versions_that_come_at_the_same_moment_are_all_taken(schema_regist
         asked = zip(clients, grown, strict=True)
         found = await asyncio.gather(*(one.register(subject, json.dumps(schema), "AVRO") for one, schema in asked))
     assert len({registered.id for registered in found}) == len(clients)
+
+
+async def test_sinks_that_evolve_at_the_same_moment_leave_a_version_with_the_fields_of_all(schema_registry, subject):
+    """Whoever comes later finds what came in between, and puts it together with its own."""
+    topic = subject.removesuffix("-value")
+    async with AsyncExitStack() as stack:
+        sinks = []
+        for _ in range(6):
+            client = await stack.enter_async_context(client_of(schema_registry.url))
+            settings = AvroSettings(registry=True, schema=V1, on_schema_change="evolve")
+            sinks.append(codec("avro", settings, CodecContext("out", "sink", topic, registry=client)))
+        await asyncio.gather(*(sink.prepare() for sink in sinks))
+        documents = [{"id": "1", f"f{n}": n} for n in range(len(sinks))]
+        for sink, document in zip(sinks, documents, strict=True):
+            with pytest.raises(LoadError):
+                sink.encode(document)
+        assert all(await asyncio.gather(*(sink.learn() for sink in sinks)))
+        for sink, document in zip(sinks, documents, strict=True):
+            read = sink.decode(sink.encode(document))
+            assert {name: value for name, value in read.items() if value is not None} == document
+        latest = await client.latest(subject)
+    assert {field["name"] for field in json.loads(latest.schema)["fields"]} == {"id", *(f"f{n}" for n in range(6))}
+
+
+async def test_a_schema_with_references_evolves_and_keeps_them(client, schema_registry, subject):
+    city, at = {"type": "record", "name": "shop.City", "fields": [ID]}, f"{subject}.city".replace("/", ".")
+    schema_registry.register(at, city)
+    settings = AvroSettings(registry=True, schema=V1, on_schema_change="evolve")
+    sink = codec("avro", settings, CodecContext("out", "sink", subject.removesuffix("-value"), registry=client))
+    await sink.prepare()
+    fields = [ID, {"name": "city", "type": ["null", "shop.City"], "default": None}]
+    to_city = [Reference("shop.City", at, 1, json.dumps(city))]
+    await client.register(subject, json.dumps({**V1, "fields": fields}), "AVRO", to_city)
+    document = {"id": "1", "city": {"id": "2"}, "user": "ada"}
+    with pytest.raises(LoadError):
+        sink.encode(document)
+    assert await sink.learn()
+    assert sink.decode(sink.encode(document)) == document
+    latest = await client.latest(subject)
+    assert ([field["name"] for field in json.loads(latest.schema)["fields"]], len(latest.references)) == (
+        ["id", "city", "user"], 1
+    )  # fmt: skip
+
+
+async def test_what_was_refused_is_taken_when_the_compatibility_is_relaxed(client, subject, monkeypatch):
+    settings = AvroSettings(registry=True, schema=V1, on_schema_change="evolve", compatibility="FULL")
+    sink = codec("avro", settings, CodecContext("out", "sink", subject.removesuffix("-value"), registry=client))
+    await sink.prepare()
+    await client.set_compatibility(subject, "FORWARD")
+    document = {"id": None}
+    with pytest.raises(LoadError):
+        sink.encode(document)
+    assert await sink.learn()
+    with pytest.raises(LoadError, match="its schema cannot evolve: the schema registry refuses"):
+        sink.encode(document)
+    await client.set_compatibility(subject, "BACKWARD")
+    now = registered.time.monotonic()
+    monkeypatch.setattr(registered.time, "monotonic", lambda: now + registered.ASKED_AGAIN_AFTER + 1)
+    with pytest.raises(LoadError):
+        sink.encode(document)
+    assert await sink.learn()
+    assert sink.decode(sink.encode(document)) == document
 
 
 async def test_the_compatibility_of_a_subject_can_be_set(client, subject):

@@ -9,6 +9,7 @@ from pydantic import ValidationError
 
 from streamd.codecs import CodecContext, Undecodable, codec
 from streamd.codecs.avro.settings import AvroSettings
+from streamd.codecs.avro.writing import zigzag
 from streamd.errors import ConfigError, ExtractError, LoadError
 
 USER = {"type": "record", "name": "User", "fields": [{"name": "name", "type": "string"}]}
@@ -85,6 +86,20 @@ def test_fields_that_the_schema_lacks_can_be_left_out_and_are_counted():
         (logical("long", "timestamp-millis"), {"timestamps": "iso"}, -1, "1969-12-31T23:59:59.999Z"),
         (logical("long", "timestamp-micros"), {}, 1769860800000.25, 1769860800000.25),
         (logical("long", "timestamp-micros"), {"timestamps": "iso"}, 1, "1970-01-01T00:00:00.001000Z"),
+        (logical("long", "timestamp-nanos"), {}, 1769860800000, 1769860800000),
+        (logical("long", "timestamp-nanos"), {}, 1769860800000.25, 1769860800000.25),
+        (logical("long", "timestamp-nanos"), {}, "2026-01-31T13:00:00.00025+01:00", 1769860800000.25),
+        (
+            logical("long", "timestamp-nanos"), {"timestamps": "iso"},
+            "2026-01-31T12:00:00.123456789Z", "2026-01-31T12:00:00.123456789Z",
+        ),
+        (logical("long", "timestamp-nanos"), {"timestamps": "iso"}, 1769860800000.12, "2026-01-31T12:00:00.000120000Z"),
+        (logical("long", "timestamp-nanos"), {"timestamps": "iso"}, -1, "1969-12-31T23:59:59.999000000Z"),
+        (
+            logical("long", "local-timestamp-nanos"), {},
+            "1969-12-31T23:59:59.999999999", "1969-12-31T23:59:59.999999999",
+        ),
+        (logical("long", "local-timestamp-nanos"), {}, 5, "1970-01-01T00:00:00.005000000"),
         (logical("long", "local-timestamp-millis"), {}, "2026-01-31T12:00:00", "2026-01-31T12:00:00.000"),
         (logical("int", "date"), {}, "1969-12-31", "1969-12-31"),
         (logical("int", "time-millis"), {}, "12:30:00.5", "12:30:00.500"),
@@ -122,6 +137,13 @@ def test_values_that_json_has_no_word_for(of, settings, document, reads):
         (logical("long", "timestamp-millis"), 4711.25, "no finer than the type"),
         (logical("long", "timestamp-millis"), "2026-01-31T12:00:00.000471Z", "finer than milliseconds"),
         (logical("long", "timestamp-millis"), None, "expected a time in ms"),
+        (logical("long", "timestamp-micros"), "2026-01-31T12:00:00.000000471Z", "finer than microseconds"),
+        (logical("long", "local-timestamp-micros"), "2026-01-31T12:00:00.000000471", "finer than microseconds"),
+        (logical("long", "time-micros"), "12:00:00.000000471", "finer than microseconds"),
+        (logical("long", "timestamp-nanos"), "2026-01-31T12:00:00.0000000004711Z", "finer than nanoseconds"),
+        (logical("long", "timestamp-nanos"), "2300-01-31T12:00:00Z", "beyond 64 bits"),
+        (logical("long", "timestamp-nanos"), None, "expected a time in ms"),
+        (logical("long", "local-timestamp-nanos"), "2026-01-31T12:00:00Z", "without a zone, this one has one"),
         (logical("long", "timestamp-micros"), 2**62, "beyond 64 bits"),
         (logical("long", "local-timestamp-millis"), "2026-01-31T12:00:00Z", "without a zone, this one has one"),
         (logical("int", "date"), "4711", "expected a date as text"),
@@ -162,6 +184,73 @@ def test_values_that_do_not_fit_their_type(of, value, message):
 def test_bytes_that_are_no_record_are_an_extract_error(value, message):
     with pytest.raises(ExtractError, match=message):
         order().decode(value)
+
+
+@pytest.mark.parametrize("index", [-1, -2, -3, -5, -(2**40), -(2**63), 3, 2**62])
+@pytest.mark.parametrize("levels", [0, 100])
+def test_a_number_of_a_symbol_or_of_a_branch_that_there_is_not_is_an_extract_error(index, levels):
+    """Python would count a negative one from the end. Long values of a schema that holds itself have another reader."""
+    enum = {"type": "enum", "name": "E", "symbols": ["A", "B"]}
+    fields = [
+        {"name": "e", "type": enum},
+        {"name": "u", "type": ["null", "long"]},
+        {"name": "in", "type": ["null", "R"]},
+    ]
+    made = codec("avro", AvroSettings(schema={"type": "record", "name": "R", "fields": fields}))
+    around = (b"\x00\x02" + zigzag(2**62) + b"\x02") * levels
+    for broken in (zigzag(index) + b"\x02\x04\x00", b"\x00" + zigzag(index) + b"\x04\x00", b"\x00\x00" + zigzag(index)):
+        with pytest.raises(ExtractError, match=r"not Avro of its schema \((Key|Index)Error\)"):
+            made.decode(around + broken)
+    assert made.decode(around + b"\x02\x02\x04\x00")
+
+
+UNION_OF_RECORDS = [
+    {"type": "record", "name": "A", "fields": [{"name": "id", "type": "long"}]},
+    {
+        "type": "record",
+        "name": "B",
+        "fields": [{"name": "id", "type": "long"}, {"name": "name", "type": ["null", "string"], "default": None}],
+    },
+]
+
+
+@pytest.mark.parametrize(
+    ("value", "reads", "left_out"),
+    [
+        ({"id": 1}, {"id": 1}, 0),
+        ({"id": 1, "name": "x"}, {"id": 1, "name": "x"}, 0),
+        ({"id": 1, "name": "x", "more": 1}, {"id": 1, "name": "x"}, 1),
+        ({"id": 1, "more": 1}, {"id": 1}, 1),
+    ],
+)
+def test_of_records_in_a_union_the_one_is_written_that_leaves_out_the_fewest_fields(value, reads, left_out):
+    made = one(UNION_OF_RECORDS, on_schema_change="ignore")
+    assert made.decode(made.encode({"v": value})) == {"v": reads}
+    assert made.left_out() == left_out
+
+
+def test_fields_of_a_record_that_does_not_fit_are_not_counted_as_left_out():
+    strict = {
+        "type": "record",
+        "name": "S",
+        "fields": [{"name": "in", "type": UNION_OF_RECORDS[0]}, {"name": "n", "type": "int"}],
+    }
+    made = one([strict, {"type": "map", "values": {"type": "map", "values": "long"}}], on_schema_change="ignore")
+    value = {"in": {"id": 1, "other": 2}}
+    assert made.decode(made.encode({"v": value})) == {"v": value}
+    assert made.left_out() == 0
+
+
+def test_times_of_another_unit_are_the_same_moment(tmp_path):
+    for family, of in (("local-timestamp", "long"), ("time", "int"), ("timestamp", "long")):
+        wider = logical("long", f"{family}-micros")
+        written = {"type": "record", "name": "R", "fields": [{"name": "v", "type": logical(of, f"{family}-millis")}]}
+        (tmp_path / "w.avsc").write_text(json.dumps(written))
+        wanted = {"type": "record", "name": "R", "fields": [{"name": "v", "type": wider}]}
+        read = codec("avro", AvroSettings(schema=wanted, writer_schema_file="w.avsc"), CodecContext(base_dir=tmp_path))
+        plain = codec("avro", AvroSettings(schema=written))
+        text = {"time": "00:00:05.000", "timestamp": 5000}.get(family, "1970-01-01T00:00:05.000")
+        assert read.decode(plain.encode({"v": text})) == {"v": text}
 
 
 def test_a_schema_of_a_file_and_the_schema_that_records_were_written_with(tmp_path):
@@ -326,7 +415,7 @@ def test_a_document_that_is_nested_too_deeply_is_an_error_of_its_record():
 
 
 @pytest.mark.parametrize("value", [float("nan"), float("inf"), float("-inf")])
-@pytest.mark.parametrize("name", ["timestamp-millis", "timestamp-micros"])
+@pytest.mark.parametrize("name", ["timestamp-millis", "timestamp-micros", "timestamp-nanos"])
 def test_what_is_no_number_is_no_time(name, value):
     with pytest.raises(LoadError, match="expected a time"):
         one(logical("long", name)).encode({"v": value})

@@ -7,17 +7,18 @@ import json
 import pytest
 
 from streamd.codecs import CodecContext, codec, registered
-from streamd.codecs.avro.evolution import evolved, untold
+from streamd.codecs.avro.evolution import evolved, united, untold
 from streamd.codecs.avro.schema import Schema
 from streamd.codecs.avro.settings import AvroSettings
 from streamd.codecs.avro.values import Forms
 from streamd.codecs.avro.writing import Writing
-from streamd.codecs.schema_registry import IncompatibleSchemaError
+from streamd.codecs.schema_registry import IncompatibleSchemaError, Reference
 from streamd.errors import ConfigError, ExtractError, LoadError, NotFoundError, UnavailableError
 from streamd.testing.schema_registry import MemorySchemaRegistry
 
 ID = {"name": "id", "type": "long"}
 V1 = {"type": "record", "name": "shop.Order", "fields": [ID]}
+INNER = {"type": "record", "name": "I", "fields": [{"name": "n", "type": "int", "default": 0}]}
 V2 = {**V1, "fields": [ID, {"name": "user", "type": ["null", "string"], "default": None}]}
 
 
@@ -27,7 +28,9 @@ class Registry(MemorySchemaRegistry):
     def __init__(self):
         super().__init__()
         self.asked = []
-        self.down = self.strict = False
+        self.down = self.strict = self.refuses_once = False
+        # A version that somebody else registers just before the next one that is registered here.
+        self.first = None
 
     async def by_id(self, schema_id):
         self.asked.append(schema_id)
@@ -38,6 +41,11 @@ class Registry(MemorySchemaRegistry):
     async def register(self, subject, schema, kind, references=()):
         if self.down:
             raise UnavailableError("the schema registry cannot be reached")
+        if self.first is not None and await self.latest(subject):
+            first, self.first = self.first, None
+            await super().register(subject, json.dumps(first), kind)
+            if self.refuses_once:
+                raise IncompatibleSchemaError("it refuses the schema")
         if self.strict and await self.find(subject, schema, kind) is None and await self.latest(subject):
             raise IncompatibleSchemaError("it refuses the schema")
         return await super().register(subject, schema, kind, references)
@@ -221,6 +229,77 @@ async def test_a_version_that_the_registry_refuses_is_the_records_error(sink, re
     assert made.encode({"id": 1}) == b"\x00\x00\x00\x00\x01\x02"
 
 
+async def test_what_the_registry_refused_is_tried_again_after_a_while(sink, registry, monkeypatch):
+    made = await sink(schema=V1, on_schema_change="evolve")
+    registry.strict = True
+    for _ in range(2):
+        with pytest.raises(LoadError, match="its schema cannot evolve"):
+            await learnt(made, made.encode, {"id": 1, "user": "a"})
+    assert not await made.learn(), "not at once"
+    registry.strict = False
+    now = registered.time.monotonic()
+    monkeypatch.setattr(registered.time, "monotonic", lambda: now + registered.ASKED_AGAIN_AFTER + 1)
+    data = await learnt(made, made.encode, {"id": 1, "user": "a"})
+    assert made.decode(data) == {"id": 1, "user": "a"}
+
+
+async def test_a_version_that_comes_in_between_is_put_together_with_ones_own(sink, registry):
+    made = await sink(schema=V1, on_schema_change="evolve")
+    other = {**V1, "fields": [ID, {"name": "note", "type": ["null", INNER], "default": None}]}
+    registry.first = other
+    data = await learnt(made, made.encode, {"id": 1, "user": "a"})
+    latest = json.loads((await registry.latest("t-value")).schema)
+    assert {field["name"] for field in latest["fields"]} == {"id", "user", "note"}
+    assert made.decode(data) == {"id": 1, "user": "a", "note": None}
+    assert made.decode(made.encode({"id": 1, "note": {"n": 2}})) == {"id": 1, "user": None, "note": {"n": 2}}
+
+
+async def test_who_is_refused_because_another_came_first_begins_from_that_version(sink, registry):
+    made = await sink(schema=V1, on_schema_change="evolve")
+    wider = {**V1, "fields": [{"name": "id", "type": "double"}]}
+    registry.first, registry.refuses_once = wider, True
+    data = await learnt(made, made.encode, {"id": 1, "user": "a"})
+    latest = json.loads((await registry.latest("t-value")).schema)
+    assert [field["name"] for field in latest["fields"]] == ["id", "user"]
+    assert latest["fields"][0]["type"] == "double"
+    assert made.decode(data) == {"id": 1.0, "user": "a"}
+
+
+async def test_a_schema_that_refers_to_others_grows_with_its_references(sink, registry):
+    made = await sink(schema=V1, on_schema_change="evolve")
+    city = json.dumps({"type": "record", "name": "shop.City", "fields": [{"name": "name", "type": "string"}]})
+    await registry.register("city", city, "AVRO")
+    reference = Reference("shop.City", "city", 1, city)
+    fields = [ID, {"name": "city", "type": ["null", "shop.City"], "default": None}]
+    await registry.register("t-value", json.dumps({**V1, "fields": fields}), "AVRO", [reference])
+    document = {"id": 1, "city": {"name": "b"}, "user": "a"}
+    assert made.decode(await learnt(made, made.encode, document)) == document
+    latest = await registry.latest("t-value")
+    assert latest.references == (reference,)
+    assert [field["name"] for field in json.loads(latest.schema)["fields"]] == ["id", "city", "user"]
+    with pytest.raises(LoadError, match=r"field `city.zip`: is no field of the schema"):
+        await learnt(made, made.encode, {"id": 1, "city": {"name": "b", "zip": 5}})
+
+
+@pytest.mark.parametrize(
+    ("ours", "theirs", "names"),
+    [
+        ([ID, {"name": "a", "type": "int"}], [ID], ["id", "a"]),
+        ([ID], [ID, {"name": "a", "type": "int", "default": 0}], ["id", "a"]),
+        ([ID], [{"name": "x", "type": "Missing"}], None),
+    ],
+)
+def test_two_schemas_are_put_together(ours, theirs, names):
+    own = Schema(json.dumps({**V1, "fields": ours}))
+    if names is None:
+        named = json.dumps({"type": "enum", "name": "shop.Missing", "symbols": ["A"]})
+        assert united(own, Schema(json.dumps({**V1, "fields": theirs}), [named])) is own, "what it names is not there"
+        return
+    both = united(own, Schema(json.dumps({**V1, "fields": theirs})))
+    assert [field["name"] for field in both.data["fields"]] == names
+    assert (both is own) == (names == ["id", "a"] and len(theirs) == 1)
+
+
 async def test_a_registry_out_of_reach_while_a_schema_grows_loses_nothing(sink, registry):
     made = await sink(schema=V1, on_schema_change="evolve")
     registry.down = True
@@ -250,9 +329,6 @@ async def test_new_fields_fail_or_are_left_out(sink, registry, change):
         with pytest.raises(LoadError, match="field `user`: is no field of the schema"):
             await learnt(made, made.encode, document)
     assert (await registry.latest("t-value")).id == 1
-
-
-INNER = {"type": "record", "name": "I", "fields": [{"name": "n", "type": "int", "default": 0}]}
 
 
 @pytest.mark.parametrize(

@@ -57,6 +57,27 @@ def _for_one(schema: Schema, document: Any, forms: Forms, references: tuple[str,
     return None
 
 
+def united(schema: Schema, other: Schema, references: Iterable[str] = ()) -> Schema:
+    """The schema with the fields that only the other has, in records of one name; itself where there are none, or where
+    they cannot be put together.
+    """
+    data, grown = copy.deepcopy(schema.data), False
+    for name, node in other.named.items():
+        own, theirs = _find(data, name, ""), _find(other.data, name, "")
+        if kind(node) not in RECORDS or own is None or theirs is None:
+            continue
+        known = {field["name"] for field in own["fields"]}
+        added = [field for field in theirs["fields"] if field["name"] not in known]
+        own["fields"] += copy.deepcopy(added)
+        grown = grown or bool(added)
+    if not grown:
+        return schema
+    try:
+        return Schema(json.dumps(data, ensure_ascii=False), tuple(references))
+    except ConfigError:
+        return schema
+
+
 class _Change:
     """One change to a schema's JSON, for one value that does not fit."""
 

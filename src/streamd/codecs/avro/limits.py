@@ -12,6 +12,17 @@ from streamd.codecs.avro.schema import NAMED, PRIMITIVES, RECORDS, Type, kind
 SHALLOW_BYTES = 1000
 
 
+def counted(branches: list[Type]) -> list[Type]:
+    """The branches of a union, of which a negative number, out of damaged bytes, is none: KeyError.
+
+    Of a plain list it would be one from the end. The length is asked for by fastavro only to count from there. Both are
+    C's own functions: one of Python's here would be called for every union that is read.
+    """
+    methods = {"__slots__": (), "__getitem__": dict(enumerate(branches)).__getitem__, "__len__": ().__len__}
+    made: list[Type] = type("Branches", (list,), methods)(branches)
+    return made
+
+
 def recursive(types: Mapping[str, Mapping[str, Any]]) -> bool:
     """Whether one of the records, by name, holds itself."""
     done: set[str] = set()

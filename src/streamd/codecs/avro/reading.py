@@ -14,7 +14,7 @@ from copy import deepcopy
 from io import BytesIO
 from typing import Any, NoReturn
 
-from streamd.codecs.avro.limits import SHALLOW_BYTES, empty_items, endless, recursive
+from streamd.codecs.avro.limits import SHALLOW_BYTES, counted, empty_items, endless, recursive
 from streamd.codecs.avro.schema import NAMED, PRIMITIVES, RECORDS, Schema, Type, aliases, branch_name, kind, logical
 from streamd.codecs.avro.values import Convert, Forms, UnfitError, reads
 from streamd.errors import ExtractError
@@ -157,7 +157,7 @@ class _Resolution:
                 branches.append(self._refusing(branch, error))
         if len(failures) == len(written):
             raise failures[0]
-        return branches
+        return counted(branches)
 
     def _into_union(self, written: Type, wanted: list[Type]) -> Type:
         """The first branch that it can be read as."""
@@ -263,7 +263,8 @@ class _Resolution:
     def _enum(self, written: dict[str, Any], wanted: dict[str, Any]) -> Type:
         _check_names(written, wanted)
         known, other = frozenset(wanted["symbols"]), wanted.get("default")
-        node = {"type": "enum", "name": written["name"], "symbols": written["symbols"]}
+        # By a mapping: of a list, a negative number out of damaged bytes would be a symbol from the end.
+        node = {"type": "enum", "name": written["name"], "symbols": dict(enumerate(written["symbols"]))}
         if known >= set(written["symbols"]):
             return node
 
@@ -316,7 +317,8 @@ def _primitive(written: Type, wanted: Type, forms: Forms) -> Convert | None:
     of, to = kind(written), kind(wanted)
     _check_decimals(written, wanted)
     meant = wanted
-    if logical(written).startswith("timestamp-") and logical(wanted).startswith("timestamp-"):
+    family = logical(written).rpartition("-")[0]
+    if family and family == logical(wanted).rpartition("-")[0]:
         meant = written  # the moment counts, not the number that stands for it
     convert = reads(meant, forms)
     if of == to or (of == "int" and to == "long") or (of == "float" and to == "double"):

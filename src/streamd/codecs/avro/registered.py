@@ -3,19 +3,22 @@
 from __future__ import annotations
 
 import asyncio
+import time
+from contextlib import suppress
+from math import inf
 from typing import Any
 
 import structlog
 
 from streamd.codecs.avro.codec import unfit, writing
-from streamd.codecs.avro.evolution import evolved
+from streamd.codecs.avro.evolution import evolved, united
 from streamd.codecs.avro.reading import MismatchError, reader
 from streamd.codecs.avro.schema import Schema
 from streamd.codecs.avro.settings import AvroSettings
 from streamd.codecs.avro.values import UnfitError
 from streamd.codecs.codec import CodecContext
-from streamd.codecs.registered import OwnSchema, Read, RegisteredCodec
-from streamd.codecs.schema_registry import IncompatibleSchemaError, RegisteredSchema
+from streamd.codecs.registered import ASKED_AGAIN_AFTER, OwnSchema, Read, RegisteredCodec
+from streamd.codecs.schema_registry import IncompatibleSchemaError, Reference, RegisteredSchema
 from streamd.errors import ConfigError, LoadError
 
 log = structlog.get_logger(__name__)
@@ -35,10 +38,10 @@ class RegisteredAvroCodec(RegisteredCodec):
         self._settings, self._schema = settings, schema
         self._forms = settings.forms
         self._writing = writing(schema, settings) if schema is not None else None
-        self._references: tuple[str, ...] = ()
+        self._references: tuple[Reference, ...] = ()
         self._misfits: list[tuple[Any, tuple[str, ...]]] = []
-        # What could not be helped: it is not tried again. {(path, reason): why}
-        self._final: dict[tuple[str, ...], str] = {}
+        # What could not be helped: {(path, reason): (why, until when it is not tried again)}
+        self._final: dict[tuple[str, ...], tuple[str, float]] = {}
         self._changing = asyncio.Lock()
 
     @property
@@ -76,8 +79,8 @@ class RegisteredAvroCodec(RegisteredCodec):
         except UnfitError as error:
             refused = unfit(error)
             if self._settings.on_schema_change == "evolve" and self._context.kind == "sink":
-                why = self._final.get(_key(error))
-                if why is None:
+                why, until = self._final.get(_key(error), ("", 0.0))
+                if time.monotonic() > until:
                     self._misfits.append((document, _key(error)))
                 elif why:
                     refused = LoadError(f"{refused}; {why}")
@@ -89,32 +92,62 @@ class RegisteredAvroCodec(RegisteredCodec):
 
     async def take(self, found: RegisteredSchema) -> None:
         """Write by it."""
-        references = self._references = tuple(reference.schema for reference in found.references)
-        schema = self._schema = Schema(found.schema, references)
+        self._references = found.references
+        schema = self._schema = Schema(found.schema, self._texts)
         self._writing = writing(schema, self._settings)
+
+    @property
+    def _texts(self) -> tuple[str, ...]:
+        return tuple(reference.schema for reference in self._references)
 
     async def _evolve(self, misfits: list[tuple[Any, tuple[str, ...]]]) -> None:
         """The schema for documents that do not fit: the subject's latest, or a new version made for them."""
         registry, subject = self.registry, self.subject
-        why = ""
+        why, until = "", inf
         for _ in range(_MOST_MEETINGS):
             latest = await registry.latest(subject)
             if latest is not None and self._start[1:] != latest.id.to_bytes(4):
                 # Another worker, or another node, has met the same before; or came behind us, without our fields.
                 await self.taken(latest)
             assert self._schema is not None
-            grown = evolved(self._schema, (document for document, _ in misfits), self._forms, self._references)
+            grown = evolved(self._schema, (document for document, _ in misfits), self._forms, self._texts)
             if grown is None:
                 break
             try:
-                await self.taken(await registry.register(subject, grown.text, "AVRO"))
-                log.info("Schema evolved", subject=subject, sink=self._context.component)
+                await self._grow(grown, 0 if latest is None else latest.version)
             except IncompatibleSchemaError as error:
-                why = f"its schema cannot evolve: {error}"
-                break
+                newest = await registry.latest(subject)
+                if newest is None or latest is None or newest.id == latest.id:
+                    # Whoever looks after the registry may let it pass later.
+                    why, until = f"its schema cannot evolve: {error}", time.monotonic() + ASKED_AGAIN_AFTER
+                    break
         for document, key in misfits:
             if not self._fits(document):
-                self._final[key] = why
+                self._final[key] = (why, until)
+
+    async def _grow(self, grown: Schema, base: int) -> None:
+        """Register what was made of version `base`, together with what others have made of it meanwhile: a version that
+        came in between has fields that this one lacks.
+        """
+        registry, subject = self.registry, self.subject
+        for _ in range(_MOST_MEETINGS):
+            references = self._references
+            await self.taken(await registry.register(subject, grown.text, "AVRO", references))
+            log.info("Schema evolved", subject=subject, sink=self._context.component)
+            own = await registry.find(subject, grown.text, "AVRO", references)
+            both = grown
+            for version in range(base + 1, 0 if own is None else own.version):
+                other = await registry.version(subject, version)
+                with suppress(ConfigError):
+                    texts = [] if other is None else [reference.schema for reference in other.references]
+                    both = both if other is None else united(both, Schema(other.schema, texts), self._texts)
+            if own is None or both is grown:
+                return
+            try:
+                await registry.register(subject, both.text, "AVRO", references)
+            except IncompatibleSchemaError:
+                return  # what came in between was not made of the same, and ours is registered
+            grown, base = both, own.version
 
     def _fits(self, document: Any) -> bool:
         assert self._writing is not None

@@ -88,8 +88,10 @@ LOGICAL: Mapping[str, str] = {
     "time-micros": "long",
     "timestamp-millis": "long",
     "timestamp-micros": "long",
+    "timestamp-nanos": "long",
     "local-timestamp-millis": "long",
     "local-timestamp-micros": "long",
+    "local-timestamp-nanos": "long",
 }
 
 

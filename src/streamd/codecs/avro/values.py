@@ -81,6 +81,8 @@ def _decimal_reader(scale: int, forms: Forms) -> Convert:
 
 
 def _instant_reader(name: str, forms: Forms) -> Convert | None:
+    if name == "timestamp-nanos":
+        return _milliseconds_of_nanos if forms.timestamps == "ms" else lambda value: f"{_nanos(value)}Z"
     if forms.timestamps == "ms":
         return None if name == "timestamp-millis" else _milliseconds
     factor = 1000 if name == "timestamp-millis" else 1
@@ -91,6 +93,17 @@ def _instant_reader(name: str, forms: Forms) -> Convert | None:
 def _milliseconds(micros: int) -> int | float:
     whole, rest = divmod(micros, 1000)
     return whole if not rest else micros / 1000
+
+
+def _milliseconds_of_nanos(nanos: int) -> int | float:
+    whole, rest = divmod(nanos, 1_000_000)
+    return whole if not rest else nanos / 1_000_000
+
+
+def _nanos(nanos: int) -> str:
+    """With nine digits."""
+    seconds, rest = divmod(nanos, 1_000_000_000)
+    return f"{(_LOCAL_EPOCH + timedelta(seconds=seconds)).isoformat()}.{rest:09}"
 
 
 def _local(micros: int, digits: str) -> str:
@@ -112,6 +125,7 @@ _READERS: dict[str, Convert] = {
     "time-micros": lambda value: _time_of_day(value, "microseconds"),
     "local-timestamp-millis": lambda value: _local(value * 1000, "milliseconds"),
     "local-timestamp-micros": lambda value: _local(value, "microseconds"),
+    "local-timestamp-nanos": _nanos,
     "duration": _duration_parts,
 }
 
@@ -126,6 +140,8 @@ def writes(node: Type) -> Convert | None:
     name, of = logical(node), kind(node)
     if name == "decimal":
         return _decimal_writer(node)
+    if name == "timestamp-nanos":
+        return _instant_nanos
     if name in ("timestamp-millis", "timestamp-micros"):
         return _instant_writer(1000 if name == "timestamp-millis" else 1)
     if name in _WRITERS:
@@ -176,19 +192,51 @@ def _instant_writer(micros: int) -> Convert:
     return write
 
 
-def _ticks(text: str, micros: int) -> int:
+def _instant_nanos(value: Any) -> int:
+    if value.__class__ is int:
+        return int(value) * 1_000_000
+    if value.__class__ is float and isfinite(value):
+        # By the digits that the number shows: a float has no more than some 0.2 µs of a time of today.
+        return int(Decimal(repr(value)).scaleb(6, _EXACT).to_integral_value())
+    if value.__class__ is str:
+        since, beyond = _since_epoch(value)
+        return since // _MICROSECOND * 1000 + beyond
+    raise UnfitError("expected a time in ms since the epoch, or ISO 8601 text")
+
+
+def _since_epoch(text: str) -> tuple[timedelta, int]:
+    """The time since the epoch, and the nanoseconds beyond its microseconds."""
     try:
-        moment = datetime.fromisoformat(text)
+        moment, beyond = datetime.fromisoformat(text), _beyond_micros(text)
     except ValueError:
         raise UnfitError("expected a time as ISO 8601 text") from None
-    since = (moment if moment.tzinfo is not None else moment.replace(tzinfo=UTC)) - _EPOCH
-    return _in_units(since, micros)
+    return (moment if moment.tzinfo is not None else moment.replace(tzinfo=UTC)) - _EPOCH, beyond
 
 
-def _in_units(since: timedelta, micros: int) -> int:
+_FINE = re.compile(r"[.,]\d{6}(\d+)")
+
+
+def _beyond_micros(text: str) -> int:
+    """What a text has beyond microseconds, which Python's own reading leaves out, in nanoseconds. Raises UnfitError."""
+    found = _FINE.search(text)
+    if found is None:
+        return 0
+    digits = found[1].rstrip("0")
+    if len(digits) > 3:
+        raise UnfitError("the time is finer than nanoseconds")
+    return int(digits.ljust(3, "0"))
+
+
+def _ticks(text: str, micros: int) -> int:
+    since, beyond = _since_epoch(text)
+    return _in_units(since, micros, beyond)
+
+
+def _in_units(since: timedelta, micros: int, beyond: int = 0) -> int:
     whole, rest = divmod(since // _MICROSECOND, micros)
-    if rest:
-        raise UnfitError("the time is finer than milliseconds, which is what the type holds")
+    if rest or beyond:
+        unit = "milliseconds" if micros == 1000 else "microseconds"
+        raise UnfitError(f"the time is finer than {unit}, which is what the type holds")
     return whole
 
 
@@ -196,15 +244,27 @@ def _local_writer(micros: int) -> Convert:
     def write(value: Any) -> int:
         if value.__class__ is int:
             return int(value) * (1000 // micros)
-        try:
-            moment = datetime.fromisoformat(value)
-        except (ValueError, TypeError):
-            raise UnfitError("expected a date and time without a zone, as ISO 8601 text") from None
-        if moment.tzinfo is not None:
-            raise UnfitError("expected a date and time without a zone, this one has one")
-        return _in_units(moment - _LOCAL_EPOCH, micros)
+        return _in_units(*_since_local_epoch(value, micros))
 
     return write
+
+
+def _local_nanos(value: Any) -> int:
+    if value.__class__ is int:
+        return int(value) * 1_000_000
+    since, _, beyond = _since_local_epoch(value, 1)
+    return since // _MICROSECOND * 1000 + beyond
+
+
+def _since_local_epoch(value: Any, micros: int) -> tuple[timedelta, int, int]:
+    """What `_in_units` takes."""
+    try:
+        moment, beyond = datetime.fromisoformat(value), _beyond_micros(value)
+    except (ValueError, TypeError):
+        raise UnfitError("expected a date and time without a zone, as ISO 8601 text") from None
+    if moment.tzinfo is not None:
+        raise UnfitError("expected a date and time without a zone, this one has one")
+    return moment - _LOCAL_EPOCH, micros, beyond
 
 
 def _time_writer(micros: int) -> Convert:
@@ -218,7 +278,7 @@ def _time_writer(micros: int) -> Convert:
         since = timedelta(
             hours=moment.hour, minutes=moment.minute, seconds=moment.second, microseconds=moment.microsecond
         )
-        return _in_units(since, micros)
+        return _in_units(since, micros, _beyond_micros(value))
 
     return write
 
@@ -269,5 +329,6 @@ _WRITERS: dict[str, Convert] = {
     "time-micros": _time_writer(1),
     "local-timestamp-millis": _local_writer(1000),
     "local-timestamp-micros": _local_writer(1),
+    "local-timestamp-nanos": _local_nanos,
     "duration": _duration_bytes,
 }

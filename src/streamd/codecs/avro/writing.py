@@ -172,16 +172,27 @@ class Writing:
 
         def write(value: Any, out: bytearray) -> None:
             candidates = by_class.get(value.__class__, ())
-            mark = len(out)
+            mark, before = len(out), self._left_out
             failure: UnfitError | None = None
+            # Of records that all fit with fields left out, the one that leaves out the fewest: (how many, bytes).
+            best: tuple[int, bytes] | None = None
             for start, put in candidates:
                 out += start
                 try:
                     put(value, out)
                 except UnfitError as error:
-                    del out[mark:]
                     failure = failure or error
-                    continue
+                else:
+                    lost = self._left_out - before
+                    if not lost:
+                        return
+                    if best is None or lost < best[0]:
+                        best = (lost, bytes(out[mark:]))
+                del out[mark:]
+                self._left_out = before
+            if best is not None:
+                self._left_out += best[0]
+                out += best[1]
                 return
             if failure is not None and len(candidates) == 1:
                 raise failure
@@ -229,7 +240,7 @@ def _classes(node: Type) -> tuple[type, ...]:
         return (str, int, float)
     if name == "duration":
         return (dict,)
-    if name in ("timestamp-millis", "timestamp-micros"):
+    if name.startswith("timestamp-"):
         return (int, float, str)
     if name and of in ("int", "long"):
         return (str, int)
