@@ -91,11 +91,15 @@ def orders(rng: random.Random) -> Documents:
 
 @dataclass(frozen=True)
 class Corpus:
-    """`valid`: bytes and what they are as JSON, None where that is not compared. `strange`: made by hand."""
+    """`valid`: bytes and what they are as JSON, None where that is not compared. `strange`: made by hand.
+
+    `registered`: the schema that has the id 1, and its type.
+    """
 
     form: str
     valid: Callable[[random.Random], list[tuple[bytes, Any]]]
     strange: tuple[bytes, ...] = ()
+    registered: tuple[str, str] = ("{}", "JSON")
 
 
 def of_json(rng: random.Random) -> list[tuple[bytes, Any]]:
@@ -138,6 +142,24 @@ def of_framed_avro(rng: random.Random) -> list[tuple[bytes, Any]]:
     return [(b"\x00\x00\x00\x00\x01" + data, document) for data, document in of_avro(rng)]
 
 
+def of_framed_json(rng: random.Random) -> list[tuple[bytes, Any]]:
+    return [(b"\x00\x00\x00\x00\x01" + data, document) for data, document in of_json(rng)]
+
+
+def of_csv_with_columns(rng: random.Random) -> list[tuple[bytes, Any]]:
+    return [
+        (
+            f"{order['id']};{order['user']};-;'a;''b'".encode(),
+            {"id": order["id"], "user": order["user"], "n": None, "q": "a;'b"},
+        )
+        for order in orders(rng)
+    ]
+
+
+def of_framed_protobuf(rng: random.Random) -> list[tuple[bytes, Any]]:
+    return [(b"\x00\x00\x00\x00\x01\x02\x02" + data, document) for data, document in of_protobuf(rng)]
+
+
 def of_protobuf(rng: random.Random) -> list[tuple[bytes, Any]]:
     with tempfile.TemporaryDirectory() as folder:
         (Path(folder) / "order.proto").write_text(PROTO)
@@ -158,6 +180,10 @@ def of_protobuf(rng: random.Random) -> list[tuple[bytes, Any]]:
 ARRAY = b"\x00\x02x" + b"\x00" * 8 + b"\x00"  # id, user, amount, tags
 HUGE = b"\xfe\xff\xff\xff\xff\xff\xff\xff\xff\x01"  # as Avro writes 2^63 - 1
 MANY = b"\x80\x80\x80\x80\x10"  # and 2^31
+ORDER_AS_JSON = json.dumps({"type": "object", "required": ["id"], "properties": {"id": {"type": "integer"}}})
+STRANGE_HEADS = (
+    b"\x00", b"\x00\x00\x00\x00\x01", b"\x01\x00\x00\x00\x01\x00", b"\x00\xff\xff\xff\xff\x00", b"\x00\x00\x00\x00\x63",
+)  # fmt: skip
 STRANGE_AVRO = (
     ARRAY + MANY + b"\x00" * 10,
     ARRAY + HUGE + b"\x00" * 10,
@@ -184,10 +210,24 @@ CORPORA = {
     "bytes": Corpus("bytes", of_bytes, (b"",)),
     "avro": Corpus(f"{{avro: {{schema: {json.dumps(ORDER)}}}}}", of_avro, STRANGE_AVRO),
     "avro of a registry": Corpus(
-        f"{{avro: {{registry: true, schema: {json.dumps(ORDER)}}}}}", of_framed_avro, (
-            *(b"\x00\x00\x00\x00\x01" + data for data in STRANGE_AVRO), b"\x00", b"\x00\x00\x00\x00\x01",
-            b"\x01\x00\x00\x00\x01\x00", b"\x00\xff\xff\xff\xff\x00", b"\x00\x00\x00\x00\x63",
-        ),
+        f"{{avro: {{registry: true, schema: {json.dumps(ORDER)}}}}}", of_framed_avro,
+        (*(b"\x00\x00\x00\x00\x01" + data for data in STRANGE_AVRO), *STRANGE_HEADS), (json.dumps(ORDER), "AVRO"),
+    ),
+    "json of a registry": Corpus(
+        f"{{json: {{registry: true, validate: true, schema: {ORDER_AS_JSON}}}}}", of_framed_json,
+        (*STRANGE_HEADS, b'\x00\x00\x00\x00\x01{"id": 1e999}', b'\x00\x00\x00\x00\x01{"id":' + b"[" * 20_000),
+        (ORDER_AS_JSON, "JSON"),
+    ),
+    "protobuf of a registry": Corpus(
+        "{protobuf: {registry: true, proto: order.proto, message: Order}}", of_framed_protobuf, (
+            *STRANGE_HEADS, *(b"\x00\x00\x00\x00\x01" + numbers for numbers in (
+                b"\x00", b"\x01", b"\x02", b"\x02\x01", b"\x02\x7e", b"\xfe\xff\xff\xff\x0f" + bytes(9), b"\x80" * 99,
+            )),
+        ), (PROTO, "PROTOBUF"),
+    ),
+    "csv with columns": Corpus(
+        """{csv: {columns: [id, user, n, q], types: {id: int}, delimiter: ";", quote: "'", null_text: "-"}}""",
+        of_csv_with_columns, (b"'" * 9999, b"a" * 200_000, b";" * 50_000, b"1;a\x00;b;c", b""),
     ),
     "protobuf": Corpus("{protobuf: {proto: order.proto, message: Order}}", of_protobuf, (
         b"\x4a\xff\xff\xff\xff\x0f", b"\x92\x01\xff\xff\xff\xff\x07", b"\x0b" * 5000, b"\x4a\x02\x0a\x00" * 500,
@@ -232,7 +272,7 @@ async def test_each_record_comes_out_or_is_a_dead_letter_with_a_reason(name, tmp
     corpus, rng = CORPORA[name], random.Random(f"{name} 1")
     (tmp_path / "order.proto").write_text(PROTO)
     registry = Registry()
-    await registry.register("in-value", json.dumps(ORDER), "AVRO")
+    await registry.register("in-value", *corpus.registered)
     for module in (assembly, pipelines):
         monkeypatch.setattr(module, "registry_of", lambda context: registry)
     valid = corpus.valid(rng)

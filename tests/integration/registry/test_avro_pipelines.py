@@ -210,7 +210,8 @@ class KillingRegistry:
     async def _pass(self, request: web.Request) -> web.Response:
         body = await request.read()
         # The first version is registered by the supervisor as well.
-        grown = request.method == "POST" and request.path.startswith("/subjects/") and re.search(rb"f\d", body)
+        registers = request.method == "POST" and request.path.endswith("/versions")
+        grown = registers and request.path.startswith("/subjects/") and re.search(rb"f\d", body)
         moment = self._moments.pop(0) if grown and self._moments else ""
         if moment == "before":
             return self._kill(moment)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+from datetime import datetime
 
 import pytest
 from pydantic import TypeAdapter
@@ -83,7 +84,12 @@ async def test_a_sink_writes_nothing_that_does_not_fit(sink):
     with pytest.raises(LoadError, match="cannot be written as JSON"):
         made.encode({"id": 1, "secret": b"bytes"})
     with pytest.raises(LoadError, match="values that are not JSON's"):
-        made.encode({"id": float("nan")})
+        made.encode({"id": 1, "secret": datetime(2026, 1, 31)})  # noqa: DTZ001
+    number = await sink(schema={"properties": {"n": {"type": "number"}}}, subject="n")
+    assert number.encode({"n": 1.5}).endswith(b'{"n":1.5}')
+    for none in ("nan", "inf", "-inf"):
+        with pytest.raises(LoadError, match=r"/n: type$"):
+            number.encode({"n": float(none)})
 
 
 async def test_a_source_checks_by_the_schema_that_each_record_was_written_with(source, registry):

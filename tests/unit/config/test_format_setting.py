@@ -13,7 +13,7 @@ from streamd.errors import ConfigError
     ("written", "column", "message", "help_text"),
     [
         ("{cvs: {}}", 14, "unknown format `cvs` as `format` of sink `file`", "did you mean `csv`?"),
-        ("{csv: {size: 1}}", 20, "unknown key `size` in format `csv`", ""),
+        ("{csv: {size: 1}}", 14, "format `csv` has settings, which are only for messages of topics, as `format`", ""),
         ("[csv]", 5, "`format` of sink `file` must be a format: one of json, csv, text, ndjson", ""),
         ("{csv: {}, text: {}}", 5, "`format` of sink `file` must be a format", ""),
         ("cvs", 13, "`format` of sink `file` must be one of json, csv, text, ndjson", "did you mean `csv`?"),

@@ -72,7 +72,7 @@ class RegisteredJsonCodec(RegisteredCodec):
         try:
             fits = self._schema.fits(document)
         except (ValueError, TypeError):
-            # What orjson writes and a JSON Schema knows nothing of: a number that is none, a date.
+            # What orjson writes and a JSON Schema knows nothing of: a date of a `python` stage.
             raise LoadError("the document does not fit the JSON Schema: it holds values that are not JSON's") from None
         if not fits:
             raise LoadError(f"the document does not fit the JSON Schema: {self._schema.wrong(document)}")
