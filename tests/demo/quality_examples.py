@@ -62,6 +62,12 @@ def score(orders: list[Document]) -> list[Document]:
     return made
 
 
+def of_known_orders(orders: list[Document]) -> list[Document]:
+    known = {order["order_id"] for order in orders}
+    refunds = [json.loads(line) for line in (SAMPLES / "refunds.ndjson").read_text().splitlines()]
+    return [{"refund": one["refund_id"], "order": one["order_id"]} for one in refunds if one["order_id"] in known]
+
+
 def sink(orders: list[Document]) -> list[Document]:
     made = [
         {"order": order["order_id"], "net": round(order["amount"] / 1.19, 2), "country": order["country"]}
@@ -77,5 +83,6 @@ QUALITY: dict[str, Callable[[list[Document]], list[Document]]] = {
     "validate-unique": unique,
     "validate-score": score,
     "validate-sink": sink,
+    "validate-table": of_known_orders,
     "schema-drift": right_amounts,
 }

@@ -25,6 +25,8 @@ MOST_CHANGES, _MOST_SIBLINGS = 100, 20
 _NAME, _PATH = 60, 200
 # A field that fewer of the first records had is not missed.
 _RARE = 0.05
+# So many different shapes of records are kept at once.
+_SHAPES = 50
 
 
 class SchemaDrift(Model):
@@ -105,6 +107,16 @@ class Known:
     absent: int = 0
 
 
+class Shape(NamedTuple):
+    """What records of one shape mean while nothing new is learnt: the places that are there, and those that are missed.
+
+    Places that may be missing are in neither.
+    """
+
+    there: tuple[Known, ...]
+    missed: tuple[tuple[str, Known], ...]
+
+
 class Tracker:
     """Follows the records of one source."""
 
@@ -117,6 +129,8 @@ class Tracker:
         # Below these nothing is known or told: maps, and what a schema leaves open.
         self._open: set[str] = set()
         self._told: set[tuple[str, str, str]] = set()
+        # Most records are like one before: names and types are compared, and nothing more.
+        self._shapes: dict[Any, Shape] = {}
         self.learning = schema is None
         if schema is not None:
             self._of_schema(schema, schema, "", 0)
@@ -128,13 +142,22 @@ class Tracker:
 
     def look(self, document: dict[str, Any]) -> list[Change]:
         """What is new in a record; each change is told once."""
-        places: dict[str, set[str]] = {}
-        _walk(document, "", places, 0)
         if self.learning:
-            self._learn(places)
+            self._learn(_places(document))
             return []
+        form = _form(document, 0)
+        shape = self._shapes.get(form)
+        if shape is None:
+            return self._look_closely(document, form)
+        for known in shape.there:
+            known.absent = 0
+        return [change for change in _missing(shape.missed) if self._first(change)]
+
+    def _look_closely(self, document: dict[str, Any], form: Any) -> list[Change]:
+        places = _places(document)
         changes: list[Change] = []
         fresh: set[str] = set()
+        known_before = len(self._known), len(self._open)
         for path, types in places.items():
             parent = _parent(path)
             if parent in fresh or parent in self._open:
@@ -143,7 +166,12 @@ class Tracker:
                     self._known.setdefault(path, Known(set())).types |= types
                 continue
             self._compare(path, parent, types, fresh, changes)
-        changes += self._missing(places)
+        shape = self._shape(places)
+        changes += _missing(shape.missed)
+        if fresh or known_before != (len(self._known), len(self._open)) or len(self._shapes) >= _SHAPES:
+            self._shapes.clear()
+        else:
+            self._shapes[form] = shape
         return [change for change in changes if self._first(change)]
 
     def _learn(self, places: dict[str, set[str]]) -> None:
@@ -180,16 +208,17 @@ class Tracker:
             if before:
                 changes.append(Change("type_changed", path, _named(before), _named(new)))
 
-    def _missing(self, places: dict[str, set[str]]) -> list[Change]:
-        found = []
+    def _shape(self, places: dict[str, set[str]]) -> Shape:
+        there: list[Known] = []
+        missed: list[tuple[str, Known]] = []
         for path, known in self._known.items():
-            parent = _parent(path)
-            if known.expected is None or path in places or (parent and parent not in places):
+            if known.expected is None:
                 continue
-            known.absent += 1
-            if known.absent == known.expected:
-                found.append(Change("vanished", path, _named(known.types), ""))
-        return found
+            if path in places:
+                there.append(known)
+            elif not (parent := _parent(path)) or parent in places:
+                missed.append((path, known))
+        return Shape(tuple(there), tuple(missed))
 
     def _first(self, change: Change) -> bool:
         key = (change.kind, change.path, change.now)
@@ -255,6 +284,42 @@ def _found(root: Any, reference: str) -> Any:
     for step in reference[2:].split("/"):
         root = root.get(step.replace("~1", "/").replace("~0", "~")) if isinstance(root, dict) else None
     return root
+
+
+def _missing(missed: tuple[tuple[str, Known], ...]) -> list[Change]:
+    """Those that this record is one too many to lack."""
+    found = []
+    for path, known in missed:
+        known.absent += 1
+        if known.absent == known.expected:
+            found.append(Change("vanished", path, _named(known.types), ""))
+    return found
+
+
+def _form(value: Any, depth: int) -> Any:
+    """Names and types of a document, as far as `_walk` goes: equal for two of which it gives the same."""
+    if depth > _DEPTH:
+        return None
+    if type(value) is dict:
+        if len(value) > _MAP and depth:
+            return dict
+        types = tuple(map(type, value.values()))
+        if dict not in types and list not in types:
+            return (*value, *types)
+        return (*value, *[_form(v, depth + 1) if type(v) in _HOLD_OTHERS else type(v) for v in value.values()])
+    if len(value) == 1:
+        return (list, _form(value[0], depth + 1) if type(value[0]) in _HOLD_OTHERS else type(value[0]))
+    items = (_form(item, depth + 1) if type(item) in _HOLD_OTHERS else type(item) for item in value[:_ITEMS])
+    return (list, *dict.fromkeys(items))
+
+
+_HOLD_OTHERS = frozenset({dict, list})
+
+
+def _places(document: dict[str, Any]) -> dict[str, set[str]]:
+    found: dict[str, set[str]] = {}
+    _walk(document, "", found, 0)
+    return found
 
 
 def _walk(value: Any, path: str, places: dict[str, set[str]], depth: int) -> None:

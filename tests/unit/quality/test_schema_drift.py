@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import random
 from typing import Any
 
 import jsonschema_rs
@@ -139,3 +140,24 @@ def test_a_closed_schema_refuses_what_it_does_not_name():
 def test_what_stops_or_diverts_records_needs_a_schema(policy):
     with pytest.raises(ValidationError, match="needs a schema"):
         SchemaDrift.model_validate({"policy": policy})
+
+
+def test_what_was_seen_before_is_told_as_if_it_were_looked_at_for_the_first_time():
+    """Records of random shapes: what is remembered of a shape changes nothing of what is told."""
+    chance = random.Random(7)
+    values = [1, 1.5, "x", None, True, {}, {"y": 1}, {"y": "x", "z": [1]}, [], [1], [1, "x"], [{"y": 1}, {"z": 1}]]
+
+    def record() -> dict[str, Any]:
+        names = [name for name in "abcdef" if chance.random() < 0.9]
+        return {name: chance.choice(values[:2] if chance.random() < 0.9 else values) for name in names}
+
+    known, plain = tracker(learn=20, vanished_after=5), tracker(learn=20, vanished_after=5)
+    kinds = set()
+    for _ in range(3000):
+        document = record()
+        plain._shapes.clear()
+        changes = known.look(document)
+        assert changes == plain.look(document)
+        kinds |= {change.kind for change in changes}
+    assert len(known._shapes) > 1
+    assert kinds == {"appeared", "vanished", "type_changed"}
