@@ -308,6 +308,7 @@ WANTED: dict[str, Callable[[list[Document]], list[Document]]] = {
     # They write elsewhere.
     "generate": lambda orders: [],
     "avro": lambda orders: [],
+    "keys": lambda orders: [],
     "log-to-log": lambda orders: [],
     "tail-file": lambda orders: [],
 }

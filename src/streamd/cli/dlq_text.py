@@ -94,8 +94,10 @@ def letter_lines(place: Place, letter: Letter, done: Done | None) -> Iterator[st
     came = f"{letter.topic}[{letter.record_partition}] {letter.record_offset}"
     first = f", at first {letter.first_origin}" if letter.origin is not None else ""
     yield f"  from {came}{first}, pipeline {letter.pipeline}"
-    if letter.key is not None:
-        yield f"  key    {_text(letter.key)}"
+    if isinstance(letter.read_key, dict | list | int | float):
+        yield f"  key    {_safe(orjson.dumps(letter.read_key).decode())}"
+    elif letter.key is not None:
+        yield f"  key    {_text(letter.key) if letter.read_key is None else _safe(str(letter.read_key))}"
     for name, value in letter.headers:
         yield f"  header {_safe(name)}: {'null' if value is None else _text(value)}"
     yield from _value_lines(letter)
@@ -151,12 +153,19 @@ def letter_json(place: Place, letter: Letter, done: Done | None) -> dict[str, An
         "entry": letter.entry,
         "timestamp": letter.timestamp,
         "whole": letter.whole,
-        **_plain("key", letter.key),
+        **_key(letter),
         "headers": [{"name": name, **_plain("value", value)} for name, value in letter.headers],
     }
     if letter.binary and letter.value is not None:
         return found | {"value": document, "value_base64": b64encode(letter.value).decode()}
     return found | ({"value": document} if document is not None else _plain("value", letter.value))
+
+
+def _key(letter: Letter) -> dict[str, Any]:
+    """The key as its source reads it beside its bytes, where it has a format."""
+    if letter.read_key is None or letter.key is None or isinstance(letter.read_key, bytes):
+        return _plain("key", letter.key)
+    return {"key": letter.read_key, "key_base64": b64encode(letter.key).decode()}
 
 
 def _plain(name: str, data: bytes | None) -> dict[str, Any]:

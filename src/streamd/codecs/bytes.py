@@ -30,8 +30,20 @@ def encode(document: Any) -> bytes:
     raise LoadError(f"format bytes writes the field 'bytes', which {found}; expected bytes or text")
 
 
+def decode_any(value: bytes) -> bytes:
+    """The bytes themselves."""
+    return value
+
+
+def encode_any(value: Any) -> bytes:
+    """Bytes as they are, a text as UTF-8. Raises LoadError."""
+    if value.__class__ is not bytes and value.__class__ is not str:
+        raise LoadError(f"the document is a {type(value).__name__}, expected bytes or text")
+    return encode({"bytes": value})
+
+
 def _codec(settings: NoSettings, context: CodecContext) -> Codec:
-    return PlainCodec(decode, encode)
+    return PlainCodec(decode, encode) if context.whole else PlainCodec(decode_any, encode_any)
 
 
 FORMAT = FormatSpec("bytes", _codec)

@@ -12,13 +12,14 @@ from streamd.codecs.schema_registry import SchemaRegistry
 from streamd.component.model import Model
 
 Document = dict[str, Any]
-Decode = Callable[[Any], Document]
-Encode = Callable[[Document], bytes]
+# Of a value a document; of a key or a header any JSON value.
+Decode = Callable[[Any], Any]
+Encode = Callable[[Any], bytes]
 
 
 @dataclass(frozen=True, slots=True)
 class CodecContext:
-    """Where a codec stands: in the component of that id, whose topic it is, in its value or its key.
+    """Where a codec stands: in the component of that id, whose topic it is, in its value, its key or a header.
 
     `base_dir` is the folder of the pipeline's file, where relative paths begin. `registry` is the pipeline's schema
     registry, None where none is configured; nothing is asked of it before `Codec.prepare`.
@@ -27,17 +28,24 @@ class CodecContext:
     component: str = ""
     kind: Literal["source", "sink"] = "source"
     topic: str = ""
-    part: Literal["value", "key"] = "value"
+    part: Literal["value", "key", "header"] = "value"
+    header: str = ""
     base_dir: Path = field(default_factory=Path)
     registry: SchemaRegistry | None = None
+
+    @property
+    def whole(self) -> bool:
+        """Whether it is for documents: what is a key or a header may be any value."""
+        return self.part == "value"
 
 
 class Codec:
     """A format with its settings, in one source or sink. Shared by all tasks of the process; called from its loop only.
 
     `decode`: the bytes of one record → its document; raises ExtractError. `encode`: a document → bytes; raises
-    LoadError. Neither awaits anything, neither keeps the document, and neither error's message holds record contents.
-    Both are attributes that stay the same for the codec's life: the chains bind them. `binary`: the bytes are no text.
+    LoadError. Of a key or a header it is any JSON value in place of a document, and there are always bytes. Neither
+    awaits anything, neither keeps the document, and neither error's message holds record contents. Both are attributes
+    that stay the same for the codec's life: the chains bind them. `binary`: the bytes are no text.
 
     Whoever writes one: `__init__(settings, context)` reads what lies on this machine (a schema's file) and raises
     ConfigError; it also runs for `streamd validate`. What is to be asked of a server is `prepare`'s.

@@ -4,13 +4,13 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import dataclass
-from typing import Annotated, Any, Self, TypeAlias
+from typing import Annotated, Any, Self, TypeAlias, get_args
 
 from pydantic import GetJsonSchemaHandler
 from pydantic_core import PydanticCustomError, core_schema
 
 from streamd.codecs.codec import Codec, CodecContext
-from streamd.codecs.registry import OF_TOPICS, codec, missing_package, spec_of
+from streamd.codecs.registry import BESIDE, OF_TOPICS, codec, missing_package, spec_of
 from streamd.component.model import Model
 
 
@@ -46,7 +46,7 @@ class Format(str):
         return codec(str(self), self.settings, context)
 
 
-JSON = Format("json")
+JSON, TEXT = Format("json"), Format("text")
 
 
 def format_of(settings: object) -> Format:
@@ -123,8 +123,17 @@ def formats(field: Any) -> Formats | None:
     return next((mark for mark in field.metadata if isinstance(mark, Formats)), None)
 
 
+def formats_by_name(field: Any) -> Formats | None:
+    """The mark of the values of a model's field that maps names to formats; None when it does not."""
+    inner = get_args(field.annotation)[1:]
+    return next((mark for one in inner for mark in get_args(one)[1:] if isinstance(mark, Formats)), None)
+
+
 # What a message of a topic is.
 TopicFormat: TypeAlias = Annotated[Format, Formats(OF_TOPICS)]
+
+# What a key or a header is.
+BesideFormat: TypeAlias = Annotated[Format, Formats(BESIDE)]
 
 # What a line is.
 LineFormat: TypeAlias = Annotated[Format, Formats(("json", "csv", "text"), (("ndjson", "json"),), settings=False)]

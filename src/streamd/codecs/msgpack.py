@@ -23,7 +23,7 @@ from typing import Any, Literal
 import msgspec
 from pydantic import Field
 
-from streamd.codecs.codec import Codec, CodecContext, Document, FormatSpec
+from streamd.codecs.codec import Codec, CodecContext, FormatSpec
 from streamd.codecs.timestamps import as_iso, as_milliseconds, microseconds
 from streamd.codecs.undecodable import refuse
 from streamd.component.model import Model
@@ -43,21 +43,25 @@ class MsgpackSettings(Model):
 
 
 class MsgpackCodec(Codec):
-    """Maps, with values as JSON has them."""
+    """Maps, with values as JSON has them. `whole`: False for what need be no map."""
 
     binary = True
 
-    def __init__(self, settings: MsgpackSettings) -> None:
-        self._decode = msgspec.msgpack.Decoder(dict[str, Any]).decode
-        self._encode = msgspec.msgpack.Encoder().encode
+    def __init__(self, settings: MsgpackSettings, *, whole: bool = True) -> None:
+        self._whole = whole
+        self._decode: Callable[[bytes], Any] = msgspec.msgpack.Decoder(dict[str, Any] if whole else Any).decode
+        # Equal keys have equal bytes.
+        self._encode = msgspec.msgpack.Encoder(order=None if whole else "deterministic").encode
         self._moment: Callable[[int], Any] = as_iso if settings.timestamps == "iso" else as_milliseconds
 
-    def decode(self, value: Any) -> Document:
-        """The map in the bytes. Raises ExtractError."""
+    def decode(self, value: Any) -> Any:
+        """The map in the bytes, or the value of a key. Raises ExtractError."""
         if value.__class__ is not bytes:
             refuse(value, "MessagePack")
         try:
             document = self._decode(value)
+            if not self._whole:
+                return document if document.__class__ in _PLAIN else self._json(document)
             for key, part in document.items():
                 if part.__class__ not in _PLAIN:
                     document[key] = self._json(part)
@@ -117,7 +121,7 @@ def _reason(error: msgspec.ValidationError) -> str:
 
 
 def _codec(settings: MsgpackSettings, context: CodecContext) -> Codec:
-    return MsgpackCodec(settings)
+    return MsgpackCodec(settings, whole=context.whole)
 
 
 FORMAT = FormatSpec("msgpack", _codec, settings=MsgpackSettings)

@@ -14,14 +14,14 @@ from typing import Any, ClassVar, Literal, NoReturn
 
 from pydantic import Field
 
-from streamd.codecs.codec import Codec, CodecContext, Document
+from streamd.codecs.codec import Codec, CodecContext
 from streamd.codecs.schema_registry import Reference, RegisteredSchema, SchemaRegistry, SchemaType
 from streamd.codecs.undecodable import refuse
 from streamd.component.model import Model
 from streamd.errors import ConfigError, ExtractError, NotFoundError
 
-# What reads a value from an index on, behind its header. Raises ExtractError.
-Read = Callable[[bytes, int], Document]
+# What reads a value from an index on, behind its header: a document; of a key any value. Raises ExtractError.
+Read = Callable[[bytes, int], Any]
 
 # How long what the registry does not have, or refuses, is not asked for again, in seconds.
 ASKED_AGAIN_AFTER = 30.0
@@ -51,7 +51,8 @@ class RegistrySettings(Model):
     subject_strategy: Literal["topic_name", "record_name", "topic_record_name"] = Field(
         "topic_name",
         description="Sinks: `topic_name` is TOPIC-value, `record_name` the full name of the record (of a Protobuf "
-        "message, or the title of a JSON Schema), `topic_record_name` TOPIC-NAME.",
+        "message, or the title of a JSON Schema), `topic_record_name` TOPIC-NAME. A key's is TOPIC-key, that of the "
+        "header NAME TOPIC-header-NAME.",
         examples=["record_name"],
     )
     register_: bool = Field(
@@ -171,7 +172,7 @@ class RegisteredCodec(Codec):
             self._readers[key] = await self._reader(key)
         return bool(wanted)
 
-    def decode(self, value: Any) -> Document:
+    def decode(self, value: Any) -> Any:
         """The document of a value. Raises ExtractError."""
         if value.__class__ is not bytes:
             if value.__class__ is dict and not self.writable:
@@ -210,7 +211,8 @@ class RegisteredCodec(Codec):
         if settings.subject is not None:
             return settings.subject
         if settings.subject_strategy == "topic_name":
-            return f"{context.topic}-{context.part}"
+            header = f"-{context.header}" if context.header else ""
+            return f"{context.topic}-{context.part}{header}"
         if self._own is None:
             raise ConfigError("subject_strategy: without a schema of the sink's own its name is not known")
         name = self._own.name

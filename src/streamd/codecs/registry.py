@@ -27,6 +27,9 @@ _MODULES: Mapping[str, str] = {
 # What a message of a topic may be.
 OF_TOPICS = tuple(name for name in _MODULES if name not in ("ndjson", "pretty"))
 
+# What a key or a header may be.
+BESIDE = ("text", "json", "bytes", "avro", "msgpack", "protobuf")
+
 
 def names() -> tuple[str, ...]:
     """All formats that there are."""

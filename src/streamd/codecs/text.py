@@ -15,9 +15,10 @@ from __future__ import annotations
 import codecs
 from typing import Any
 
+import orjson
 from pydantic import Field, field_validator
 
-from streamd.codecs.codec import Codec, CodecContext, Document, FormatSpec, PlainCodec
+from streamd.codecs.codec import Codec, CodecContext, FormatSpec, PlainCodec
 from streamd.codecs.undecodable import refuse
 from streamd.component.model import Model
 from streamd.errors import ExtractError, LoadError
@@ -78,19 +79,22 @@ def _written(document: Any, encoding: str, name: str) -> bytes:
 
 
 class _TextCodec(Codec):
-    """Text in an encoding of the user's."""
+    """Text in an encoding of the user's. `whole`: in the field `text` of a document."""
 
     binary = True
 
-    def __init__(self, encoding: str) -> None:
-        self._encoding = encoding
+    def __init__(self, encoding: str, *, whole: bool) -> None:
+        self._encoding, self._whole = encoding, whole
 
-    def decode(self, value: Any) -> Document:
-        """{"text": the bytes in the encoding}. Raises ExtractError."""
-        return {"text": _read(value, self._encoding, self._encoding)}
+    def decode(self, value: Any) -> Any:
+        """{"text": the bytes in the encoding}, of a key the text itself. Raises ExtractError."""
+        text = _read(value, self._encoding, self._encoding)
+        return {"text": text} if self._whole else text
 
     def encode(self, document: Any) -> bytes:
-        """The field `text` in the encoding. Raises LoadError."""
+        """The field `text`, or a key's text, in the encoding. Raises LoadError."""
+        if not self._whole:
+            return _encoded_any(document, self._encoding, self._encoding)
         return _written(document, self._encoding, self._encoding)
 
     def passes(self, read: Codec) -> bool:
@@ -98,10 +102,32 @@ class _TextCodec(Codec):
         return isinstance(read, _TextCodec) and read._encoding == self._encoding
 
 
+def decode_any(value: bytes) -> str:
+    """The bytes as UTF-8. Raises ExtractError."""
+    return _read(value, "utf-8", "UTF-8")
+
+
+def encode_any(value: Any) -> bytes:
+    """A text as UTF-8, bytes as they are, anything else as JSON. Raises LoadError."""
+    return _encoded_any(value, "utf-8", "UTF-8")
+
+
+def _encoded_any(value: Any, encoding: str, name: str) -> bytes:
+    if value.__class__ is bytes:
+        return bytes(value)
+    try:
+        text = value if value.__class__ is str else orjson.dumps(value, option=orjson.OPT_SORT_KEYS).decode()
+        return str(text).encode(encoding)
+    except UnicodeEncodeError as error:
+        raise LoadError(f"the document has no {name} form at character {error.start}: {error.reason}") from None
+    except (TypeError, ValueError) as error:
+        raise LoadError(f"the document cannot be written as text: {error}") from None
+
+
 def _codec(settings: TextSettings, context: CodecContext) -> Codec:
     if codecs.lookup(settings.encoding).name == "utf-8":
-        return PlainCodec(decode, encode)
-    return _TextCodec(settings.encoding)
+        return PlainCodec(decode, encode) if context.whole else PlainCodec(decode_any, encode_any)
+    return _TextCodec(settings.encoding, whole=context.whole)
 
 
 FORMAT = FormatSpec("text", _codec, settings=TextSettings, lines=True)

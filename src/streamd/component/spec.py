@@ -29,6 +29,7 @@ class ComponentSpec:
     gives {setting: text} of all that the meaning of the store depends on; what other settings have stored is refused;
     `tables(config)`: the tables that it looks rows up in, {id of a source with `table:`: the fields it takes of a
     row, None for all};
+    `own_key`: records leave with a key of the stage's own, which is text;
     `keeps(config, field)`: whether a top-level field of the document for sure comes out as it went in.
     """
 
@@ -52,6 +53,7 @@ class ComponentSpec:
     inputs: Callable[[Any], tuple[str, ...]] | None = None
     tables: Callable[[Any], Mapping[str, tuple[str, ...] | None]] = lambda config: {}
     keeps: Callable[[Any, str], bool] = lambda config, field: False
+    own_key: bool = False
 
     @property
     def stateful(self) -> bool:

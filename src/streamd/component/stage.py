@@ -65,6 +65,9 @@ class Body(Protocol):
     def key(self) -> str:
         """The record's key as it is: bytes or None."""
 
+    def tombstone_key(self, names_of: Sequence[str]) -> str:
+        """The key of a record without a value, bytes or None, as `key_by` these expressions makes it of others."""
+
     def headers(self) -> str:
         """The record's headers: a sequence of (str, bytes or None) pairs."""
 

@@ -9,7 +9,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import Any
 
-from streamd.codecs.format import Formats, formats
+from streamd.codecs.format import Formats, formats, formats_by_name
 from streamd.codecs.registry import missing_package, spec_of
 from streamd.component.fields import condition_field, literals_of, nested_component
 from streamd.component.model import Model
@@ -18,7 +18,7 @@ from streamd.component.spec import ComponentSpec, Kind
 from streamd.component.table import NOT_OF_A_TABLE, TableSettings
 from streamd.config.conditions import ConditionReader, is_condition
 from streamd.config.diagnostics import did_you_mean, nearest, one_of
-from streamd.config.model_check import Check, describe
+from streamd.config.model_check import Check, Reported, describe, plain_value
 from streamd.config.parameters import unread
 from streamd.config.pipeline import ComponentConfig, Place
 from streamd.config.shared import ID
@@ -317,6 +317,9 @@ class ComponentReader:
             if (choice := formats(info)) is not None and body.get(key) is not None:
                 resolved |= self._format(choice, key, body.get(key), shape)
                 continue
+            if (choice := formats_by_name(info)) is not None:
+                resolved |= self._formats(choice, key, body.get(key), shape)
+                continue
             mark = nested_component(info.annotation) or next(filter(None, map(nested_component, info.metadata)), None)
             if mark is None or body.get(key) is None:
                 continue
@@ -332,6 +335,14 @@ class ComponentReader:
                 config = component_config(self.document, inner)
             resolved[key] = _Unresolved if config is None else config
         return resolved
+
+    def _formats(self, choice: Formats, key: str, node: Node | None, shape: Shape) -> dict[str, object]:
+        """{key: {name: format}} of a mapping of names to formats; {} for what the model itself reads or refuses."""
+        entries = node.entries if isinstance(node, Mapping) else {}
+        found = {name: self._format(choice, name, one, shape) for name, (_, one) in entries.items()}
+        if not any(found.values()):
+            return {}
+        return {key: {name: found[name].get(name, plain_value(one)) for name, (_, one) in entries.items()}}
 
     def _format(self, choice: Formats, key: str, node: Node | None, shape: Shape) -> dict[str, object]:
         """{key: the format with its settings} of one that is a mapping; {} for what the model itself reads."""
@@ -360,7 +371,7 @@ class ComponentReader:
         return {key: _Unresolved if settings is None else choice.made(spec.name, settings)}
 
 
-class _Unresolved:
+class _Unresolved(Reported):
     """Stands for a nested component whose problems are already reported."""
 
 

@@ -11,7 +11,7 @@ from typing import Any, get_args
 
 from pydantic import BaseModel
 
-from streamd.codecs.format import Formats, formats
+from streamd.codecs.format import Formats, formats, formats_by_name
 from streamd.codecs.registry import spec_of
 from streamd.component.fields import NestedComponent, condition_field, literals_of, nested_component
 from streamd.component.registry import Registry
@@ -118,6 +118,9 @@ def settings_schema(spec: ComponentSpec, definitions: Schema) -> Schema:
     for name, info in spec.config.model_fields.items():
         if (choice := formats(info)) is not None:
             schema["properties"][info.alias or name] |= _format_schema(choice, definitions)
+            continue
+        if (choice := formats_by_name(info)) is not None:
+            schema["properties"][info.alias or name]["additionalProperties"] = _format_schema(choice, definitions)
             continue
         if (many := condition_field(info)) is not None:
             old: Schema = schema["properties"][info.alias or name]

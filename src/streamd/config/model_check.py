@@ -19,6 +19,10 @@ from streamd.observability import redact
 M = TypeVar("M", bound=BaseModel)
 
 
+class Reported:
+    """A class that stands for a value whose problems are already reported."""
+
+
 def plain_value(node: Node) -> Any:
     """What a node means, as dicts, lists and scalars."""
     if isinstance(node, Scalar):
@@ -136,7 +140,7 @@ class Check(Generic[M]):
 
     def _report(self, finding: Finding) -> None:
         known = finding.code != "missing-key" or isinstance(finding.node, Scalar)
-        if (known and id(finding.node) in self.document.broken) or (finding.path and finding.path[0] in self.given):
+        if (known and id(finding.node) in self.document.broken) or self._reported(finding.path):
             return
         if finding.code == "unknown-key":
             self._report_unknown(finding)
@@ -148,6 +152,15 @@ class Check(Generic[M]):
             report_expression(self.document, finding.node, finding.error, self._name(finding.path))
         else:
             self._report_value(finding)
+
+    def _reported(self, path: Location) -> bool:
+        """Whether what stands there is given, and its problems are told already."""
+        found: Any = self.given
+        for element in path:
+            found = found.get(element) if isinstance(found, dict) else None
+            if isinstance(found, type) and issubclass(found, Reported):
+                return True
+        return False
 
     def _report_unknown(self, finding: Finding) -> None:
         *path, name = finding.path

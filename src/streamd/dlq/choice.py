@@ -68,13 +68,17 @@ def scope_of(letter: Letter) -> Scope:
     }
     return Scope(
         fields,
-        None if letter.key is None else letter.key.decode("utf-8", "backslashreplace"),
+        _text(letter.key) if letter.read_key is None else letter.read_key,
         letter.timestamp,
         letter.topic,
         letter.record_partition,
         letter.record_offset,
         {name: (value or b"").decode("utf-8", "backslashreplace") for name, value in letter.headers},
     )
+
+
+def _text(key: bytes | None) -> str | None:
+    return None if key is None else key.decode("utf-8", "backslashreplace")
 
 
 @dataclass(frozen=True, slots=True)

@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
-from collections.abc import Collection, Iterator
+from collections.abc import Collection, Iterator, Mapping
 from dataclasses import dataclass, replace
 from typing import Any, Literal, NamedTuple
 
-from pydantic import BaseModel
+from pydantic import BaseModel, Field
 
+from streamd.codecs import TEXT, BesideFormat
+from streamd.codecs.beside import header_formats, key_format
 from streamd.component.model import Model
 from streamd.component.spec import ComponentSpec
 from streamd.config.pipeline import ComponentConfig, ErrorPolicy, PipelineConfig
@@ -15,6 +17,7 @@ from streamd.dlq.letter import Letter
 from streamd.errors import ConfigError
 from streamd.expr import Expression
 from streamd.plan.graph import PipelinePlan, producer
+from streamd.plan.origins import origin_of
 from streamd.plan.validations import with_validations
 
 LETTERS = "dead_letters"  # the id of a source that stands for no component of the pipeline
@@ -46,6 +49,8 @@ class LetterSettings(Model):
 
     topic: str
     format: Literal["json", "bytes"] = "json"
+    key_format: BesideFormat = TEXT
+    header_formats: dict[str, BesideFormat] = Field(default_factory=dict)
     tombstones: Literal["error", "forward"] = "forward"
 
 
@@ -159,7 +164,7 @@ def pipeline_from(config: PipelineConfig, entry: Entry, to_stage: str | None, sp
     """
     by_id = {c.id: c for c in (*config.sources, *config.stages, *config.sinks)}
     kept = by_id[entry.component]
-    head = _head(kept, entry, to_stage, spec)
+    head = _head(by_id, kept, entry, to_stage, spec)
     first = to_stage or (entry.component if entry.way == "into" else None)
     # Of what a stage gives apart from its records, its scores, nothing is a letter.
     outputs = kept.spec.outputs(kept.settings) if kept.kind == "stage" else ()
@@ -188,7 +193,9 @@ def pipeline_from(config: PipelineConfig, entry: Entry, to_stage: str | None, sp
     return replace(made, tables=tuple(table for table in config.tables if table.id in looked_up))
 
 
-def _head(kept: ComponentConfig, entry: Entry, to_stage: str | None, spec: ComponentSpec) -> ComponentConfig:
+def _head(
+    nodes: Mapping[str, ComponentConfig], kept: ComponentConfig, entry: Entry, to_stage: str | None, spec: ComponentSpec
+) -> ComponentConfig:
     """The source of letters that enter there.
 
     What `schema_drift` looks at in a sample was looked at when it came, and letters are no sample. What it checks in
@@ -200,7 +207,7 @@ def _head(kept: ComponentConfig, entry: Entry, to_stage: str | None, spec: Compo
     topic = str(getattr(kept.settings, "topic", None) or kept.id)
     return replace(
         kept, id=kept.id if entry.way == "behind" else LETTERS, kind="source", name=LETTERS, inputs=(),
-        settings=LetterSettings(topic=topic), spec=spec, schema_drift=drift,
+        settings=LetterSettings(topic=topic, **_beside(nodes, kept)), spec=spec, schema_drift=drift,
         on_error=kept.on_error if kept.kind == "source" else None,
     )  # fmt: skip
 
@@ -221,6 +228,13 @@ def said_of_drift(source: ComponentConfig, entry: Entry, to_stage: str | None) -
     if to_stage is not None:
         return f"schema_drift does not check them: stage {to_stage} is behind it"
     return "schema_drift checks each against its schema, as when they came"
+
+
+def _beside(nodes: Mapping[str, ComponentConfig], kept: ComponentConfig) -> dict[str, Any]:
+    """The formats of keys and headers of records that were kept behind a source or a stage."""
+    origin = origin_of(nodes, kept)
+    headers = {name: header_formats(source.settings)[name] for name, source in origin.headers.items()}
+    return {"key_format": key_format(origin.key.settings) if origin.key else TEXT, "header_formats": headers}
 
 
 def pipeline_back(config: PipelineConfig, source: str, spec: ComponentSpec, sink: ComponentSpec) -> PipelineConfig:

@@ -26,8 +26,8 @@ class Letter:
     record was kept, None where the letter does not say. `replays`: how often it was taken through the pipeline again;
     `origin`: (topic, partition, offset) of the record before the first time. `whole` is False where the sink keeps less
     than the record: a file, or a record of which only the beginning was read. `read`: the document, where its source's
-    format is not JSON and it was asked for (reading.py); `binary` when that format is no text. `time` in ms since the
-    epoch.
+    format is not JSON and it was asked for (reading.py); `binary` when that format is no text. `read_key`: the key,
+    where it has a format. `time` in ms since the epoch.
     """
 
     partition: int
@@ -52,6 +52,7 @@ class Letter:
     whole: bool = True
     read: Any = None
     binary: bool = False
+    read_key: Any = None
 
     @property
     def reason(self) -> tuple[str, str, str]:

@@ -8,6 +8,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from streamd.codecs import Codec
+from streamd.codecs.beside import key_of
 from streamd.config.pipeline import PipelineConfig
 from streamd.dlq.letter import Letter
 from streamd.errors import AccessDeniedError, ExtractError, UnavailableError
@@ -42,16 +43,21 @@ class Documents:
     async def _read(self, letters: Sequence[Letter | None]) -> list[Letter | None]:
         codecs = await self._opened()
         found = list(letters)
-        waiting = [at for at, letter in enumerate(found) if letter is not None and self._entry(letter) in codecs]
+        waiting = [at for at, letter in enumerate(found) if letter is not None and codecs]
         while waiting:
             unread = []
             for at in waiting:
                 letter: Any = found[at]
-                codec = codecs[self._entry(letter)]
-                try:
-                    found[at] = replace(letter, read=codec.decode(letter.value), binary=codec.binary)
-                except (ExtractError, ValueError):
-                    unread.append(at)
+                if (codec := codecs.get(self._entry(letter) if letter.value else "")) is not None:
+                    try:
+                        found[at] = letter = replace(letter, read=codec.decode(letter.value), binary=codec.binary)
+                    except (ExtractError, ValueError):
+                        unread.append(at)
+                if (codec := codecs.get(key_of(self._entry(letter)))) is not None and letter.key is not None:
+                    try:
+                        found[at] = replace(letter, read_key=codec.decode(letter.key))
+                    except ExtractError:
+                        unread.append(at)
             # What could not be read for a schema that was not known yet is read again; the rest never will be.
             again = any([await codec.learn() for codec in codecs.values()])
             waiting = unread if again else []
@@ -65,8 +71,6 @@ class Documents:
 
     def _entry(self, letter: Letter) -> str:
         """The source whose bytes a letter's value is; a stage's or an empty id where it is none's."""
-        if not letter.value:
-            return ""
         sources = self._config.sources
         return letter.entry or (sources[0].id if len(sources) == 1 else "")
 
@@ -78,11 +82,10 @@ class Documents:
                 from streamd.transport.registry.client import SchemaRegistryClient
 
                 self._registry = SchemaRegistryClient(config.schema_registry)
-            sources = [
-                one for one in config.sources if getattr(one.settings, "format", "json") not in ("json", "bytes")
-            ]
             base = config.file.parent if config.file is not None else Path.cwd()
-            self._codecs = codecs_of(sources, base, self._registry)
+            plain = {one.id for one in config.sources if getattr(one.settings, "format", "json") in ("json", "bytes")}
+            found = codecs_of(config.sources, base, self._registry)
+            self._codecs = {name: codec for name, codec in found.items() if name not in plain}
             for codec in self._codecs.values():
                 await codec.prepare()
         return self._codecs

@@ -6,6 +6,7 @@ from typing import Any, Literal
 
 from pydantic import Field
 
+from streamd.codecs import BesideFormat
 from streamd.component.context import PipelineContext
 from streamd.component.model import Model
 from streamd.component.spec import ComponentSpec
@@ -22,9 +23,14 @@ class ExchangeSettings(Model):
     partitions: int | None = Field(None, description="How many partitions; without it as many as tasks write to it.")
     group: str | None = Field(None, description="The consumer group of the pipeline, where it names one.")
     by: str = Field(description="The key, for people.")
+    keys: tuple[str, ...] = Field((), description="The key's expressions; none for the same key everywhere.")
     why: str = Field(description="Why there is an exchange, for people.")
     timed: bool = Field(description="Whether event time matters anywhere behind it.")
     format: Literal["json"] = Field("json", description="What a value is.")
+    key_lost: bool = Field(False, description="What `_key` was before is not to be told any more.")
+    header_formats: dict[str, BesideFormat] = Field(
+        default_factory=dict, description="What headers are that are no text, as their sources say."
+    )
     tombstones: Literal["forward"] = Field("forward", description="Records without value go on.")
 
 

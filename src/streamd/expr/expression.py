@@ -43,7 +43,10 @@ class Resolver(Protocol):
         """Whether the field is there; a null is."""
 
     def metadata(self, name: str) -> str:
-        """`_key` (str or None), `_timestamp` (int, ms), `_topic`, `_partition`, `_offset`, `_headers` (of str)."""
+        """`_key`, `_timestamp` (int, ms), `_topic`, `_partition`, `_offset`, `_headers` (of str, or as they are read).
+
+        `_key` is a str or None, or any JSON value where keys have a format.
+        """
 
     def document(self) -> str:
         """The whole document, a dict."""
@@ -60,12 +63,12 @@ class Scope:
     """What an expression reads of one record when it is evaluated by itself. `timestamp` is in ms since the epoch."""
 
     document: dict[str, Any]
-    key: str | None = None
+    key: Any = None
     timestamp: int = 0
     topic: str = ""
     partition: int = 0
     offset: int = -1
-    headers: dict[str, str] = field(default_factory=dict)
+    headers: dict[str, Any] = field(default_factory=dict)
 
 
 class Expression:
@@ -73,7 +76,7 @@ class Expression:
 
     `fields`: top-level fields it may read; `required` ⊆ `fields`: those that every evaluation reads, which are not
     behind `and`, `or`, `if`, in a comprehension's body, or only inside `has()` and `get()`. `metadata`: of `_key` …
-    `_headers`.
+    `_headers`; `headers`: those that it reads by a name, None where it may read any.
     `whole_document`: uses `_value` other than for a single field. `constant`: reads no record, clock or randomness.
     `names`: field names and keys that stand in the text, which error messages may therefore tell.
     `static_type`: the type of every value it can have, where that can be told.
@@ -82,6 +85,7 @@ class Expression:
     __slots__ = (
         "constant",
         "fields",
+        "headers",
         "metadata",
         "names",
         "node",
@@ -96,6 +100,7 @@ class Expression:
     fields: frozenset[str]
     required: frozenset[str]
     metadata: frozenset[str]
+    headers: frozenset[str] | None
     names: frozenset[str]
     whole_document: bool
     constant: bool
@@ -111,6 +116,7 @@ class Expression:
             "fields": facts.fields,
             "required": facts.required,
             "metadata": facts.metadata,
+            "headers": facts.headers,
             "names": facts.names,
             "whole_document": facts.whole_document,
             "constant": facts.constant,

@@ -38,6 +38,7 @@ class Facts:
     fields: frozenset[str]
     required: frozenset[str]
     metadata: frozenset[str]
+    headers: frozenset[str] | None
     names: frozenset[str]
     whole_document: bool
     constant: bool
@@ -68,11 +69,32 @@ def facts_of(node: Node) -> Facts:
         frozenset(fields),
         required(node),
         frozenset(metadata),
+        headers(node),
         frozenset(names | fields),
         whole_document,
         constant,
         static_type,  # type: ignore[arg-type]
     )
+
+
+def headers(node: Node) -> frozenset[str] | None:
+    """The headers that may be read, None where they are not only read by a name that stands there."""
+    parts = list(walk(node))
+    named: list[str] = []
+    uses = 0
+    for part in parts:
+        match part:
+            case Metadata("_headers"):
+                uses += 1
+            case Item(Metadata("_headers"), Literal(str() as name)):
+                named.append(name)
+            case Has(Metadata("_headers"), (Literal(str() as name), *_)):
+                named.append(name)
+            case Get(Metadata("_headers"), (Literal(str() as name), *_)):
+                named.append(name)
+            case Compare(_, (("in" | "not in", Metadata("_headers")),)):
+                named.append("")
+    return frozenset(named) if len(named) == uses else None
 
 
 def required(node: Node) -> frozenset[str]:

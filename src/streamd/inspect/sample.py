@@ -14,6 +14,7 @@ from pathlib import Path
 from typing import Any
 
 from streamd.codecs import Codec, Undecodable
+from streamd.codecs.beside import key_of
 from streamd.component.source import Reader
 from streamd.errors import ExtractError, NotFoundError
 from streamd.inspect.target import Target
@@ -72,16 +73,17 @@ async def _sample(target: Target, wish: Wish) -> Sample:
         registry = registry_of(context)
         if registry is not None:
             stack.push_async_callback(registry.close)
-        codec = codecs_of((target.source,), context.base_dir, registry).get(target.source.id)
-        if codec is not None:
-            stack.push_async_callback(codec.close)
-            await codec.prepare()
+        codecs = codecs_of((target.source,), context.base_dir, registry)
+        for one in codecs.values():
+            stack.push_async_callback(one.close)
+            await one.prepare()
+        codec, key_codec = codecs.get(target.source.id), codecs.get(key_of(target.source.id))
         source = _made(target, context, "earliest")
         stack.push_async_callback(source.close)
         sample.partitions = await source.partitions()
         readers = await _opened(target, context, source, sample.partitions, wish, stack)
         async for partition, records in _read(readers, wish, sample):
-            await _add(sample, partition, records, codec)
+            await _add(sample, partition, records, codec, key_codec)
     return sample
 
 
@@ -149,15 +151,20 @@ async def _read(
         yield partition, (record,)
 
 
-async def _add(sample: Sample, partition: int, records: Sequence[RawRecord], codec: Codec | None) -> None:
+async def _add(
+    sample: Sample, partition: int, records: Sequence[RawRecord], codec: Codec | None, key_codec: Codec | None
+) -> None:
     documents = [_document(record, codec) for record in records]
+    keys = [_key(record.key, key_codec) for record in records]
+    if key_codec is not None and await key_codec.learn():
+        keys = [_key(record.key, key_codec) for record in records]
     while codec is not None and any(type(one) is str for one in documents) and await codec.learn():
         documents = [_document(record, codec) for record in records]
     sample.bounds.partition = partition
-    for record, document in zip(records, documents, strict=True):
+    for record, key, document in zip(records, keys, documents, strict=True):
         sample.records += 1
         sample.bytes += len(record.value) if isinstance(record.value, bytes) else 0
-        sample.keys.add(_key(record.key), sample.bounds)
+        sample.keys.add(key, sample.bounds)
         if document is None:
             sample.tombstones += 1
         elif isinstance(document, str):
@@ -183,8 +190,11 @@ def _reason(message: str) -> str:
     return re.sub(r"\d+", "N", message)
 
 
-def _key(key: bytes | None) -> str | bytes | None:
+def _key(key: bytes | None, codec: Codec | None) -> Any:
+    """The value of a key; its bytes where they cannot be read."""
+    if key is None:
+        return None
     try:
-        return None if key is None else key.decode()
-    except UnicodeDecodeError:
+        return key.decode() if codec is None else codec.decode(key)
+    except (UnicodeDecodeError, ExtractError):
         return key

@@ -9,17 +9,24 @@ from contextlib import contextmanager
 from dataclasses import dataclass, field, replace
 from typing import Any
 
+from streamd.codecs import Codec
+from streamd.codecs.beside import HeaderReaders
 from streamd.expr import Expression
 from streamd.plan import runtime_names as names
 from streamd.plan.document import Base, Document, FieldUse
+
+_KEY_LOST = (
+    "`_key` is not what the source read here: records have moved by another key before this stage; take it into the "
+    "document first, as `set: {key: _key}` before this stage does, and name that field"
+)
 
 
 class FuseError(Exception):
     """A stage cannot be compiled where it stands: for instance a field that `map` has dropped is read after it."""
 
-    def __init__(self, stage_id: str, message: str) -> None:
+    def __init__(self, stage_id: str, message: str, code: str = "unknown-field") -> None:
         super().__init__(message)
-        self.stage_id = stage_id
+        self.stage_id, self.code = stage_id, code
 
 
 @dataclass(slots=True)
@@ -71,13 +78,28 @@ class Code:
         return name
 
 
+@dataclass(frozen=True, slots=True)
+class Reading:
+    """How a record's key and headers are read where a path stands: as text, where nothing is said.
+
+    `key_lost`: as in `Origin`. `mixed_key`, and `mixed_headers` by header: why they cannot be.
+    """
+
+    decode_key: Callable[[bytes | None], Any] | None = None
+    key_codec: Codec | None = None
+    headers: HeaderReaders = field(default_factory=lambda: HeaderReaders({}))
+    key_lost: bool = False
+    mixed_key: str = ""
+    mixed_headers: Mapping[str, str] = field(default_factory=dict)
+
+
 @dataclass(slots=True)
 class Path:
     """Where the writing stands on one way through the graph.
 
     `may_continue`: nothing else follows in the innermost loop, so that a record can be given up with `continue`.
     `filtered`: some records may already be gone, so a full parse from here on is not paid by every record.
-    `watermark`: the variable that holds it, where a keyed stage wants it.
+    `watermark`: the variable that holds it, where a keyed stage wants it. `beside`: how key and headers are read.
     """
 
     indent: int
@@ -88,6 +110,7 @@ class Path:
     may_continue: bool = True
     filtered: bool = False
     watermark: str | None = None
+    beside: Reading = field(default_factory=Reading)
 
     def branch(self, *, last: bool) -> Path:
         return replace(self, may_continue=self.may_continue and last)
@@ -99,10 +122,13 @@ class FusedBody:
     def __init__(self, code: Code, path: Path, stage_id: str, topic: str) -> None:
         self.code, self.path, self.stage_id, self.topic = code, path, stage_id, topic
         self.outputs: list[tuple[str, str | None, bool]] = []
+        # Of the expression at hand: the headers that it reads, None for all.
+        self._header_names: frozenset[str] | None = None
 
     # What stages call.
 
     def value(self, expression: Expression, names: Mapping[str, str] | None = None) -> str:
+        self._header_names = expression.headers
         return expression.source(NamedHere(self, names) if names else self)
 
     def local(self, name_hint: str, source: str) -> str:
@@ -173,6 +199,7 @@ class FusedBody:
 
     def set_key(self, source: str) -> None:
         self.path.key = self.local("key", source)
+        self.path.beside = replace(self.path.beside, decode_key=None, key_codec=None, key_lost=False, mixed_key="")
 
     def add_headers(self, source: str) -> None:
         self.path.headers = self.local("headers", f"(*{self.path.headers}, *{source})")
@@ -297,7 +324,7 @@ class FusedBody:
     def metadata(self, name: str) -> str:
         match name:
             case "_key":
-                return f"{self.constant('key_text', names.key_text)}({self.path.key})"
+                return self._key_value()
             case "_timestamp":
                 return self.path.timestamp
             case "_topic":
@@ -307,8 +334,37 @@ class FusedBody:
             case "_offset":
                 return "r.offset"
             case "_headers":
-                return f"{self.constant('header_map', names.header_map)}({self.path.headers})"
+                return self._header_values()
         raise FuseError(self.stage_id, f"there is no metadata {name!r}")
+
+    def _key_value(self) -> str:
+        beside = self.path.beside
+        if beside.mixed_key:
+            raise FuseError(self.stage_id, f"`_key`: {beside.mixed_key}", "mixed-formats")
+        if beside.key_lost:
+            raise FuseError(self.stage_id, _KEY_LOST, "key-lost")
+        if beside.decode_key is not None:
+            return f"{self.constant('decode_key', beside.decode_key)}({self.path.key})"
+        return f"{self.constant('key_text', names.key_text)}({self.path.key})"
+
+    def _header_values(self) -> str:
+        beside, wanted = self.path.beside, self._header_names
+        for name, why in beside.mixed_headers.items():
+            if wanted is None or name in wanted:
+                raise FuseError(self.stage_id, f"`_headers`: {why}", "mixed-formats")
+        reader = beside.headers.of(wanted)
+        if reader is not None:
+            return f"{self.constant('read_headers', reader)}({self.path.headers})"
+        return f"{self.constant('header_map', names.header_map)}({self.path.headers})"
+
+    def tombstone_key(self, names_of: Sequence[str]) -> str:
+        decode = self.path.beside.decode_key
+        if self.path.beside.mixed_key:
+            raise FuseError(self.stage_id, f"the key of a tombstone: {self.path.beside.mixed_key}", "mixed-formats")
+        if decode is None:
+            return self.path.key
+        table_key = self.constant("table_key", names.table_key)
+        return f"{table_key}({self.constant('decode_key', decode)}({self.path.key}), {tuple(names_of)!r})"
 
     def key(self) -> str:
         return self.path.key

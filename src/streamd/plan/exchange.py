@@ -12,6 +12,8 @@ from __future__ import annotations
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, replace
 
+from streamd.codecs import TEXT, Format
+from streamd.codecs.beside import header_formats, key_format
 from streamd.config.diagnostics import Diagnostic
 from streamd.config.pipeline import ComponentConfig, PipelineConfig
 from streamd.errors import ConfigError
@@ -105,7 +107,9 @@ class _Exchanging:
             for name, how in self.exchanges.items()
         )
         sinks = tuple(
-            ComponentConfig(sink_id(name), "sink", "exchange", how, sink_spec(self.transport), places[name], (name,))
+            ComponentConfig(
+                sink_id(name), "sink", "exchange", _written(how), sink_spec(self.transport), places[name], (name,)
+            )
             for name, how in self.exchanges.items()
         )
         config = replace(
@@ -173,7 +177,7 @@ class _Exchanging:
         if stage.id not in self.forced and all(key == () for key in before):
             return given_by(stage, ())
         for port, (read, key, had) in enumerate(zip(stage.inputs, wanted, before, strict=True)):
-            if had == key and stage.id not in self.forced:
+            if had == key and stage.id not in self.forced and not self._encoded(read):
                 continue
             if port and (stage.inputs[0], wanted[0]) == (read, key):
                 reads[port] = reads[0]
@@ -195,10 +199,11 @@ class _Exchanging:
         component = ComponentConfig(id_, "stage", "key_by", settings, KeyBy.spec, stage.place, tuple(reads))
         self.put_in.setdefault(stage.id, []).append(component)
         self.said[id_] = _why(before, key, None)
-        self._exchange(id_, name, key, partitions)
+        self._exchange(id_, name, key, partitions, put_in=True)
         return id_
 
-    def _exchange(self, stage: str, name: str, key: Key, partitions: int | None) -> None:
+    def _exchange(self, stage: str, name: str, key: Key, partitions: int | None, *, put_in: bool = False) -> None:
+        sources = [self.nodes[source] for source in sorted(self._sources(stage))]
         self.exchanges[stage] = ExchangeSettings.model_validate(
             {
                 "stage": stage,
@@ -207,10 +212,31 @@ class _Exchanging:
                 "partitions": partitions,
                 "group": self.group,
                 "by": _listed(key),
+                "keys": key,
+                "header_formats": _header_formats(sources),
+                "key_lost": put_in and any(key_format(source.settings) != TEXT for source in sources),
                 "why": self.said[stage],
                 "timed": self.timed,
             }
         )
+
+    def _encoded(self, read: str) -> bool:
+        """Whether records come with keys that are no text from their sources: other bytes, and so other partitions."""
+        name = read if read in self.nodes else read.rpartition(".")[0]
+        if name in self.exchanges:
+            return False
+        component = self.nodes[name]
+        return key_format(component.settings) != TEXT or any(map(self._encoded, component.inputs))
+
+    def _sources(self, stage: str) -> frozenset[str]:
+        return sources_of(self._stage(stage), self.nodes)
+
+    def _stage(self, stage: str) -> ComponentConfig:
+        """A stage, or the one before which it is put in."""
+        found = self.nodes.get(stage)
+        if found is not None:
+            return found
+        return next(one for put_in in self.put_in.values() for one in put_in if one.id == stage)
 
     def ring_in(self, config: PipelineConfig) -> str | None:
         """An exchange that is written and read in one part: it would wait for itself."""
@@ -224,6 +250,26 @@ def _ring(component: ComponentConfig) -> ConfigError:
         "key_by into the other way as well"
     )
     return ConfigError(f"{component.place}: {message}", (Diagnostic("bad-plan", message, component.place),))
+
+
+def _written(how: ExchangeSettings) -> ExchangeSettings:
+    """The settings of the sink: it writes headers as they are."""
+    return how.model_copy(update={"header_formats": {}})
+
+
+def _header_formats(sources: Iterable[ComponentConfig]) -> dict[str, Format]:
+    """{header: its format} of records of all of these. Raises ConfigError where they do not agree."""
+    found: dict[str, tuple[ComponentConfig, Format]] = {}
+    for source in sources:
+        for name, form in header_formats(source.settings).items():
+            first, known = found.setdefault(name, (source, form))
+            if known != form:
+                message = (
+                    f"source `{source.id}`: its records meet those of source `{first.id}` behind an exchange, and "
+                    f"`header_formats.{name}` is not the same there"
+                )
+                raise ConfigError(f"{source.place}: {message}", (Diagnostic("bad-plan", message, source.place),))
+    return {name: form for name, (_, form) in found.items()}
 
 
 def _listed(key: Key) -> str:

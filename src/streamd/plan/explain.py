@@ -5,6 +5,8 @@ from __future__ import annotations
 from collections.abc import Mapping
 from typing import Any
 
+from streamd.codecs import TEXT
+from streamd.codecs.beside import key_format
 from streamd.component.fields import duration_text
 from streamd.config.pipeline import ChainUse, ComponentConfig, Delivery, ErrorPolicy
 from streamd.plan.fuse import Chain
@@ -144,6 +146,7 @@ def _label(component: ComponentConfig, part: PartPlan, plan: PipelinePlan) -> st
     if component.kind == "source":
         group = getattr(settings, "group", None)
         words.append(f"group {group}" if group else "")
+        words.append(_key_format(settings, "keys {}"))
         words.append(_event_time(getattr(settings, "event_time", None)))
         words.append("" if component.spec.replayable else "— cannot be read again: what a crash interrupts is lost")
     if component.kind == "stage":
@@ -152,11 +155,19 @@ def _label(component: ComponentConfig, part: PartPlan, plan: PipelinePlan) -> st
         words.append(_state_text(component, part, plan) if component.spec.stateful else "")
     if component.kind == "sink":
         key = getattr(settings, "by" if component.name == "exchange" else "key", None)
+        as_read = key is None and key_format(settings) == "bytes"
         words.append(f"key {key}" if key is not None else "key as read")
+        words.append("" if as_read else _key_format(settings, "as {}"))
         words.append(f"— {delivery_of(component, part, plan.config.delivery)}")
     if component.on_error is not None:
         words.append(f"[on error: {_policy(component.on_error)}]")
     return "  ".join(word for word in words if word)
+
+
+def _key_format(settings: Any, said: str) -> str:
+    """What keys are, where they are no text."""
+    form = key_format(settings)
+    return "" if form == TEXT else said.format(form)
 
 
 def _event_time(settings: Any) -> str:

@@ -26,7 +26,7 @@ import linecache
 import re
 from collections.abc import Callable, Mapping
 from copy import deepcopy
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from types import MappingProxyType
 from typing import Any
 
@@ -37,7 +37,9 @@ from streamd.codecs import Codec
 from streamd.codecs.format import format_of
 from streamd.component.stage import FusedStage, KeyedStage
 from streamd.config.pipeline import ComponentConfig
+from streamd.errors import ExtractError
 from streamd.plan import runtime_names as names
+from streamd.plan.beside import BesideValues
 from streamd.plan.body import Code, FusedBody, Path
 from streamd.plan.document import Base, Document, FieldUse
 from streamd.plan.graph import ChainPlan, PartPlan, outputs_of
@@ -75,9 +77,9 @@ class Chain:
         return frozenset(re.findall(r"\w+", self.source))
 
     def owner_of(self, error: BaseException) -> str:
-        """The id of the component whose line raised the error."""
+        """The id of the component whose line raised the error. What was not to be read is the entry's, also a key."""
         trace = error.__traceback__
-        if trace is None or trace.tb_lineno > len(self.owners):
+        if trace is None or isinstance(error, ExtractError) or trace.tb_lineno > len(self.owners):
             return self.entry
         return self.owners[trace.tb_lineno - 1]
 
@@ -89,7 +91,7 @@ def fuse(
     codecs: Mapping[str, Codec] = MappingProxyType({}),
 ) -> Chain:
     """Compile one chain of a part. `stages` are the instances of its fused and keyed stages, by id; `codecs` those of
-    its sources and sinks, and where there is none for one, it is made.
+    its sources and sinks, their keys and headers, and where there is none for one, it is made.
 
     Raises FuseError, which names the stage, when the chain cannot work.
     """
@@ -120,6 +122,7 @@ class _Fuser:
         self.misfit_line = 0
         self.code = Code()
         self.target_names: dict[str, str] = {}
+        self.beside = BesideValues(part, self.codecs)
         # A record may leave several rows before it fails when it has several ways out, or many elements.
         self.atomic = False
 
@@ -238,7 +241,7 @@ class _Fuser:
         def line(source: str, indent: int = 3) -> None:
             code.line(indent, source, entry)
 
-        path = Path(3, Document(Base.DICT, "d"))
+        path = Path(3, Document(Base.DICT, "d"), beside=self.beside.reading(self.chain.entry))
         line("d = r.value" if self.from_records else "v = r.value")
         self._tombstone(path, "d" if self.from_records else "v")
         if self.from_records:
@@ -282,12 +285,19 @@ class _Fuser:
         if self.tombstones == "drop":
             code.line(4, f"{code.counter(entry, 'filtered')} += 1", entry)
         else:
+            body = FusedBody(code, replace(path, indent=4), entry, self.topic)
+            # Before anything is appended: a key may be one that cannot be read.
+            keys = {target.id: self.beside.tombstone_key(target, body) for target in self.chain.targets}
             for target in self.chain.targets:
-                if target.kind == "stage" and target.spec.keyed:
+                if self.beside.refuses_tombstones(target, path.beside, at_once=not self.from_records):
+                    refuse = code.constant("refuse_tombstone", names.refuse_tombstone)
+                    code.line(4, f"{refuse}()", target.id)
+                elif target.kind == "stage" and target.spec.keyed:
                     self._keyed_tombstone(target, path)
-                    continue
-                row = self._record("None", path) if target.kind == "stage" else "(r.key, None, r.timestamp, r.headers)"
-                code.line(4, f"{self.target_names[target.id]}.append({row})", entry)
+                else:
+                    sink = f"({keys[target.id]}, None, r.timestamp, r.headers)"
+                    row = self._record("None", path) if target.kind == "stage" else sink
+                    code.line(4, f"{self.target_names[target.id]}.append({row})", entry)
         code.line(4, "continue", entry)
 
     def _event_time(self, path: Path) -> None:
@@ -401,6 +411,7 @@ class _Fuser:
         name = self.target_names[target.id]
         if target.kind == "stage" and target.spec.keyed:
             stage: Any = self.stages[target.id]
+            self.beside.read_if_late(target, self.chain.entry, body)
             body.line(f"{name}.append({stage.lift(body, port)})")
             return
         if target.kind == "stage":
@@ -408,15 +419,12 @@ class _Fuser:
             body.line(f"{name}.append({self._record(document, path)})")
             return
         settings = target.settings
-        key, timestamp = getattr(settings, "key", None), getattr(settings, "timestamp", None)
-        to_key = self.code.constant("to_key", names.to_key) if key is not None else ""
-        key_source = f"{to_key}({body.value(key)})" if key is not None else path.key
+        timestamp = getattr(settings, "timestamp", None)
+        key_source = self.beside.key(target, body)
         time_source = body.value(timestamp) if timestamp is not None else path.timestamp
         headers = getattr(settings, "headers", None)
         if headers:
-            to_key = self.code.constant("to_key", names.to_key)
-            pairs = "".join(f"({header!r}, {to_key}({body.value(value)})), " for header, value in headers.items())
-            body.add_headers(f"({pairs})")
+            body.add_headers(self.beside.headers(target, body, headers))
         value = self._encode(target, body)
         body.line(f"{name}.append(({key_source}, {value}, {time_source}, {path.headers}))")
 

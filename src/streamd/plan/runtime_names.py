@@ -13,6 +13,7 @@ import orjson
 from streamd.codecs import Undecodable
 from streamd.component.event_time import event_time as event_time
 from streamd.component.event_time import json_name
+from streamd.component.partitioning import composite_bytes, key_bytes
 from streamd.errors import ExtractError, MissingFieldError, TransformError
 from streamd.record import Headers
 
@@ -74,6 +75,26 @@ def to_key(value: Any) -> bytes | None:
     if value is None or type(value) is bytes:
         return value
     return dumps(value, option=orjson.OPT_SORT_KEYS)
+
+
+def table_key(value: Any, names: Sequence[str]) -> bytes | None:
+    """The key of a record without a value, as `key_by` would make it of a document: of an object its fields `names`.
+
+    Raises TransformError.
+    """
+    if value is None:
+        return None
+    if type(value) is not dict or not names:
+        return key_bytes(value)
+    lacking = [name for name in names if name not in value]
+    if lacking:
+        raise TransformError(f"the key of a record without a value has no `{lacking[0]}`, by which records are keyed")
+    return key_bytes(value[names[0]]) if len(names) == 1 else composite_bytes([value[name] for name in names])
+
+
+def refuse_tombstone() -> None:
+    """Refuse a record without a value, of whose key nobody behind could tell the format."""
+    raise TransformError("a record without a value comes with the key that was read, and others with one in text")
 
 
 def with_path(value: Any, path: Sequence[str], new: Any) -> Any:

@@ -97,6 +97,7 @@ def score_settings(stage_id: str, settings: ValidateSettings) -> ScoreSettings:
     fused=False,
     keyed=True,
     state=lambda config: {"score.window": str(config.window)},
+    own_key=True,
 )
 class Scores:
     """A `KeyedStage`: the counts of all tasks, added up and given as scores when their window is over."""

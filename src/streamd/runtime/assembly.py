@@ -13,6 +13,7 @@ from typing import TYPE_CHECKING, Any
 import structlog
 
 from streamd.codecs import Codec, CodecContext
+from streamd.codecs.beside import codecs_beside, owner_of
 from streamd.codecs.format import format_of
 from streamd.codecs.schema_registry import SchemaRegistry
 from streamd.component.context import PipelineContext
@@ -22,6 +23,7 @@ from streamd.component.transaction import Committed, Transaction
 from streamd.config.diagnostics import Diagnostic
 from streamd.config.pipeline import ComponentConfig
 from streamd.errors import ConfigError, FatalError
+from streamd.plan.beside import BesideValues
 from streamd.plan.body import FuseError
 from streamd.plan.fuse import Chain, fuse
 from streamd.plan.graph import PartPlan, PipelinePlan
@@ -57,7 +59,7 @@ class Assembly:
         self.sources: dict[str, Source] = {}
         self.sinks: dict[str, Sink] = {}
         self.chains: dict[tuple[int, str], Chain] = {}
-        # {source or sink id: its codec}, of those that have bytes
+        # {source or sink id: its codec}, of those that have bytes; with those of keys and headers
         self.codecs: dict[str, Codec] = {}
         # Over all attempts at a task in this process.
         self.retries: dict[TaskId, Retries] = {}
@@ -120,7 +122,8 @@ class Assembly:
         """Whether codecs know now what they lacked for some records of a batch, of which nothing has gone on: it is to
         be run again. Raises UnavailableError.
         """
-        codecs = [self.codecs[c.id] for c in (*part.sources, *part.all_sinks) if c.id in self.codecs]
+        ends = {component.id for component in (*part.sources, *part.all_sinks)}
+        codecs = [codec for name, codec in self.codecs.items() if owner_of(name) in ends]
         again = any([await codec.learn() for codec in codecs])
         if again:
             for codec in codecs:
@@ -129,7 +132,10 @@ class Assembly:
 
     def late_row(self, failure: Failure, sink: str) -> Row:
         """The row that gives a late record to its sink. Raises RecordError."""
-        return late_row(failure.record, self.codecs.get(failure.entry), self.codecs.get(sink))
+        part = next(part for part in self.plan.parts if sink in {one.id for one in part.all_sinks})
+        ends = {component.id: component for component in part.components}
+        key = BesideValues(part, self.codecs).key_bytes(ends[sink], ends[failure.entry], failure.record.key)
+        return late_row(failure.record, key, self.codecs.get(failure.entry), self.codecs.get(sink))
 
     @property
     def checkpoint_timeout(self) -> float:
@@ -188,7 +194,9 @@ def registry_of(context: PipelineContext) -> SchemaRegistryClient | None:
 def codecs_of(
     components: Iterable[ComponentConfig], base_dir: Path, registry: SchemaRegistry | None = None
 ) -> dict[str, Codec]:
-    """{id: codec} of sources and sinks, those that give or take documents aside. Raises ConfigError."""
+    """{id: codec} of sources and sinks, those that give or take documents aside; with those of their keys and headers,
+    under names of `codecs.beside`. Raises ConfigError.
+    """
     codecs: dict[str, Codec] = {}
     for component in components:
         spec, settings = component.spec, component.settings
@@ -200,6 +208,7 @@ def codecs_of(
         about = CodecContext(component.id, kind, topic, base_dir=base_dir, registry=registry)
         try:
             codecs[component.id] = format_of(settings).codec(about)
+            codecs.update(codecs_beside(component.id, settings, about))
         except ConfigError as error:
             problem = Diagnostic("unusable-component", f"{component.kind} `{component.id}`: {error}", component.place)
             raise ConfigError(problem.message, (problem,)) from None
@@ -234,4 +243,4 @@ def compile_chains(
 
 def _diagnostic(error: FuseError, components: Sequence[ComponentConfig]) -> Diagnostic:
     place = next(c.place for c in components if c.id == error.stage_id)
-    return Diagnostic(code="unknown-field", message=f"{error.stage_id}: {error}", place=place)
+    return Diagnostic(code=error.code, message=f"{error.stage_id}: {error}", place=place)

@@ -7,6 +7,7 @@ from typing import Any
 
 from streamd.clock import Clock
 from streamd.codecs import Codec
+from streamd.codecs.beside import key_of
 from streamd.observability import catalog
 from streamd.observability.metrics import Counter, Histogram, MetricSet
 from streamd.plan.fuse import Chain
@@ -198,8 +199,9 @@ class Counting:
         self._add(count, len(rows))
         self._add(size, sum([len(v) for row in rows if (v := row[1]).__class__ is bytes]))
         batch.observe(len(rows))
-        codec = self._codecs.get(sink)
-        if codec is not None and (left_out := codec.left_out()):
+        codecs = (self._codecs.get(sink), self._codecs.get(key_of(sink)))
+        left_out = sum([codec.left_out() for codec in codecs if codec is not None])
+        if left_out:
             self._add(self._metrics.counter(catalog.LEFT_OUT_FIELDS, pipeline=self._pipeline, sink=sink), left_out)
 
     def drifted(self, source: str, kind: str) -> None:

@@ -129,11 +129,11 @@ def _extract_error(value: Any, error: BaseException, words: frozenset[str]) -> E
     return ExtractError(f"the value cannot be decoded ({type(error).__name__})", str(error))
 
 
-def late_row(record: RawRecord, read: Codec | None, write: Codec | None) -> Row:
+def late_row(record: RawRecord, key: bytes | None, read: Codec | None, write: Codec | None) -> Row:
     """The row that gives a late record to its sink: as it came.
 
-    `read` and `write` are the codecs of where it came from and of the sink, None where there are documents. Raises
-    LoadError.
+    `key`: its key as the sink writes keys. `read` and `write` are the codecs of where it came from and of the sink,
+    None where there are documents. Raises LoadError.
     """
     value = record.value
     binary = write is not None and write.binary
@@ -142,7 +142,7 @@ def late_row(record: RawRecord, read: Codec | None, write: Codec | None) -> Row:
         value = read.decode(value) if other else value
     if write is not None and not isinstance(value, bytes | None):
         value = write.encode(value) if binary else orjson.dumps(value)
-    return Row(record.key, value, record.timestamp, record.headers)
+    return Row(key, value, record.timestamp, record.headers)
 
 
 def dead_letter(

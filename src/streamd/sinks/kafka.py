@@ -21,11 +21,12 @@ written again.
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from typing import Any, Literal, Protocol
+from typing import Any, Literal, Protocol, Self
 
-from pydantic import Field
+from pydantic import Field, model_validator
 
-from streamd.codecs import JSON, TopicFormat
+from streamd.codecs import JSON, BesideFormat, TopicFormat
+from streamd.codecs.beside import WRITTEN_HEADERS, WRITTEN_KEY, refuse_unwritten
 from streamd.component.context import PipelineContext, TaskContext
 from streamd.component.fields import ExpressionField
 from streamd.component.model import Model
@@ -45,6 +46,7 @@ class KafkaSinkConfig(Model):
     key: ExpressionField | None = Field(
         None, description="The record's key; without it the key that the record came with.", examples=["user"]
     )
+    key_format: BesideFormat = WRITTEN_KEY
     timestamp: ExpressionField | None = Field(
         None, description="The record's time in ms since the epoch; without it the time it came with.", examples=["ts"]
     )
@@ -53,6 +55,7 @@ class KafkaSinkConfig(Model):
         description="Headers to add: name → value, a text as UTF-8, null without a value, anything else as JSON.",
         examples=[{"origin": "_topic"}],
     )
+    header_formats: dict[str, BesideFormat] = WRITTEN_HEADERS
     compression: Literal["none", "gzip", "snappy", "lz4", "zstd"] | None = Field(
         None,
         description="How batches are compressed; without it as `compression.type` in the `kafka:` section says.",
@@ -61,6 +64,11 @@ class KafkaSinkConfig(Model):
     create: CreateTopic | None = Field(
         None, description="How to make the topic when it is missing.", examples=[{"partitions": 12}]
     )
+
+    @model_validator(mode="after")
+    def _headers_are_its_own(self) -> Self:
+        refuse_unwritten(self.headers, self.header_formats)
+        return self
 
 
 class _Output(Protocol):

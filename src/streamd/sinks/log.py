@@ -19,11 +19,12 @@ checkpoint is Kafka's, and this sink delivers at least once.
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from typing import Any
+from typing import Any, Self
 
-from pydantic import Field
+from pydantic import Field, model_validator
 
-from streamd.codecs import JSON, TopicFormat
+from streamd.codecs import JSON, BesideFormat, TopicFormat
+from streamd.codecs.beside import WRITTEN_HEADERS, WRITTEN_KEY, refuse_unwritten
 from streamd.component.context import PipelineContext, TaskContext
 from streamd.component.fields import ExpressionField
 from streamd.component.model import Model
@@ -51,6 +52,7 @@ class LogSinkConfig(Model):
     key: ExpressionField | None = Field(
         None, description="The record's key; without it the key that the record came with.", examples=["user"]
     )
+    key_format: BesideFormat = WRITTEN_KEY
     timestamp: ExpressionField | None = Field(
         None, description="The record's time in ms since the epoch; without it the time it came with.", examples=["ts"]
     )
@@ -59,9 +61,15 @@ class LogSinkConfig(Model):
         description="Headers to add: name → value, a text as UTF-8, null without a value, anything else as JSON.",
         examples=[{"origin": "_topic"}],
     )
+    header_formats: dict[str, BesideFormat] = WRITTEN_HEADERS
     retention: TopicRetention | None = Field(
         None, description="What the topic keeps; without it everything.", examples=[{"age": "7d"}]
     )
+
+    @model_validator(mode="after")
+    def _headers_are_its_own(self) -> Self:
+        refuse_unwritten(self.headers, self.header_formats)
+        return self
 
 
 @sink("log", config=LogSinkConfig, transport="embedded", delivery="exactly once")

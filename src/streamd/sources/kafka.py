@@ -24,7 +24,8 @@ from typing import Annotated, Any, Literal
 import structlog
 from pydantic import Field, PlainValidator, WithJsonSchema, field_validator
 
-from streamd.codecs import JSON, TopicFormat
+from streamd.codecs import JSON, BesideFormat, TopicFormat
+from streamd.codecs.beside import READ_HEADERS, READ_KEY
 from streamd.component.context import PipelineContext
 from streamd.component.event_time import EventTimeField
 from streamd.component.fields import ByteSize
@@ -91,6 +92,8 @@ class KafkaSourceConfig(Model):
 
     topic: TopicName = Field(description="The topic to read.", examples=["orders"])
     format: TopicFormat = Field(JSON, description="What a record's value is.", examples=["json"])
+    key_format: BesideFormat = READ_KEY
+    header_formats: dict[str, BesideFormat] = READ_HEADERS
     group: str | None = Field(
         None,
         description="The consumer group that keeps the positions; `streamd.APP.PIPELINE` without it. All sources of a "

@@ -20,7 +20,8 @@ from typing import Any, Literal
 
 from pydantic import Field
 
-from streamd.codecs import JSON, TopicFormat
+from streamd.codecs import JSON, BesideFormat, TopicFormat
+from streamd.codecs.beside import READ_HEADERS, READ_KEY
 from streamd.component.context import PipelineContext
 from streamd.component.event_time import EventTimeField
 from streamd.component.model import Model
@@ -46,6 +47,8 @@ class LogSourceConfig(Model):
         examples=[4],
     )
     format: TopicFormat = Field(JSON, description="What a record's value is.", examples=["json"])
+    key_format: BesideFormat = READ_KEY
+    header_formats: dict[str, BesideFormat] = READ_HEADERS
     start: Literal["earliest", "latest"] = Field(
         "earliest", description="Where to begin in a partition that has no position yet.", examples=["latest"]
     )

@@ -109,7 +109,7 @@ def _settings(config: AggregateConfig) -> dict[str, str]:
     return config.by.settings() | values | ({} if config.ttl is None else {"ttl": "set"})
 
 
-@stage("aggregate", config=AggregateConfig, fused=False, keyed=True, state=_settings)
+@stage("aggregate", config=AggregateConfig, fused=False, keyed=True, state=_settings, own_key=True)
 class AggregateStage:
     """The stage `aggregate`. It keeps {key: accumulator}, and {key: time} of what has changed and was not given yet.
 

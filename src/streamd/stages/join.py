@@ -239,7 +239,7 @@ def _inputs(config: JoinConfig) -> tuple[str, ...]:
     return config.inputs
 
 
-@stage("join", config=JoinConfig, fused=False, keyed=True, state=_settings, inputs=_inputs)
+@stage("join", config=JoinConfig, fused=False, keyed=True, state=_settings, inputs=_inputs, own_key=True)
 class Join:
     """The stage `join`."""
 
@@ -285,8 +285,9 @@ class Join:
         """A record without a value: of a table, that the key is gone."""
         if not self.config.tables[port]:
             return None
+        own = body.tombstone_key(list(map(str, (self.config.on.left, self.config.on.right)[port])))
         key = body.constant("tombstone_key", tombstone_key)
-        return f"(r, r.timestamp, {body.watermark()}, {port}, {key}(r.key), None)"
+        return f"(r, r.timestamp, {body.watermark()}, {port}, {key}({own}), None)"
 
     def _key(self, body: Body, on: list[Expression]) -> str:
         if len(on) > 1:

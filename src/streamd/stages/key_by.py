@@ -76,7 +76,7 @@ class KeyByConfig(Model):
     )
 
 
-@stage("key_by", config=KeyByConfig, shorthand="by", keeps=lambda config, field: True)
+@stage("key_by", config=KeyByConfig, shorthand="by", keeps=lambda config, field: True, own_key=True)
 class KeyBy:
     """The stage `key_by`: the part of it that sets the key. The exchange is put behind it by the plan."""
 

@@ -323,7 +323,7 @@ def _settings(config: WindowConfig) -> dict[str, str]:
     return found | (config.by.settings() if config.by else {})
 
 
-@stage("window", config=WindowConfig, fused=False, keyed=True, state=_settings)
+@stage("window", config=WindowConfig, fused=False, keyed=True, state=_settings, own_key=True)
 class Window:
     """The stage `window`."""
 

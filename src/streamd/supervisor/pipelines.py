@@ -12,6 +12,7 @@ from typing import Any, TypeVar
 import structlog
 
 from streamd.clock import Clock
+from streamd.codecs.beside import owner_of
 from streamd.component.context import PipelineContext
 from streamd.config.pipeline import ComponentConfig
 from streamd.errors import FatalError, TransientError
@@ -286,9 +287,9 @@ class ManagedPipeline:
         registry = registry_of(self._context)
         codecs = codecs_of(ends, self._context.base_dir, registry)
         try:
-            for component in ends:
-                if component.id in codecs:
-                    await self._until_reachable(component, codecs[component.id].prepare)
+            by_id = {component.id: component for component in ends}
+            for name, codec in codecs.items():
+                await self._until_reachable(by_id[owner_of(name)], codec.prepare)
         finally:
             for codec in codecs.values():
                 await codec.close()

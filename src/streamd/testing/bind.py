@@ -69,7 +69,7 @@ class _Binding:
                 return
             self._partitions[source] = max(self._partitions[source], given.partition + 1)
             try:
-                source_record(given, self._sources[source], self._codecs.get(source), 0)
+                source_record(given, self._sources[source], self._codecs, 0)
             except UnfitRecordError as error:
                 self._document.report("wrong-value", str(error), given.node)
 

@@ -137,14 +137,17 @@ class RecordsSettings(Model):
 
 @dataclass(slots=True)
 class Given:
-    """One record of an `input`. `value` is a document, text that is taken as it is, or None for a tombstone."""
+    """One record of an `input`. `value` is a document, text that is taken as it is, or None for a tombstone.
+
+    `key` and `headers` are JSON, or bytes as they are.
+    """
 
     node: Node
     value: Any
     partition: int = 0
-    key: bytes | None = None
+    key: Any = None
     timestamp: int | None = None
-    headers: tuple[tuple[str, bytes | None], ...] = ()
+    headers: tuple[tuple[str, Any], ...] = ()
 
 
 @dataclass(slots=True)

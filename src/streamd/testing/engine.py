@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import time
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Any, Self
 
@@ -157,9 +158,13 @@ class Engine:
                     found[key_text(orjson.loads(key))] = orjson.loads(value)
         return found
 
-    def codec(self, component: str) -> Codec | None:
-        """What a source or sink turns bytes into documents with; None for one without bytes, or before it all works."""
-        return None if self._assembly is None else self._assembly.codecs.get(component)
+    @property
+    def codecs(self) -> Mapping[str, Codec]:
+        """What sources and sinks turn bytes into documents with, by id, and into keys and headers, by name.
+
+        None are there before it all works.
+        """
+        return {} if self._assembly is None else self._assembly.codecs
 
     def _values(self, metric: str) -> list[tuple[tuple[str, ...], float]]:
         families = [family for family in self.metrics.snapshot().families if family.name == metric]

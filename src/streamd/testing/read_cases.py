@@ -191,15 +191,13 @@ class _CaseReader:
             message = f"`headers` must be a mapping of names to texts, got {describe(headers)}"
             self.document.report("wrong-type", message, headers)
             return None
-        pairs = (
-            () if headers is None else ((name, as_bytes(plain_value(v))) for name, (_, v) in headers.entries.items())
-        )
+        pairs = () if headers is None else ((name, plain_value(v)) for name, (_, v) in headers.entries.items())
         key = node.get("key")
         return Given(
             node,
             None if value is None else _given_value(value),
             partition,
-            None if key is None else as_bytes(plain_value(key)),
+            None if key is None else plain_value(key),
             timestamp,
             tuple(pairs),
         )
@@ -263,13 +261,6 @@ class _CaseReader:
 def is_envelope(node: Node) -> bool:
     """Whether a record is written with its parts: `value`, and `key` and others beside it."""
     return isinstance(node, Mapping) and "value" in node.entries and all(key in ENVELOPE for key in node.entries)
-
-
-def as_bytes(value: Any) -> bytes | None:
-    """A key or a header as it is in a record: text as UTF-8, None as none, anything else as JSON."""
-    if value is None:
-        return None
-    return value.encode() if isinstance(value, str) else orjson.dumps(value, option=orjson.OPT_SORT_KEYS)
 
 
 def _given_value(node: Node) -> Any:

@@ -5,6 +5,7 @@ from __future__ import annotations
 from base64 import b64decode, b64encode
 from collections.abc import Mapping, Sequence
 from copy import deepcopy
+from types import MappingProxyType
 from typing import Any
 
 import orjson
@@ -16,6 +17,7 @@ from streamd.config.pipeline import ComponentConfig
 from streamd.errors import StreamdError
 from streamd.record import Row, SourceRecord
 from streamd.testing.case_file import Expected, Given, Wanted
+from streamd.testing.keys_and_headers import UnfitValueError, given_headers, given_key, shown_headers, shown_key
 
 _MARK = "streamd."
 
@@ -24,13 +26,18 @@ class UnfitRecordError(StreamdError):
     """A record of a test cannot be one of its source."""
 
 
-def source_record(given: Given, source: ComponentConfig, codec: Codec | None, now_ms: int) -> SourceRecord:
-    """The record as the source would give it. `codec`: the source's, None where it gives documents.
+def source_record(given: Given, source: ComponentConfig, codecs: Mapping[str, Codec], now_ms: int) -> SourceRecord:
+    """The record as the source would give it. `codecs`: the source's own, and of its keys and headers, by name.
 
     Raises UnfitRecordError.
     """
     timestamp = now_ms if given.timestamp is None else given.timestamp
-    return SourceRecord(given.key, _source_value(given.value, source, codec), timestamp, 0, given.headers)
+    value = _source_value(given.value, source, codecs.get(source.id))
+    try:
+        key, headers = given_key(given, source.id, codecs), given_headers(given, source.id, codecs)
+    except UnfitValueError as error:
+        raise UnfitRecordError(f"not a record of source {source.id!r}: {error}") from None
+    return SourceRecord(key, value, timestamp, 0, headers)
 
 
 def _source_value(value: Any, source: ComponentConfig, codec: Codec | None) -> Any:
@@ -55,13 +62,13 @@ def _source_value(value: Any, source: ComponentConfig, codec: Codec | None) -> A
         raise UnfitRecordError(f"not a record of source {source.id!r}, whose format is {form}: {error}") from None
 
 
-def shown(row: Row, sink: ComponentConfig, codec: Codec | None = None) -> dict[str, Any]:
-    """A row as a test sees it: key, value, timestamp and headers, of JSON. `codec`: the sink's, where it is to be used.
+def shown(row: Row, sink: ComponentConfig, codecs: Mapping[str, Codec] = MappingProxyType({})) -> dict[str, Any]:
+    """A row as a test sees it: key, value, timestamp and headers, of JSON. `codecs`: those to be used, by name.
 
     Of a format whose bytes are no text, `base64` has them beside the document.
     """
-    key = None if row.key is None else row.key.decode("utf-8", "backslashreplace")
-    headers = {name: None if value is None else value.decode("utf-8", "replace") for name, value in row.headers}
+    key, headers = shown_key(row, sink.id, codecs), shown_headers(row, sink.id, codecs)
+    codec = codecs.get(sink.id)
     record = {"key": key, "value": _value(row.value, sink), "timestamp": row.timestamp, "headers": headers}
     if codec is not None and codec.binary and isinstance(row.value, bytes):
         record["base64"] = b64encode(row.value).decode()
@@ -112,7 +119,7 @@ def compared(expected: Expected, wanted: Wanted, got: Mapping[str, Any]) -> tupl
         theirs["headers"] = {name: value for name, value in got["headers"].items() if name in ours["headers"]}
     if expected.kind == "dead_letters" and isinstance(ours.get("message"), str) and ours["message"] in got["message"]:
         theirs["message"] = ours["message"]
-    if "key" in ours and not isinstance(ours["key"], str | None):
+    if "key" in ours and not isinstance(ours["key"], str | None) and isinstance(theirs["key"], str):
         ours["key"] = orjson.dumps(ours["key"], option=orjson.OPT_SORT_KEYS).decode()
     if isinstance(ours.get("value"), str) and "base64" in got:
         theirs["value"] = got["base64"]

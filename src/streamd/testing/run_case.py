@@ -31,6 +31,7 @@ from streamd.testing.case_file import (
 )
 from streamd.testing.compare import Pair, align, same
 from streamd.testing.engine import Engine
+from streamd.testing.keys_and_headers import codecs_of_one, registered
 from streamd.testing.memory import World
 from streamd.testing.records import compared, dead_letter_shown, shown, source_record
 from streamd.testing.virtual_time import HandClock, VirtualLoop, under_hand
@@ -190,9 +191,9 @@ class _Run:
             if not taken and source not in self._engine.tables:
                 await self._engine.settle()
             taken = source not in self._engine.tables
-            record = source_record(
-                given, self._engine.sources[source], self._engine.codec(source), self._clock.now_ms()
-            )
+            codecs = self._engine.codecs
+            given = await registered(given, source, codecs, self._world.schema_registry)
+            record = source_record(given, self._engine.sources[source], codecs, self._clock.now_ms())
             self._world.stream(source, given.partition).append(record)
             self._given[source, given.partition, record.offset] = given.node
 
@@ -280,11 +281,12 @@ class _Run:
             return Look(
                 expected, "dead_letters", [dead_letter_shown(row, self._engine.sinks[sink]) for row, sink in found]
             )
-        sink, codec = self._engine.sinks[expected.output], self._engine.codec(expected.output)
+        sink, codecs = self._engine.sinks[expected.output], self._engine.codecs
         rows = self._fresh(sink.id)
-        got = [shown(row, sink, codec) for row in rows]
-        if codec is not None and await codec.learn():  # written before a crash: this one has not seen their schemas
-            got = [shown(row, sink, codec) for row in rows]
+        got = [shown(row, sink, codecs) for row in rows]
+        # Written before a crash: these have not seen their schemas.
+        if any([await codec.learn() for codec in codecs_of_one(sink.id, codecs)]):
+            got = [shown(row, sink, codecs) for row in rows]
         return Look(expected, sink.id, got)
 
     def _fresh(self, sink: str) -> list[Row]:

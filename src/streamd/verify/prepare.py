@@ -8,6 +8,8 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+from streamd.codecs import TEXT
+from streamd.codecs.beside import header_formats, key_format
 from streamd.codecs.csv import format_row
 from streamd.codecs.format import format_of
 from streamd.component.context import PipelineContext
@@ -63,6 +65,11 @@ def check(config: PipelineConfig) -> list[str]:
                 f"{source.place}: source `{source.id}` has the format {form}{settings}, of which no records are made; "
                 "verify a copy of the pipeline that reads json"
             )
+        if key_format(source.settings) != TEXT:
+            raise ConfigError(
+                f"{source.place}: the keys of source `{source.id}` have the format {key_format(source.settings)}, in "
+                "which none are made; verify a copy of the pipeline whose keys are text"
+            )
     read = {_topic(source) for source in (*config.sources, *config.tables)}
     for sink in (*config.sinks, *config.dead_letters):
         written = _topic(sink)
@@ -71,7 +78,8 @@ def check(config: PipelineConfig) -> list[str]:
                 f"{sink.place}: sink `{sink.id}` writes topic {written[1]}, which the pipeline reads itself: its input "
                 "cannot be told from its output"
             )
-        if getattr(format_of(sink.settings).settings, "registry", False):
+        beside = (key_format(sink.settings), *header_formats(sink.settings).values())
+        if any(getattr(form.settings, "registry", False) for form in (format_of(sink.settings), *beside)):
             raise ConfigError(
                 f"{sink.place}: sink `{sink.id}` registers schemas, which a verification must not do; verify a copy of "
                 "the pipeline that writes json"

@@ -16,8 +16,8 @@ from streamd.transport.files.compression import compression_of
 from streamd.verify.yaml_text import Replacement, Value, rewritten
 
 # What a source of a topic and a sink to one keep of their settings when they move to the other transport.
-_SOURCE_SETTINGS = frozenset({"format", "event_time", "tombstones", "partitioned_by"})
-_SINK_SETTINGS = frozenset({"format", "key", "timestamp", "headers"})
+_SOURCE_SETTINGS = frozenset({"format", "event_time", "tombstones", "partitioned_by", "key_format", "header_formats"})
+_SINK_SETTINGS = frozenset({"format", "key", "timestamp", "headers", "key_format", "header_formats"})
 _EVENT_TIME = frozenset({"event_time"})
 
 _ENDINGS = {"json": "ndjson", "csv": "csv", "text": "txt"}

@@ -170,3 +170,16 @@ def test_a_table_is_said_to_be_whole_in_each_worker(cli: Cli, write: Write) -> N
     assert "lookups take the newest row at hand" in outcome.out
     assert "one task for each partition of in\n" in outcome.out
     assert "stage  enrich  table users" in outcome.out
+
+
+def test_formats_of_keys_are_told(cli: Cli, write: Write) -> None:
+    """At the source what they are, at the sink what they become."""
+    ends = (
+        "source: {log: {topic: in, key_format: json}}\nsink: {log: {topic: out, key: a, key_format: {msgpack: {}}}}\n"
+    )
+    write("p.yaml", f"name: p\n{ends}")
+
+    outcome = cli("explain", "p.yaml")
+
+    assert "topic in  keys json" in outcome.out
+    assert "key a  as msgpack" in outcome.out

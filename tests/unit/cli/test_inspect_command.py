@@ -82,8 +82,8 @@ def test_columns_of_numbers_are_found(cli, write, tmp_path):
     assert "types: {id: int, age: int, paid: bool}" in shown
 
 
-async def fill_log(folder: Path) -> None:
-    """The topic `orders` of the embedded log."""
+async def fill_log(folder: Path, *, keyed: bool = False) -> None:
+    """The topic `orders` of the embedded log; `keyed`: with keys that are JSON, the last one excepted."""
     path = log_path(folder / ".streamd" / "streamd", "streamd")
     path.parent.mkdir(parents=True)
     log = EmbeddedLog.acquire(path)
@@ -92,7 +92,8 @@ async def fill_log(folder: Path) -> None:
     await transaction.open()
     transaction.begin()
     for order in ORDERS:
-        transaction.append("orders", 0, None, orjson.dumps(order), 0, ())
+        key = orjson.dumps({"id": order["id"]}) if order is not ORDERS[-1] else b"\xff"
+        transaction.append("orders", 0, key if keyed else None, orjson.dumps(order), 0, ())
     await transaction.flush()
     await transaction.put_positions({}, {})
     await transaction.commit()
@@ -118,6 +119,13 @@ def test_the_embedded_log_and_a_source_of_a_pipeline(cli, write, tmp_path):
     unnamed = cli("inspect", file)
     assert unnamed.code == 2
     assert "has several sources: name one with --source; it has a, b" in unnamed.err
+
+
+def test_keys_are_read_as_their_source_reads_them(cli, write, tmp_path):
+    asyncio.run(fill_log(tmp_path, keyed=True))
+    file = write("p.yaml", "name: p\nsource: {log: {topic: orders, key_format: json}}\nsink: {discard: {}}\n")
+    found = json.loads(cli("inspect", file, "--json").out)["keys"]
+    assert found["types"] == {"object": 59, "bytes": 1}
 
 
 @pytest.mark.parametrize(

@@ -254,3 +254,19 @@ def test_an_expression_is_its_text() -> None:
 
 def test_patterns_may_have_backslashes_without_a_warning() -> None:
     assert parse('matches(a, "\\d+\\.\\d")').fields == {"a"}
+
+
+@pytest.mark.parametrize(
+    ("text", "headers"),
+    [
+        ("amount > 1", set()),
+        ("_headers.a.x == 1 and _headers['b'] != 2", {"a", "b"}),
+        ("get(_headers.a, 1) or has(_headers.b.c)", {"a", "b"}),
+        ("'a' in _headers", {""}),
+        ("_headers[kind]", None),
+        ("len(_headers)", None),
+        ("[_headers, _headers.a]", None),
+    ],
+)
+def test_the_headers_that_an_expression_reads_by_name(text, headers):
+    assert parse(text).headers == headers

@@ -17,7 +17,7 @@ TEXT = """
 name: p
 schema_registry: {{url: "http://127.0.0.1:1"}}
 source: {{log: {{topic: in, format: {read}}}}}
-sink: {{log: {{topic: out, format: {write}}}}}
+sink: {{log: {{topic: out, format: {write}, headers: {{h: "1"}}}}}}
 """
 
 
@@ -28,6 +28,9 @@ sink: {{log: {{topic: out, format: {write}}}}}
         ("msgpack", "json", "has the format msgpack, of which no records are made"),
         ("{protobuf: {registry: true}}", "json", "source `source` has the format protobuf, of which no records"),
         ("json", f"{{avro: {{registry: true, schema: {SCHEMA}}}}}", "sink `sink` registers schemas"),
+        ("json, key_format: json", "json", "the keys of source `source` have the format json, in which none are made"),
+        ("json", "json, key_format: {avro: {registry: true, schema: long}}", "sink `sink` registers schemas"),
+        ("json", "json, header_formats: {h: {avro: {registry: true, schema: long}}}", "sink `sink` registers schemas"),
     ],
 )
 def test_formats_are_refused_where_they_cannot_be_verified(read, write, message):

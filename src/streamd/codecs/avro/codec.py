@@ -11,7 +11,7 @@ from streamd.codecs.avro.schema import Schema
 from streamd.codecs.avro.settings import AvroSettings
 from streamd.codecs.avro.values import UnfitError
 from streamd.codecs.avro.writing import Writing
-from streamd.codecs.codec import Codec, CodecContext, Document
+from streamd.codecs.codec import Codec, CodecContext
 from streamd.codecs.undecodable import refuse
 from streamd.errors import ConfigError, LoadError
 
@@ -21,7 +21,7 @@ def codec(settings: AvroSettings, context: CodecContext) -> Codec:
     own = own_schema(settings, context)
     if not settings.registry:
         assert own is not None
-        return AvroCodec(settings, own, read_schema(settings.writer_schema_file, context))
+        return AvroCodec(settings, own, read_schema(settings.writer_schema_file, context), records=context.whole)
     from streamd.codecs.avro.registered import RegisteredAvroCodec
 
     return RegisteredAvroCodec(settings, context, own)
@@ -54,16 +54,16 @@ class AvroCodec(Codec):
 
     binary = True
 
-    def __init__(self, settings: AvroSettings, schema: Schema, written: Schema | None) -> None:
+    def __init__(self, settings: AvroSettings, schema: Schema, written: Schema | None, *, records: bool = True) -> None:
         """`written`: what sources' records were written with, where it is not `schema`. Raises ConfigError."""
         self._schema, self._written = schema, written or schema
         try:
-            self._read: Read = reader(self._written, schema, settings.forms)
+            self._read: Read = reader(self._written, schema, settings.forms, records=records)
         except MismatchError as error:
             raise ConfigError(f"what was written with the writer's schema cannot be read: {error}") from None
         self._writing = writing(schema, settings)
 
-    def decode(self, value: Any) -> Document:
+    def decode(self, value: Any) -> Any:
         """The document of a value. Raises ExtractError."""
         if value.__class__ is not bytes:
             refuse(value, "Avro")

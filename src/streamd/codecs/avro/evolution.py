@@ -27,6 +27,12 @@ def untold(value: Any) -> bool:
     return all(map(untold, value)) if isinstance(value, list) else value is None
 
 
+def schema_of(value: Any) -> Schema | None:
+    """A schema that the value fits, of which nothing else is known; None when there is none."""
+    of = "null" if value is None else _Change(Schema('"null"'), None).inferred(value, "Value")
+    return None if of is None else Schema(json.dumps(of, ensure_ascii=False))
+
+
 def evolved(schema: Schema, documents: Iterable[Any], forms: Forms, references: Iterable[str] = ()) -> Schema | None:
     """The schema that as many as can of the documents fit; None when none can be helped.
 
@@ -91,7 +97,7 @@ class _Change:
             record = self._record(error.node["name"])
             if record is None or not _NAME.fullmatch(error.added):
                 return False
-            of = self._inferred(error.value, f"{record['name'].rpartition('.')[2]}_{error.added}")
+            of = self.inferred(error.value, f"{record['name'].rpartition('.')[2]}_{error.added}")
             if of is None:
                 return False
             record["fields"].append({"name": error.added, "type": ["null", of], "default": None})
@@ -144,7 +150,7 @@ class _Change:
                 return True
         return False
 
-    def _inferred(self, value: Any, name: str) -> Type | None:
+    def inferred(self, value: Any, name: str) -> Type | None:
         """A type for a value that the schema knows nothing of; None when there is none that could hold the next."""
         if isinstance(value, list):
             return self._of_items(value, name)
@@ -155,7 +161,7 @@ class _Change:
 
     def _of_items(self, items: list[Any], name: str) -> Type | None:
         present = [item for item in items if not untold(item)]
-        of = self._inferred(present[0], name) if present else None
+        of = self.inferred(present[0], name) if present else None
         if of is None:
             return None
         if of == "long" and any(item.__class__ is float for item in present):
@@ -171,7 +177,7 @@ class _Change:
         for key, part in value.items():
             if untold(part):
                 continue
-            of = self._inferred(part, f"{own}_{key}") if _NAME.fullmatch(key) else None
+            of = self.inferred(part, f"{own}_{key}") if _NAME.fullmatch(key) else None
             if of is None:
                 return None
             fields.append({"name": key, "type": ["null", of], "default": None})

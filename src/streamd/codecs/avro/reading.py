@@ -19,7 +19,8 @@ from streamd.codecs.avro.schema import NAMED, PRIMITIVES, RECORDS, Schema, Type,
 from streamd.codecs.avro.values import Convert, Forms, UnfitError, reads
 from streamd.errors import ExtractError
 
-Read = Callable[[bytes, int], dict[str, Any]]
+# A document; a value of any type where `records` is False.
+Read = Callable[[bytes, int], Any]
 
 # {type that was written: types that it may be read as}
 _PROMOTIONS: Mapping[str, frozenset[str]] = {
@@ -46,8 +47,10 @@ class MismatchError(Exception):
         return f"`{'.'.join(self.path)}`: {self.reason}" if self.path else self.reason
 
 
-def reader(writer: Schema, target: Schema | None, forms: Forms) -> Read:
+def reader(writer: Schema, target: Schema | None, forms: Forms, *, records: bool = True) -> Read:
     """What reads bytes that were written by `writer`, from an index on, as documents of `target` (or of the same).
+
+    `records`: False where a value need be no record.
 
     Raises MismatchError when the two do not fit. What it gives raises ExtractError.
     """
@@ -67,7 +70,7 @@ def reader(writer: Schema, target: Schema | None, forms: Forms) -> Read:
     deep: Any = _read_py.schemaless_reader
     shallow = SHALLOW_BYTES if recursive(types) else sys.maxsize
 
-    def read(data: bytes, start: int) -> dict[str, Any]:
+    def read(data: bytes, start: int) -> Any:
         buffer = BytesIO(data)
         buffer.seek(start)
         try:
@@ -84,7 +87,7 @@ def reader(writer: Schema, target: Schema | None, forms: Forms) -> Read:
             raise ExtractError(f"not Avro of its schema ({type(error).__name__})") from None
         if buffer.tell() != len(data):
             raise ExtractError(f"not Avro of its schema: {len(data) - buffer.tell()} bytes are left over behind it")
-        if document.__class__ is not dict:
+        if records and document.__class__ is not dict:
             raise ExtractError("the Avro value is no record")
         return document
 

@@ -53,14 +53,14 @@ class RegisteredAvroCodec(RegisteredCodec):
         """By the writer's schema, for documents of the one that is asked for."""
         written = Schema(found.schema, [reference.schema for reference in found.references])
         try:
-            return reader(written, self._schema, self._forms)
+            return reader(written, self._schema, self._forms, records=self._context.whole)
         except MismatchError as error:
             raise ConfigError(f"what it wrote cannot be read with the schema asked for: {error}") from None
 
     def own_reader(self) -> Read:
         """By the schema that is written."""
         assert self._schema is not None
-        return reader(self._schema, None, self._forms)
+        return reader(self._schema, None, self._forms, records=self._context.whole)
 
     async def learn(self) -> bool:
         """Ask for the ids, and register the schema, that the batch at hand needs."""

@@ -53,8 +53,8 @@ class Schema:
 
 
 def schema_text(value: Mapping[str, Any] | list[Any] | str) -> str:
-    """The JSON text of a schema that is written as YAML, or as JSON in a text."""
-    return value if isinstance(value, str) else json.dumps(value, ensure_ascii=False)
+    """The JSON text of a schema that is written as YAML, or as JSON in a text, or is the name of a primitive type."""
+    return value if isinstance(value, str) and value not in PRIMITIVES else json.dumps(value, ensure_ascii=False)
 
 
 def kind(node: Type) -> str:

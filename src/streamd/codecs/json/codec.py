@@ -28,6 +28,22 @@ def decode(value: Any) -> dict[str, Any]:
     return document
 
 
+def decode_any(value: bytes) -> Any:
+    """The value in the bytes, of any type. Raises ExtractError."""
+    try:
+        return orjson.loads(value)
+    except orjson.JSONDecodeError as error:
+        raise ExtractError(f"not valid JSON at byte {error.pos}: {error.msg.split(':')[0]}") from None
+
+
+def encode_any(value: Any) -> bytes:
+    """Compact JSON, names in their order: equal values have equal bytes. Raises LoadError."""
+    try:
+        return orjson.dumps(value, option=orjson.OPT_SORT_KEYS)
+    except (TypeError, ValueError) as error:
+        raise LoadError(f"the document cannot be written as JSON: {error}") from None
+
+
 def encode(document: Any) -> bytes:
     """Compact JSON. Raises LoadError when the document holds something that JSON has no word for."""
     try:
@@ -43,4 +59,4 @@ def codec(settings: JsonSettings, context: CodecContext) -> Codec:
         from streamd.codecs.json.registered import RegisteredJsonCodec
 
         return RegisteredJsonCodec(settings, context)
-    return PlainCodec(decode, encode)
+    return PlainCodec(decode, encode) if context.whole else PlainCodec(decode_any, encode_any)

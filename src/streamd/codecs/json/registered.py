@@ -9,8 +9,8 @@ from urllib.parse import urljoin
 
 import orjson
 
-from streamd.codecs.codec import CodecContext, Document
-from streamd.codecs.json.codec import decode, encode
+from streamd.codecs.codec import CodecContext, Decode, Encode
+from streamd.codecs.json.codec import decode, decode_any, encode, encode_any
 from streamd.codecs.json.settings import JsonSettings
 from streamd.codecs.json_schema import JsonSchema
 from streamd.codecs.registered import OwnSchema, Read, RegisteredCodec
@@ -32,6 +32,8 @@ class RegisteredJsonCodec(RegisteredCodec):
         self._schema = None if text is None else _compiled(text, (), "the schema")
         super().__init__(settings, context, None if text is None else OwnSchema(text, _title(text)))
         self._validates = settings.validate_
+        self._read: Decode = decode if context.whole else decode_any
+        self._written: Encode = encode if context.whole else encode_any
         if context.kind == "sink" and text is not None and not self._named:
             raise ConfigError("subject_strategy: the JSON Schema has no `title`, which is its name")
 
@@ -52,14 +54,15 @@ class RegisteredJsonCodec(RegisteredCodec):
     async def reader(self, found: RegisteredSchema) -> Read:
         """What takes off the header, and checks where that is asked for."""
         if not self._validates:
-            return _plain
+            return self.own_reader()
         if self._schema is not None:
-            return _checking(self._schema, "the source's schema")
-        return _checking(_compiled(found.schema, found.references, "it"), f"schema {found.id}")
+            return _checking(self._schema, "the source's schema", self._read)
+        return _checking(_compiled(found.schema, found.references, "it"), f"schema {found.id}", self._read)
 
     def own_reader(self) -> Read:
         """What was written fits."""
-        return _plain
+        read = self._read
+        return lambda data, start: read(data[start:])
 
     async def take(self, found: RegisteredSchema) -> None:
         """Check by it what is written."""
@@ -68,7 +71,7 @@ class RegisteredJsonCodec(RegisteredCodec):
     def encode(self, document: Any) -> bytes:
         """Compact JSON behind the id of the sink's schema. Raises LoadError."""
         assert self._schema is not None
-        data = encode(document)
+        data = self._written(document)
         try:
             fits = self._schema.fits(document)
         except (ValueError, TypeError):
@@ -79,15 +82,11 @@ class RegisteredJsonCodec(RegisteredCodec):
         return self._start + data
 
 
-def _plain(data: bytes, start: int) -> Document:
-    return decode(data[start:])
-
-
-def _checking(schema: JsonSchema, name: str) -> Read:
+def _checking(schema: JsonSchema, name: str, decoded: Decode) -> Read:
     fits, wrong = schema.fits, schema.wrong
 
-    def read(data: bytes, start: int) -> Document:
-        document = decode(data[start:])
+    def read(data: bytes, start: int) -> Any:
+        document = decoded(data[start:])
         if not fits(document):
             raise ExtractError(f"the record does not fit {name}: {wrong(document)}")
         return document

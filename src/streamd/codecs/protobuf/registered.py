@@ -11,7 +11,7 @@ from typing import Any
 
 import structlog
 
-from streamd.codecs.codec import CodecContext, Decode, Document
+from streamd.codecs.codec import CodecContext, Decode
 from streamd.codecs.protobuf.codec import decoder
 from streamd.codecs.protobuf.schema import compiled, compiler, files_of, message_class, pool_of, proto_file
 from streamd.codecs.protobuf.settings import ProtobufSettings
@@ -187,7 +187,7 @@ def _reading(file: Any, settings: ProtobufSettings, own: Any) -> Read:
     """How to read messages of a file. `own`: the class that they are read as, whatever else is in the file."""
     decoders: dict[tuple[int, ...], Decode] = {}
 
-    def read(data: bytes, start: int) -> Document:
+    def read(data: bytes, start: int) -> Any:
         numbers, at = _numbers(data, start)
         decode = decoders.get(numbers)
         if decode is None:
