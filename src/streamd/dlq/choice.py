@@ -48,7 +48,9 @@ def condition(text: str) -> tuple[Callable[[Letter], bool], bool]:
         except RecordError:
             return False
 
-    return holds, expression.whole_document or not expression.fields <= VARIABLES.keys()
+    # A key may have a format as well.
+    looks = expression.whole_document or "_key" in expression.metadata or not expression.fields <= VARIABLES.keys()
+    return holds, looks
 
 
 def scope_of(letter: Letter) -> Scope:

@@ -138,7 +138,7 @@ class _Exchanging:
         if stage.spec.keyed and len(wanted_by(stage)) > 1:
             return self._behind_join(stage)
         [before, *others] = {self.key_of(read) for read in stage.inputs} or {None}
-        if others:
+        if others or self._mixed(stage.inputs):
             before = None
         if stage.name == "key_by":
             return self._behind_key_by(stage, before)
@@ -177,7 +177,7 @@ class _Exchanging:
         if stage.id not in self.forced and all(key == () for key in before):
             return given_by(stage, ())
         for port, (read, key, had) in enumerate(zip(stage.inputs, wanted, before, strict=True)):
-            if had == key and stage.id not in self.forced and not self._encoded(read):
+            if had == key and stage.id not in self.forced and not self._mixed((read,), alone=False):
                 continue
             if port and (stage.inputs[0], wanted[0]) == (read, key):
                 reads[port] = reads[0]
@@ -220,13 +220,22 @@ class _Exchanging:
             }
         )
 
-    def _encoded(self, read: str) -> bool:
-        """Whether records come with keys that are no text from their sources: other bytes, and so other partitions."""
+    def _mixed(self, reads: Sequence[str], *, alone: bool = True) -> bool:
+        """Whether records come with keys that are no text, and others may have the same key in other bytes, and so be
+        in another partition. `alone`: there are no others than these.
+        """
+        found = {name for read in reads for name in self._origins(read)}
+        encoded = any(key_format(self.nodes[name].settings) != TEXT for name in found)
+        return encoded and (len(found) > 1 or not alone)
+
+    def _origins(self, read: str) -> set[str]:
+        """The sources, or the stages with an exchange, from which records come."""
         name = read if read in self.nodes else read.rpartition(".")[0]
-        if name in self.exchanges:
-            return False
         component = self.nodes[name]
-        return key_format(component.settings) != TEXT or any(map(self._encoded, component.inputs))
+        moved = name in self.exchanges or (name in self.put_in and len(wanted_by(component)) == 1)
+        if moved or component.kind == "source":
+            return {name}
+        return {origin for before in component.inputs for origin in self._origins(before)}
 
     def _sources(self, stage: str) -> frozenset[str]:
         return sources_of(self._stage(stage), self.nodes)

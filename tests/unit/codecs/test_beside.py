@@ -11,6 +11,7 @@ import pytest
 
 from streamd.codecs.beside import Beside, HeaderReaders, codecs_beside, key_of
 from streamd.codecs.codec import CodecContext
+from streamd.codecs.schema_registry import RegisteredSchema
 from streamd.component.registry import Registry
 from streamd.config.load import load_pipeline_text
 from streamd.config.service import ServiceConfig
@@ -177,3 +178,51 @@ def test_mistakes_are_told_where_they_stand(tmp_path, written, column, message):
     (found,) = caught.value.diagnostics
     assert message.removeprefix("expected ") in f"{found.message} {found.expected}"
     assert (found.place.line, found.place.column) == (7, column)
+
+
+def test_a_key_may_be_text_in_another_encoding():
+    one = beside({"text": {"encoding": "latin-1"}})
+    assert one.encode_key("é") == b"\xe9"
+    assert one.decode_key(b"\xe9") == "é"
+    assert one.encode_key({"b": 1, "a": "é"}) == b'{"a":"\xe9","b":1}'
+    with pytest.raises(LoadError, match=r"^the record's key has no latin-1 form at character 0"):
+        one.encode_key("\u20ac4711")
+    assert one.key_passes(one.key)
+    assert not one.key_passes(None)
+
+
+class OneSchema:
+    """What a codec asks, with one schema of JSON."""
+
+    def __init__(self):
+        self.subjects = []
+
+    async def by_id(self, number):
+        return RegisteredSchema(number, '{"type": "integer"}', "JSON") if number == 7 else None
+
+    async def register(self, subject, schema, kind, references=()):
+        self.subjects.append(subject)
+        return RegisteredSchema(7, schema, kind)
+
+
+async def test_a_key_of_json_may_lie_behind_the_id_of_its_schema():
+    registry = OneSchema()
+    form = {"json": {"registry": True, "validate": True}}
+    source = LogSourceConfig.model_validate({"topic": "t", "key_format": form}).key_format.codec(
+        CodecContext("in", "source", "t", "key", registry=registry)
+    )
+    form["json"] |= {"schema": {"type": "integer"}}
+    sink = LogSinkConfig.model_validate({"topic": "t", "key_format": form}).key_format.codec(
+        CodecContext("out", "sink", "t", "key", registry=registry)
+    )
+    await sink.prepare()
+    assert sink.encode(5) == b"\x00\x00\x00\x00\x075"
+    with pytest.raises(ExtractError, match="not known yet"):
+        source.decode(sink.encode(5))
+    assert await source.learn()
+    assert source.decode(sink.encode(5)) == 5
+    with pytest.raises(ExtractError, match="does not fit schema 7"):
+        source.decode(b'\x00\x00\x00\x00\x07"x"')
+    with pytest.raises(LoadError, match="does not fit the JSON Schema"):
+        sink.encode("x")
+    assert registry.subjects == ["t-key"]

@@ -38,8 +38,10 @@ async def test_a_key_is_read_as_its_source_reads_it() -> None:
     found = [one for one in await documents.read(given) if one is not None]
     await documents.close()
     assert [one.read_key for one in found] == [{"id": 5}, None, None, None, None]
-    assert [condition("_key.id == 5")(one) for one in found] == [True, False, False, False, False]
-    assert [condition("_key == ''")(one) for one in found] == [False, False, False, False, True]
+    of_five, reads = condition("_key.id == 5")
+    assert reads
+    assert [of_five(one) for one in found] == [True, False, False, False, False]
+    assert [condition("_key == ''")[0](one) for one in found] == [False, False, False, False, True]
     place = Place("log", "dlq", "shop", Path("state"))
     assert '  key    {"id":5}' in list(letter_lines(place, found[0], None))
     shown = letter_json(place, found[0], None)

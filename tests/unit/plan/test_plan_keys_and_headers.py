@@ -359,3 +359,19 @@ async def test_behind_an_exchange_that_was_put_in_a_sink_with_a_format_needs_a_k
     rows, failed = run(chains["dedupe"], SourceRecord(b"ada", {"u": "ada"}, 5, 0), times=[0, 0, 1 << 60])
     assert not failed
     assert rows[0][0] == b'"ada"'
+
+
+async def test_partitioned_by_does_not_hold_for_two_sources_where_keys_are_no_text(tmp_path: Path) -> None:
+    def text(form: str) -> str:
+        by = "partitions: 2, partitioned_by: u"
+        return (
+            f"sources:\n- {{id: a, log: {{topic: a, {by}, key_format: {form}}}}}\n"
+            f"- {{id: b, log: {{topic: b, {by}}}}}\n"
+            "stages:\n- {from: [a, b], filter: u != null}\n- aggregate: {by: u, values: {n: count()}}\n" + OUT
+        )
+
+    assert set(await compiled(text("text"), tmp_path)) == {"a", "b", "aggregate"}
+    assert "aggregate.key_by.read" in await compiled(text("json"), tmp_path)
+    alone = "source: {log: {topic: a, partitions: 2, partitioned_by: u, key_format: json}}\n"
+    chains = await compiled(f"{alone}stages:\n- aggregate: {{by: u, values: {{n: count()}}}}\n{OUT}", tmp_path)
+    assert set(chains) == {"source", "aggregate"}
