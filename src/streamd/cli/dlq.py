@@ -25,6 +25,8 @@ from streamd.cli.dlq_text import (
 )
 from streamd.cli.options import ConfigOption, SetOption, service_settings, variables
 from streamd.cli.times import parse_moment
+from streamd.codecs import TEXT
+from streamd.codecs.beside import key_format
 from streamd.component.registry import Registry
 from streamd.config.load import load_pipelines
 from streamd.config.pipeline import PipelineConfig
@@ -320,6 +322,7 @@ class _Target:
             None if since is None else parse_moment(since, "--since"),
             None if until is None else parse_moment(until, "--until"),
             None if self._config is None else self._config.name,
+            self._config is not None and any(key_format(one.settings) != TEXT for one in self._config.sources),
         )
 
 

@@ -27,9 +27,9 @@ VARIABLES = {
 `_timestamp`, `_headers`, which are the record's own."""
 
 
-def condition(text: str) -> tuple[Callable[[Letter], bool], bool]:
+def condition(text: str, *, keyed: bool = False) -> tuple[Callable[[Letter], bool], bool]:
     """(whether a letter is meant, whether that looks into its record). It is not meant where the expression has no
-    value for it. Raises ConfigError.
+    value for it. `keyed`: keys of records have a format. Raises ConfigError.
     """
     try:
         expression = parse(text)
@@ -48,9 +48,8 @@ def condition(text: str) -> tuple[Callable[[Letter], bool], bool]:
         except RecordError:
             return False
 
-    # A key may have a format as well.
-    looks = expression.whole_document or "_key" in expression.metadata or not expression.fields <= VARIABLES.keys()
-    return holds, looks
+    looks = expression.whole_document or not expression.fields <= VARIABLES.keys()
+    return holds, looks or (keyed and "_key" in expression.metadata)
 
 
 def scope_of(letter: Letter) -> Scope:
@@ -88,19 +87,20 @@ class Choice:
     """What is asked for. `since` and `until`: when a record failed, ms since the epoch, the second not included.
 
     `pipeline`: only its letters; None: of all. `where` is the text of an expression; `reads`: whether it looks
-    into the records.
+    into the records. `keyed`: their keys have a format.
     """
 
     where: str | None = None
     since: int | None = None
     until: int | None = None
     pipeline: str | None = None
+    keyed: bool = False
     reads: bool = field(init=False, default=False, compare=False)
     _holds: Callable[[Letter], bool] | None = field(init=False, default=None, repr=False, compare=False)
 
     def __post_init__(self) -> None:
         if self.where is not None:
-            holds, reads = condition(self.where)
+            holds, reads = condition(self.where, keyed=self.keyed)
             object.__setattr__(self, "_holds", holds)
             object.__setattr__(self, "reads", reads)
 

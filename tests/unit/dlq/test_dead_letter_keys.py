@@ -38,8 +38,9 @@ async def test_a_key_is_read_as_its_source_reads_it() -> None:
     found = [one for one in await documents.read(given) if one is not None]
     await documents.close()
     assert [one.read_key for one in found] == [{"id": 5}, None, None, None, None]
-    of_five, reads = condition("_key.id == 5")
+    of_five, reads = condition("_key.id == 5", keyed=True)
     assert reads
+    assert not condition("_offset == 5", keyed=True)[1]
     assert [of_five(one) for one in found] == [True, False, False, False, False]
     assert [condition("_key == ''")[0](one) for one in found] == [False, False, False, False, True]
     place = Place("log", "dlq", "shop", Path("state"))
