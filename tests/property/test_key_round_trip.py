@@ -31,6 +31,8 @@ RECORD = {
 }
 RECORDS = st.fixed_dictionaries({"id": LONG, "of": st.one_of(st.none(), TEXT)})
 
+TEXTS = {"avro": {"schema": "string"}}
+
 
 def beside(form: Any) -> Any:
     settings = KafkaSinkConfig.model_validate({"topic": "t", "key_format": form})
@@ -86,3 +88,17 @@ def test_junk_as_a_key_is_a_value_or_an_extract_error(form: Any, data: bytes) ->
         value = str(error)
         assert value.startswith("the record's key: ")
     assert isinstance(value, dict | list | str | int | float | bool | None)
+
+
+@given(data=st.one_of(st.binary(max_size=8), TEXT.map(lambda text: beside(TEXTS).encode_key(text))))
+def test_a_text_as_a_key_is_what_fastavro_reads_of_any_bytes(data: bytes) -> None:
+    stream, one = io.BytesIO(data), beside(TEXTS)
+    try:
+        wanted = fastavro.schemaless_reader(stream, "string", None)
+    except (EOFError, ValueError, OverflowError, IndexError):
+        wanted = None
+    if wanted is None or stream.tell() != len(data):
+        with pytest.raises(ExtractError, match="the record's key: not Avro of its schema"):
+            one.decode_key(data)
+    else:
+        assert one.decode_key(data) == wanted

@@ -91,7 +91,23 @@ def reader(writer: Schema, target: Schema | None, forms: Forms, *, records: bool
             raise ExtractError("the Avro value is no record")
         return document
 
-    return read
+    plain = schema["fields"][0]["type"]
+    return _text_reader(read) if not records and plain == "string" else read
+
+
+def _text_reader(read: Read) -> Read:
+    """What reads a short text that is all there is, as most keys are; anything else, and all errors, are `read`'s."""
+
+    def read_text(data: bytes, start: int) -> Any:
+        size = data[start] if len(data) > start else 1
+        if size & 0x81 or len(data) - start - 1 != size >> 1:
+            return read(data, start)
+        try:
+            return data[start + 1 :].decode()
+        except UnicodeDecodeError:
+            return read(data, start)
+
+    return read_text
 
 
 def _call(value: Any, written: Any, read: Any) -> Any:
