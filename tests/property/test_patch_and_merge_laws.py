@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import copy
 import json
+from collections.abc import Callable
 from typing import Any
 
 from hypothesis import given, settings
@@ -11,7 +12,7 @@ from hypothesis import strategies as st
 
 from streamd.errors import TransformError
 from streamd.transform.merge import Merge, Merger
-from streamd.transform.patch import apply_given
+from streamd.transform.patch import PatchOperation, apply_given, patcher
 
 names = st.sampled_from(["a", "b", "0", "", "x/y", "~"])
 scalar = st.one_of(st.none(), st.booleans(), st.integers(-2, 2), st.sampled_from(["", "s"]), st.just(1.0))
@@ -143,8 +144,29 @@ def test_a_patch_does_what_the_rfc_says_or_nothing(document: Any, patch: list[di
     assert json.dumps([document, patch]) == before
 
 
-def merger(**settings: Any) -> Merger:
-    return Merger(Merge.model_validate({"with": "x", **settings}))
+@settings(max_examples=1000)
+@given(documents=st.lists(values, min_size=1, max_size=2), patch=operations)
+def test_a_patch_that_is_written_out_does_the_same(documents: list[Any], patch: list[dict[str, Any]]) -> None:
+    before = json.dumps([documents, patch])
+    try:
+        written = patcher([PatchOperation.model_validate(operation) for operation in patch])
+    except ValueError:  # a value moved into itself
+        return
+    for document in documents:
+        assert result(written, document) == result(lambda value: apply_given(value, patch), document)
+    assert json.dumps([documents, patch]) == before
+
+
+def result(patch: Callable[[Any], Any], document: Any) -> str:
+    """What a patch gives, or says."""
+    try:
+        return json.dumps(patch(document))
+    except TransformError as error:
+        return f"error: {error}"
+
+
+def merger(**settings: Any) -> Callable[[Any, Any], dict[str, Any]]:
+    return Merger(Merge.model_validate({"with": "x", **settings})).merge
 
 
 def merge_patch(target: Any, patch: Any) -> Any:

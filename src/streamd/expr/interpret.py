@@ -75,6 +75,7 @@ class _Interpreter:
         self.scope = scope
         self.variables: dict[int, Any] = {}
         self.budget: limits.Budget | None = None
+        self.built: list[int] | None = None  # by products of a loop without a budget
 
     def value(self, node: Node) -> Any:
         match node:
@@ -134,6 +135,8 @@ class _Interpreter:
         right = self.value(node.right)
         if node.operator == "+" and self.budget is not None:
             result = limits.plus(left, right)
+        elif node.operator == "*" and self.built is not None:
+            result = limits.product(left, right, self.built)
         else:
             result = _BINARY[node.operator](left, right)
         pays = node.operator in "+*" and not {node.left.kind, node.right.kind} & NUMERIC
@@ -179,26 +182,28 @@ class _Interpreter:
         return self.value(node.default) if found is MISSING else found
 
     def _loop(self, node: Loop) -> Any:
-        if self.budget is not None or is_plain(node):
+        if self.budget is not None:
             values = self._rounds(node, 0)
-            if node.lazy:
-                return values
-            return list(values) if self.budget is None else limits.collect(values)
+            return values if node.lazy else limits.collect(values)
+        if is_plain(node):
+            values = self._ending(self._plain_rounds(node))
+            return values if node.lazy else list(values)
         self.budget = limits.Budget()
-        values = self._rounds(node, 0)
-        if node.lazy:
-            return self._ending(values)
-        try:
-            return limits.collect(values)
-        finally:
-            self.budget = None
+        values = self._ending(self._rounds(node, 0))
+        return values if node.lazy else limits.collect(values)
 
     def _ending(self, values: Iterator[Any]) -> Iterator[Any]:
-        """The values; the budget ends with them."""
+        """The values; budget and count end with them."""
         try:
             yield from values
         finally:
-            self.budget = None
+            self.budget = self.built = None
+
+    def _plain_rounds(self, node: Loop) -> Iterator[Any]:
+        [each] = node.sources
+        iterable = self.value(each.iterable)
+        self.built = [0]
+        yield from self._items(node, 0, iterable)
 
     def _rounds(self, node: Loop, level: int) -> Iterator[Any]:
         if level == len(node.sources):
@@ -208,6 +213,10 @@ class _Interpreter:
         iterable = self.value(each.iterable)
         if self.budget is not None:
             iterable = self.budget(iterable)
+        yield from self._items(node, level, iterable)
+
+    def _items(self, node: Loop, level: int, iterable: Any) -> Iterator[Any]:
+        each = node.sources[level]
         for item in iterable:
             if each.unpack:
                 items = list(item)

@@ -19,6 +19,7 @@ MAX_BITS = 10_000  # bits of an int that `**` builds; stays below the 4,300 digi
 BUDGET = 1_000_000  # steps of the loops of one evaluation: about 0.1 s
 SHIFT = 6  # reading 64 items or characters costs as much as one step
 
+_TOO_MUCH = f"the comprehension builds more than {MAX_CELLS:,} values and characters"
 _SIZED = (str, list, tuple, dict)
 _CONTAINERS: frozenset[type] = frozenset({list, tuple, dict})
 _REPEATED: frozenset[type] = frozenset({str, list, tuple})
@@ -26,11 +27,25 @@ _REPEATED: frozenset[type] = frozenset({str, list, tuple})
 
 def times(left: Any, right: Any) -> Any:
     """`left * right`; text and lists may be repeated up to the limits."""
+    if left.__class__ is right.__class__:  # numbers, or nothing that can be multiplied
+        return left * right
     if left.__class__ in _REPEATED:
         _check_repeat(left, right)
     elif right.__class__ in _REPEATED:
         _check_repeat(right, left)
     return left * right
+
+
+def product(left: Any, right: Any, built: list[int]) -> Any:
+    """`left * right` in a loop without a budget. `built` counts what all its repeated text and lists hold together."""
+    if left.__class__ is right.__class__:
+        return left * right
+    value = times(left, right)
+    if value.__class__ in _REPEATED:
+        built[0] += cells(value, MAX_CELLS)
+        if built[0] > MAX_CELLS:
+            raise TransformError(_TOO_MUCH)
+    return value
 
 
 def _check_repeat(value: Any, count: Any) -> None:
@@ -136,7 +151,7 @@ def collect(values: Iterable[Any]) -> list[Any]:
         else:
             left -= 1
         if left < 0:
-            raise TransformError(f"the comprehension builds more than {MAX_CELLS:,} values and characters")
+            raise TransformError(_TOO_MUCH)
         collected.append(value)
     return collected
 

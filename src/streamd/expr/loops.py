@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import ast
+import re
 from abc import abstractmethod
 
 from streamd.expr import limits
@@ -15,8 +16,10 @@ from streamd.expr.nodes import (
     Compare,
     Display,
     Each,
+    Get,
     Item,
     Literal,
+    Logic,
     Loop,
     Node,
     Object,
@@ -27,6 +30,8 @@ from streamd.expr.nodes import (
 )
 
 _BUDGET = "$budget"
+_BUILT = "$built"
+_NARROW = 20  # characters
 
 
 class Loops:
@@ -38,6 +43,8 @@ class Loops:
     def __init__(self) -> None:
         self.taken: set[str] = set()  # names that the resolver uses
         self.in_loop = False
+        self.in_plain = False
+        self.multiplies = False  # the plain loop at hand has a product of values that may be text
 
     @abstractmethod
     def write(self, node: Node) -> ast.expr: ...
@@ -53,15 +60,33 @@ class Loops:
         if self.in_loop:
             return self._generated(node, self._sources(node, []))
         if is_plain(node):
-            sources = [self._source(each, paid=False) for each in node.sources]
-            element = self.write(node.element)
-            return ast.GeneratorExp(element, sources) if node.lazy else ast.ListComp(element, sources)
+            return self._plain(node)
         budget = ast.Call(self.bound("budget", limits.budget), [], [])
         first = ast.comprehension(ast.Name(_BUDGET, ast.Store()), budget, [], 0)
         self.in_loop = True
         written = self._generated(node, self._sources(node, [first]))
         self.in_loop = False
         return written
+
+    def _plain(self, node: Loop) -> ast.expr:
+        [each] = node.sources
+        iterable = self.write(each.iterable)
+        self.in_plain = True
+        sources = [self._over(each, iterable)]
+        element = self.write(node.element)
+        self.in_plain = False
+        if self.multiplies:
+            zero = ast.Tuple([ast.List([ast.Constant(0)], ast.Load())], ast.Load())
+            sources.insert(0, ast.comprehension(ast.Name(_BUILT, ast.Store()), zero, [], 0))
+            self.multiplies = False
+        return ast.GeneratorExp(element, sources) if node.lazy else ast.ListComp(element, sources)
+
+    def product(self, left: ast.expr, right: ast.expr) -> ast.expr:
+        """A product of values that may be text or lists, which it would repeat."""
+        if self.in_plain:
+            self.multiplies = True
+            return ast.Call(self.bound("product", limits.product), [left, right, ast.Name(_BUILT, ast.Load())], [])
+        return self.paid(ast.Call(self.bound("times", limits.times), [left, right], []))
 
     def paid(self, value: ast.expr) -> ast.expr:
         """The value, paid for by its length."""
@@ -98,12 +123,12 @@ class Loops:
         return generator if node.lazy else ast.Call(self.bound("collect", limits.collect), [generator], [])
 
     def _sources(self, node: Loop, sources: list[ast.comprehension]) -> list[ast.comprehension]:
-        return sources + [self._source(each, paid=True) for each in node.sources]
+        for each in node.sources:
+            paid = ast.Call(ast.Name(_BUDGET, ast.Load()), [self.write(each.iterable)], [])
+            sources.append(self._over(each, paid))
+        return sources
 
-    def _source(self, each: Each, *, paid: bool) -> ast.comprehension:
-        iterable = self.write(each.iterable)
-        if paid:
-            iterable = ast.Call(ast.Name(_BUDGET, ast.Load()), [iterable], [])
+    def _over(self, each: Each, iterable: ast.expr) -> ast.comprehension:
         names: list[ast.expr] = [ast.Name(f"${target.number}:{target.name}", ast.Store()) for target in each.targets]
         target = ast.Tuple(names, ast.Store()) if each.unpack else names[0]
         return ast.comprehension(target, iterable, [self.write(condition) for condition in each.conditions], 0)
@@ -121,36 +146,59 @@ def is_plain(node: Loop) -> bool:
 
 
 def _costs(node: Node) -> bool:
+    """Whether it may take more than a step, other than to read or build what is no larger than the item at hand."""
     match node:
-        case Loop() | Slice() | Text() | Object():
+        case Loop():
             return True
-        case Call(function, _):
-            return not function.cheap
+        case Slice(value, _):
+            return not _is_small(value)
+        case Text() | Object():
+            return not _is_small(node)
+        case Call(function, arguments):
+            return not (function.cheap or (function.linear and all(map(_is_small, arguments))))
         case Binary(operator, left, right):
-            kinds = {left.kind, right.kind}
-            if operator == "**":
-                return True
-            if operator == "+":
-                return not kinds & NUMERIC
-            return operator == "*" and not ("float" in kinds or kinds <= NUMERIC)
+            return operator == "**" or (
+                operator == "+" and not {left.kind, right.kind} & NUMERIC and not _is_small(node)
+            )
         case Compare(_, rest):
-            return any(operator in ("in", "not in") and not _is_constant(value) for operator, value in rest)
-        case Display(_, items):
-            return not all(isinstance(item, Literal) for item in items)
+            return any(operator in ("in", "not in") and not _is_small(value) for operator, value in rest)
+        case Display():
+            return not _is_small(node)
         case _:
             return False
 
 
-def _is_constant(node: Node) -> bool:
-    return isinstance(node, Display) and all(isinstance(item, Literal) for item in node.items)
-
-
 def _is_small(node: Node) -> bool:
-    """Whether an element is a scalar, or a part of the item at hand: then the list is no larger than the iterable."""
-    if node.kind in NUMERIC or node.kind == "null" or isinstance(node, Literal):
+    """Whether it is a scalar, a part of the item at hand, or put together of such: all of them, over the items, are no
+    larger than the iterable times the length of the expression. Products that are not count what they build.
+    """
+    if node.kind in NUMERIC or node.kind == "null":
         return True
-    if isinstance(node, Choice):
-        return _is_small(node.yes) and _is_small(node.no)
-    while isinstance(node, Item):
-        node = node.value
-    return isinstance(node, Variable)
+    match node:
+        case Literal() | Variable():
+            return True
+        case Item(value, _) | Slice(value, _):
+            return _is_small(value)
+        case Choice(_, yes, no):
+            return _is_small(yes) and _is_small(no)
+        case Get(base, _, default):
+            return _is_small(base) and _is_small(default)
+        case Display(_, items) | Logic(_, items):
+            return all(map(_is_small, items))
+        case Object(entries):
+            return all(_is_small(part) for entry in entries for part in entry)
+        case Binary("*", _, _):
+            return True
+        case Binary("+", left, right):
+            return _is_small(left) and _is_small(right)
+        case Text(parts):
+            return all(isinstance(part, str) or (_is_small(part.value) and _is_narrow(part.spec)) for part in parts)
+        case Call(function, arguments):
+            return function.linear and all(map(_is_small, arguments))
+        case _:
+            return False
+
+
+def _is_narrow(spec: str) -> bool:
+    """Whether a format makes nothing much wider than the value is by itself."""
+    return all(int(width) <= _NARROW for width in re.findall(r"[0-9]+", spec))

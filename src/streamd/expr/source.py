@@ -188,7 +188,7 @@ class _Writer(Loops):
         if operator == "**":
             return self._guarded("power", limits.power, left, right)
         if operator == "*" and not ("float" in kinds or kinds <= NUMERIC):
-            return self.paid(self._guarded("times", limits.times, left, right))
+            return self.product(left, right)
         if operator == "+" and (self.in_loop or self.many_additions) and not _adds_numbers(node):
             return self.paid(self._guarded("plus", limits.plus, left, right))
         if operator == "%" and node.left.kind not in NUMERIC:

@@ -191,11 +191,13 @@ class FusedBody:
         doc = self.path.document
         if doc.base is Base.NOTHING:
             return f"{{{doc.literal()}}}"
-        if doc.dropped:
-            kept = self.constant("without_fields", names.without_fields)
-            base = f"{kept}({doc.var}, {self.constant('dropped', doc.dropped)})"
-            return f"{{**{base}, {doc.literal()}}}" if doc.overlay else base
-        return f"{{**{doc.var}, {doc.literal()}}}" if doc.overlay else doc.var
+        if not doc.overlay and not doc.dropped:
+            return doc.var
+        whole = f"{{**{doc.var}, {doc.literal()}}}" if doc.overlay else f"{{**{doc.var}}}"
+        if not doc.dropped:
+            return whole
+        without = self.constant("without_fields", names.without_fields)
+        return f"{without}({whole}, {self.constant('dropped', doc.dropped)})"
 
     def set_key(self, source: str) -> None:
         self.path.key = self.local("key", source)

@@ -441,12 +441,10 @@ class _Fuser:
             return f"({raw} if {raw} is not None else {self._encoded(target, out_format, body)})"
         if out_format != "json":
             return self._encoded(target, out_format, body)
-        dumps = self.code.constant("dumps", names.dumps)
         required = any(required for _, required in self.code.use.struct_fields())
         if not (raw and doc.base is Base.TYPED and required and not doc.dropped):
-            # What orjson gives has room for a long text behind it: to keep that costs several times the copy.
-            return f"b'%b' % {dumps}({body.document()})"
-        return self._splice(body, doc, dumps)
+            return self._encoded(target, out_format, body)
+        return self._splice(body, doc, self.code.constant("dumps", names.dumps))
 
     def _passes(self, target: ComponentConfig, out_format: str) -> bool:
         """Whether a record's own bytes may be written by the sink, while they still say the same."""
@@ -461,7 +459,8 @@ class _Fuser:
 
     def _encoded(self, target: ComponentConfig, out_format: str, body: FusedBody) -> str:
         if out_format == "json":
-            return f"{self.code.constant('dumps', names.dumps)}({body.document()})"
+            # What orjson gives has room for a long text behind it: to keep that costs several times the copy.
+            return f"b'%b' % {self.code.constant('dumps', names.dumps)}({body.document()})"
         return f"{self.code.constant('encode_' + out_format, self._codec(target).encode)}({body.document()})"
 
     def _splice(self, body: FusedBody, doc: Document, dumps: str) -> str:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import builtins
 import keyword
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Sequence
 from typing import Any
 
 import msgspec
@@ -99,13 +99,14 @@ def refuse_tombstone() -> None:
 
 def with_path(value: Any, path: Sequence[str], new: Any) -> Any:
     """`value` with `new` at the path inside it; missing objects are made, and nothing is changed in place."""
-    if not path:
-        return new
+    name = path[0]
     if value is None:
         value = {}
     elif type(value) is not dict:
-        raise TransformError(f"cannot set {path[0]!r} inside {json_name(value)}")
-    return {**value, path[0]: with_path(value.get(path[0]), path[1:], new)}
+        raise TransformError(f"cannot set {name!r} inside {json_name(value)}")
+    if len(path) > 1:
+        new = with_path(value.get(name), path[1:], new)
+    return {**value, name: new}
 
 
 def without_path(value: Any, path: Sequence[str]) -> Any:
@@ -117,9 +118,11 @@ def without_path(value: Any, path: Sequence[str]) -> Any:
     return {**value, path[0]: without_path(value[path[0]], path[1:])}
 
 
-def without_fields(document: Mapping[str, Any], names: frozenset[str]) -> dict[str, Any]:
-    """The document without some of its fields."""
-    return {name: value for name, value in document.items() if name not in names}
+def without_fields(document: dict[str, Any], names: Iterable[str]) -> dict[str, Any]:
+    """The document, which is the caller's own, without some of its fields."""
+    for name in names:
+        document.pop(name, None)
+    return document
 
 
 def too_far_ahead(timestamp: int, limit: int) -> None:

@@ -148,8 +148,11 @@ def to_int(value: Any) -> int:
         return value
     if value.__class__ is float and value.is_integer():
         return int(value)
-    if value.__class__ is str and len(value) <= MAX_DIGITS and _INT.fullmatch(text := value.strip()):
-        return int(text)
+    if value.__class__ is str and len(value) <= MAX_DIGITS:
+        if value.isdigit() and value.isascii():
+            return int(value)
+        if _INT.fullmatch(text := value.strip()):
+            return int(text)
     raise ValueError
 
 

@@ -17,7 +17,11 @@ from pydantic_core import InitErrorDetails, PydanticCustomError, ValidationError
 from streamd.component.fields import ExpressionField, FieldPath, parse_expression
 from streamd.component.model import Model
 from streamd.component.stage import Body
+from streamd.expr import Expression
 from streamd.expr.errors import ExpressionError
+from streamd.expr.loops import is_plain
+from streamd.expr.nodes import Binary, Loop, walk
+from streamd.expr.nodes import Field as DocumentField
 from streamd.transform import lists
 from streamd.transform.fields import LIST, as_list, as_object, field_path, loop
 
@@ -168,18 +172,29 @@ class Map(_Looped):
         if self.fields is None:
             body.set_field(self.target, self.looped(body, elements, self.value))
             return
+        whole = self._whole()
+        if whole is not None:
+            body.set_field(self.target, body.value(whole, {LIST: elements}))
+            return
         # Each field by itself: one that is cheap stays cheap whatever the others are.
         columns = [body.local(name, self.looped(body, elements, value)) for name, value in self.fields.items()]
-        body.set_field(self.target, _objects(list(self.fields), columns))
+        body.set_field(self.target, _objects(list(self.fields), f"zip({', '.join(columns)})"))
+
+    def _whole(self) -> Expression | None:
+        """All fields in one loop, where it is one that needs no bounds."""
+        fields = ", ".join(f"{name!r}: (\n{value}\n)" for name, value in (self.fields or {}).items())
+        try:
+            whole = loop(self.each, f"{{{fields}}}")
+        except ExpressionError:  # too long, together
+            return None
+        return whole if isinstance(whole.node, Loop) and is_plain(whole.node) else None
 
 
-def _objects(names: list[str], columns: list[str]) -> str:
-    """Source of a list of objects whose fields stand in these lists, which are equally long."""
+def _objects(names: list[str], rows: str) -> str:
+    """Source of a list of objects with these fields, whose values stand in the rows."""
     parts = [f"part_{number}" for number in range(len(names))]
     display = ", ".join(f"{name!r}: {part}" for name, part in zip(names, parts, strict=True))
-    if len(names) == 1:
-        return f"[{{{display}}} for {parts[0]} in {columns[0]}]"
-    return f"[{{{display}}} for {', '.join(parts)} in zip({', '.join(columns)})]"
+    return f"[{{{display}}} for {', '.join(parts)}, in {rows}]"
 
 
 class Sort(_Looped):
@@ -196,9 +211,26 @@ class Sort(_Looped):
 
     def write(self, body: Body) -> None:
         elements = self.elements(body)
-        keys = ", ".join(self.looped(body, elements, key.value) for key in self.by)
-        sort = body.constant("sort", lists.sorter([key.descending for key in self.by]))
-        body.set_field(self.target, f"{sort}({elements}, {keys})")
+        descending = [key.descending for key in self.by]
+        if all(self._is_quick(key.value) for key in self.by):
+            each = f"each_{self.each}"
+            keys = [f"lambda {each}: {body.value(key.value, {self.each: each})}" for key in self.by]
+            sort = body.constant("sort", lists.sorter_by(descending))
+        else:
+            keys = [self.looped(body, elements, key.value) for key in self.by]
+            sort = body.constant("sort", lists.sorter(descending))
+        body.set_field(self.target, f"{sort}({elements}, {', '.join(keys)})")
+
+    def _is_quick(self, key: Expression) -> bool:
+        """Whether it may be worked out for each element by itself, and means the same there."""
+        node = loop(self.each, str(key)).node
+        if not isinstance(node, Loop) or not is_plain(node):
+            return False
+        return not any(
+            (isinstance(part, Binary) and part.operator == "*")
+            or (isinstance(part, DocumentField) and part.name == self.each)
+            for part in walk(node.element)
+        )
 
 
 class Group(_Looped):
@@ -269,9 +301,8 @@ class Zip(Model):
         given: Any = self.lists
         names = list(given) if isinstance(given, Mapping) else None
         sources = [body.value(each) for each in (given.values() if isinstance(given, Mapping) else given)]
-        body.set_field(
-            self.as_, f"{body.constant('zip_lists', lists.zipper(names, self.length))}({', '.join(sources)})"
-        )
+        rows = f"{body.constant('zip_lists', lists.zipper(self.length))}({', '.join(sources)})"
+        body.set_field(self.as_, f"list(map(list, {rows}))" if names is None else _objects(names, rows))
 
 
 class Pivot(_Looped):

@@ -2,14 +2,21 @@
 
 from __future__ import annotations
 
-from collections.abc import Hashable
+from collections.abc import Hashable, Iterable
 from typing import Any
+
+_OWN = frozenset({str, int, float})  # of types whose values are their own
+
+
+def identities(values: list[Any]) -> Iterable[Hashable]:
+    """Those of all values."""
+    return values if _OWN.issuperset(map(type, values)) else map(identity, values)
 
 
 def identity(value: Any) -> Hashable:
     """1 and 1.0 have the same, 1 and true have not; nor have [1] and [true]."""
     kind = value.__class__
-    if kind is str or kind is int or kind is float:
+    if kind in _OWN:
         return value  # type: ignore[no-any-return]
     if kind is dict:
         return dict, frozenset([(name, identity(inner)) for name, inner in value.items()])

@@ -2,14 +2,14 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from itertools import zip_longest
 from typing import Any
 
 from streamd.errors import TransformError
 from streamd.expr.limits import MAX_ITEMS, type_name
 from streamd.transform.fields import as_list
-from streamd.transform.identity import identity
+from streamd.transform.identity import identities
 
 
 def sorter(descending: Sequence[bool]) -> Callable[..., list[Any]]:
@@ -29,6 +29,23 @@ def sorter(descending: Sequence[bool]) -> Callable[..., list[Any]]:
     return sort
 
 
+def sorter_by(descending: Sequence[bool]) -> Callable[..., list[Any]]:
+    """The function (elements, key functions…) → elements in order; one function for each part of the order."""
+    orders = list(enumerate(descending))[::-1]
+
+    def sort(elements: list[Any], *keys: Callable[[Any], Any]) -> list[Any]:
+        for number, reverse in orders:
+            key = keys[number]
+            try:
+                elements = sorted(elements, key=key, reverse=reverse)
+            except TypeError:
+                by = [key(element) for element in elements]
+                elements = [elements[place] for place in _sorted_with_nulls(range(len(by)), by, reverse)]
+        return elements
+
+    return sort
+
+
 def _sorted_with_nulls(places: Sequence[int], by: list[Any], reverse: bool) -> list[int]:
     """Nulls come last, whatever the direction is."""
     nulls = [place for place in places if by[place] is None]
@@ -43,13 +60,11 @@ def _sorted_with_nulls(places: Sequence[int], by: list[Any], reverse: bool) -> l
 def group_list(elements: list[Any], keys: list[Any]) -> list[dict[str, Any]]:
     """`{"key": …, "items": […]}` for each key, in the order of their first appearance."""
     groups: dict[Any, dict[str, Any]] = {}
-    for element, key in zip(elements, keys, strict=True):
-        known = identity(key)
-        group = groups.get(known)
-        if group is None:
-            groups[known] = {"key": key, "items": [element]}
+    for element, key, known in zip(elements, keys, identities(keys), strict=True):
+        if known in groups:
+            groups[known]["items"].append(element)
         else:
-            group["items"].append(element)
+            groups[known] = {"key": key, "items": [element]}
     return list(groups.values())
 
 
@@ -57,7 +72,12 @@ def group_object(elements: list[Any], keys: list[Any]) -> dict[str, list[Any]]:
     """The elements by their keys, which are texts."""
     groups: dict[str, list[Any]] = {}
     for element, key in zip(elements, keys, strict=True):
-        groups.setdefault(_text(key, "group"), []).append(element)
+        if key.__class__ is not str:
+            _text(key, "group")
+        if key in groups:
+            groups[key].append(element)
+        else:
+            groups[key] = [element]
     return groups
 
 
@@ -70,8 +90,9 @@ def _text(key: Any, operation: str) -> str:
 def unique(elements: list[Any], keys: list[Any]) -> list[Any]:
     """The first element of each key."""
     first: dict[Any, Any] = {}
-    for element, key in zip(elements, keys, strict=True):
-        first.setdefault(identity(key), element)
+    for element, known in zip(elements, identities(keys), strict=True):
+        if known not in first:
+            first[known] = element
     return list(first.values())
 
 
@@ -81,23 +102,27 @@ def flattener(depth: int) -> Callable[[Any], list[Any]]:
     def flatten(elements: Any) -> list[Any]:
         flat = as_list(elements, "flatten")
         for _ in range(depth):
-            if not any(element.__class__ is list for element in flat):
+            parts, flat = flat, []
+            for element in parts:
+                if element.__class__ is list:
+                    flat += element
+                else:
+                    flat.append(element)
+            if len(flat) == len(parts) and list not in map(type, flat):
                 break
-            flat = [part for element in flat for part in (element if element.__class__ is list else (element,))]
         return flat
 
     return flatten
 
 
-def zipper(names: Sequence[str] | None, length: str) -> Callable[..., list[Any]]:
-    """The function (list…) → lists, or objects with these names, of what stands in the same place."""
+def zipper(length: str) -> Callable[..., Iterator[tuple[Any, ...]]]:
+    """The function (list…) → what stands in the same place, for each place."""
 
-    def zip_lists(*lists: Any) -> list[Any]:
+    def zip_lists(*lists: Any) -> Iterator[tuple[Any, ...]]:
         lengths = {len(as_list(elements, "zip")) for elements in lists}
         if length == "same" and len(lengths) > 1:
             raise TransformError(f"zip: the lists have {' and '.join(map(str, sorted(lengths)))} elements")
-        rows = zip_longest(*lists) if length == "longest" else zip(*lists, strict=False)
-        return [list(row) for row in rows] if names is None else [dict(zip(names, row, strict=True)) for row in rows]
+        return zip_longest(*lists) if length == "longest" else zip(*lists, strict=False)
 
     return zip_lists
 
@@ -108,9 +133,13 @@ def pivoter(duplicates: str) -> Callable[[list[Any], list[Any]], dict[str, Any]]
     def pivot(names: list[Any], values: list[Any]) -> dict[str, Any]:
         made: dict[str, Any] = {}
         for name, value in zip(names, values, strict=True):
-            if duplicates == "list":
-                made.setdefault(_text(name, "pivot"), []).append(value)
-            elif _text(name, "pivot") not in made or duplicates == "last":
+            if name.__class__ is not str:
+                _text(name, "pivot")
+            if name not in made:
+                made[name] = [value] if duplicates == "list" else value
+            elif duplicates == "list":
+                made[name].append(value)
+            elif duplicates == "last":
                 made[name] = value
             elif duplicates == "error":
                 raise TransformError("pivot: two elements have the same key; see `duplicates`")

@@ -51,7 +51,7 @@ class Merge(Model):
         return None if self.into is None else frozenset(self.into[:1])
 
     def write(self, body: Body) -> None:
-        merge = body.constant("merge", Merger(self))
+        merge = body.constant("merge", Merger(self).merge)
         new = body.value(self.with_)
         if self.into is None:
             body.replace_document(f"{merge}({body.document()}, {new})")
@@ -66,20 +66,28 @@ class Merger:
         self.wins, self.nulls = settings.wins, settings.nulls
         self.lists: Any = settings.lists if isinstance(settings.lists, str) else self._by(settings.lists.by)
 
-    def __call__(self, old: Any, new: Any) -> dict[str, Any]:
+    def merge(self, old: Any, new: Any) -> dict[str, Any]:
         """Raises TransformError where one of them is no object, and for a conflict where `wins` is "error"."""
+        if old.__class__ is dict and new.__class__ is dict:
+            return self.objects(old, new)
         return self.objects({} if old is MISSING else as_object(old, "merge"), as_object(new, "merge"))
 
     def objects(self, old: dict[str, Any], new: dict[str, Any]) -> dict[str, Any]:
-        merged = dict(old)
+        merged = {**old}
+        plain = self.nulls == "set"
+        overwrites = plain and self.wins == "new"
         for name, value in new.items():
-            if value is None and self.nulls != "set":
-                if self.nulls == "remove":
-                    merged.pop(name, None)
-            elif name in merged:
-                merged[name] = self.values(merged[name], value)
-            else:
-                merged[name] = self.taken(value)
+            if name not in old:
+                if plain:
+                    merged[name] = value
+                elif value is not None:
+                    merged[name] = self.taken(value)
+            elif overwrites and value.__class__ is not dict and value.__class__ is not list:
+                merged[name] = value
+            elif value is not None or plain:
+                merged[name] = self.values(old[name], value)
+            elif self.nulls == "remove":
+                del merged[name]
         return merged
 
     def values(self, old: Any, new: Any) -> Any:

@@ -15,12 +15,12 @@ from streamd.component.fields import ExpressionField, FieldPath
 from streamd.component.model import Model
 from streamd.component.stage import Body
 from streamd.errors import TransformError
-from streamd.expr.limits import MAX_CELLS, cells
+from streamd.expr.limits import MAX_CELLS
 from streamd.transform.fields import at
 from streamd.transform.nodes import equal
+from streamd.transform.patch_code import Step, compile_patch, index, paid
 
 MAX_OPERATIONS = 10_000  # of a patch that comes out of a record
-_INDEX = re.compile(r"0|[1-9][0-9]*")
 _END = "-"
 
 
@@ -111,6 +111,8 @@ def write_patch(body: Body, patch: Patch | list[PatchOperation]) -> None:
         patched = f"{body.constant('patch', patcher(settings.operations))}({target})"
     if settings.in_ is not None:
         body.set_field(settings.in_, patched)
+    elif settings.operations and all(operation.path for operation in settings.operations):
+        body.replace_document(patched)  # it stays an object
     else:
         body.replace_document(f"{body.constant('patched_document', patched_document)}({patched})")
 
@@ -124,12 +126,9 @@ def patched_document(value: Any) -> dict[str, Any]:
 
 def patcher(operations: Sequence[PatchOperation]) -> Callable[[Any], Any]:
     """The function from a value to the patched one. It raises TransformError where an operation cannot be done."""
-    steps = [(operation.op, operation.path, operation.value, operation.from_ or ()) for operation in operations]
-
-    def patch(value: Any) -> Any:
-        return _Target(value).run(steps)
-
-    return patch
+    return compile_patch(
+        [Step(operation.op, operation.path, operation.value, operation.from_ or ()) for operation in operations]
+    )
 
 
 def apply_given(value: Any, operations: Any) -> Any:
@@ -139,7 +138,7 @@ def apply_given(value: Any, operations: Any) -> Any:
     return _Target(value).run([_step(number, given) for number, given in enumerate(operations)])
 
 
-def _step(number: int, given: Any) -> tuple[str, tuple[str, ...], Any, tuple[str, ...]]:
+def _step(number: int, given: Any) -> Step:
     op = given.get("op") if given.__class__ is dict else None
     if op not in ("add", "remove", "replace", "move", "copy", "test"):
         raise TransformError(f"patch: operation {number} has no `op` of RFC 6902")
@@ -152,18 +151,21 @@ def _step(number: int, given: Any) -> tuple[str, tuple[str, ...], Any, tuple[str
         raise TransformError(f"patch: operation {number} ({op}) has no JSON Pointer where one is needed") from None
     if op == "move" and path != source and path[: len(source)] == source:
         raise TransformError(f"patch: operation {number} moves a value into itself")
-    return op, path, given.get("value"), source
+    return Step(op, path, given.get("value"), source)
 
 
 class _Target:
-    """A value while it is patched. `own` are the parts that were copied and may be changed: {id: part}."""
+    """Does the operations that a record brings with it, one by one: they are not worth a function of their own.
+
+    A value while it is patched. `own` are the parts that were copied and may be changed: {id: part}.
+    """
 
     def __init__(self, value: Any) -> None:
         self.value = value
         self.own: dict[int, Any] = {}
         self.left = MAX_CELLS
 
-    def run(self, steps: Sequence[tuple[str, tuple[str, ...], Any, tuple[str, ...]]]) -> Any:
+    def run(self, steps: Sequence[Step]) -> Any:
         for number, (op, path, value, source) in enumerate(steps):
             try:
                 self.step(op, path, value, source)
@@ -194,10 +196,7 @@ class _Target:
                     self.add(path, value)
 
     def copy(self, path: tuple[str, ...], value: Any) -> None:
-        # Copies of copies double each time: what they come to when written out is bounded.
-        self.left -= cells(value, self.left)
-        if self.left < 0:
-            raise TransformError(f"patch: it copies more than {MAX_CELLS:,} values and characters")
+        self.left = paid(value, self.left)
         # Before it is put there: it is in two places then, of which one may be inside the other.
         self.own.clear()
         self.add(path, value)
@@ -205,14 +204,14 @@ class _Target:
     def get(self, path: tuple[str, ...]) -> Any:
         value = self.value
         for part in path:
-            value = value[_index(value, part)] if value.__class__ is list else _object(value)[part]
+            value = value[index(value, part)] if value.__class__ is list else _object(value)[part]
         return value
 
     def parent(self, path: tuple[str, ...]) -> Any:
         """What holds the value at the path, free to be changed."""
         self.value = held = self._owned(self.value)
         for part in path[:-1]:
-            key: Any = _index(held, part) if held.__class__ is list else part
+            key: Any = index(held, part) if held.__class__ is list else part
             inner = self._owned(held[key] if held.__class__ is list else _object(held)[key])
             held[key] = inner
             held = inner
@@ -231,7 +230,7 @@ class _Target:
             return
         held = self.parent(path)
         if held.__class__ is list:
-            held.insert(len(held) if path[-1] == _END else _index(held, path[-1], end=True), value)
+            held.insert(len(held) if path[-1] == _END else index(held, path[-1], end=True), value)
         else:
             held[path[-1]] = value
 
@@ -240,23 +239,17 @@ class _Target:
             self.value = value
             return
         held = self.parent(path)
-        held[_index(held, path[-1]) if held.__class__ is list else path[-1]] = value
+        held[index(held, path[-1]) if held.__class__ is list else path[-1]] = value
 
     def remove(self, path: tuple[str, ...]) -> None:
         if not path:
             raise LookupError("the whole document cannot be removed")
         held = self.parent(path)
-        del held[_index(held, path[-1]) if held.__class__ is list else path[-1]]
+        del held[index(held, path[-1]) if held.__class__ is list else path[-1]]
 
 
 class _NotEqualError(Exception):
     """A `test` of a patch."""
-
-
-def _index(held: list[Any], part: str, *, end: bool = False) -> int:
-    if not _INDEX.fullmatch(part) or len(part) > 18 or int(part) >= len(held) + end:
-        raise IndexError("no such index")
-    return int(part)
 
 
 def _object(value: Any) -> Mapping[str, Any]:

@@ -7,6 +7,7 @@ from typing import Any, Literal
 
 from pydantic import Field
 
+from streamd.component.event_time import json_name
 from streamd.component.fields import FieldPath, parse_field_path
 from streamd.component.model import Model
 from streamd.component.stage import Body
@@ -67,8 +68,19 @@ def write_nest(body: Body, fields: Mapping[str, list[str] | Prefix]) -> None:
         values = [body.local(path[-1], body.value(at(path))) for path in paths]
         for path in paths:
             body.drop_field(path)
-        for path, value in zip(paths, values, strict=True):
-            body.set_field((*target, path[-1]), value)
+        fields = {path[-1]: value for path, value in zip(paths, values, strict=True)}
+        display = ", ".join(f"{inner!r}: {value}" for inner, value in fields.items())
+        holder = found(body, target)
+        body.set_field(target, f"{body.constant('with_fields', with_fields)}({holder}, {{{display}}})")
+
+
+def with_fields(holder: Any, fields: dict[str, Any]) -> dict[str, Any]:
+    """An object, null or missing perhaps, with fields that it gets; it is not changed itself."""
+    if holder is MISSING or holder is None:
+        return fields
+    if holder.__class__ is not dict:
+        raise TransformError(f"cannot set {next(iter(fields))!r} inside {json_name(holder)}")
+    return {**holder, **fields}
 
 
 def nester(target: str | tuple[str, ...], prefix: str) -> Callable[[dict[str, Any]], dict[str, Any]]:
@@ -106,18 +118,20 @@ def unnester(path: tuple[str, ...], prefix: str) -> Callable[[dict[str, Any]], d
 
     def unnest(document: dict[str, Any], steps: tuple[str, ...] = path) -> dict[str, Any]:
         name = steps[0]
-        inner = need(document.get(name, MISSING), ".".join(path))
+        inner = document.get(name, MISSING)
+        if inner.__class__ is not dict:
+            as_object(need(inner, ".".join(path)), "unnest")
         if len(steps) > 1:
-            return {**document, name: unnest(as_object(inner, "unnest"), steps[1:])}
-        moved = {prefix + key: value for key, value in as_object(inner, "unnest").items()}
-        if not moved.keys().isdisjoint(document.keys() - {name}):
-            raise TransformError("unnest: a field of the object is also beside it; give them a `prefix`")
+            return {**document, name: unnest(inner, steps[1:])}
+        moved = {prefix + key: value for key, value in inner.items()} if prefix else inner
         made: dict[str, Any] = {}
         for key, value in document.items():
             if key == name:
                 made.update(moved)
             else:
                 made[key] = value
+        if len(made) < len(document) - 1 + len(moved):
+            raise TransformError("unnest: a field of the object is also beside it; give them a `prefix`")
         return made
 
     return unnest

@@ -106,6 +106,11 @@ def test_source_is_what_a_person_would_write(text: str) -> None:
         ("split(a, limit=1, separator='/')", "split(a, '/', 1)"),
         ("[x.p for x in items if x.q > 1]", "[each_x['p'] for each_x in items if each_x['q'] > 1]"),
         ("sum(x.p * 1.5 for x in items)", "sum((each_x['p'] * 1.5 for each_x in items))"),
+        (
+            "sum(x.p * 2 for x in a)",
+            "sum((product(each_x['p'], 2, each_built) for each_built in ([0],) for each_x in a))",
+        ),
+        ("[x for x in a * 2]", "[each_x for each_x in times(a, 2)]"),
         ("f'{a}'", "f'{a}'"),
         ("f\"{a['k']}!\"", "f\"{a['k']}!\""),
         ('f"it\'s {a}"', '"it\'s {}".format(a)'),
@@ -131,13 +136,33 @@ def test_loops_that_could_multiply_have_a_budget() -> None:
         "[x for x in a for y in b]",
         "[x for x in a if x in b]",
         "[a for x in b]",
-        "[f'{x}{x}' for x in a]",
-        "[x + x for x in a]",
-        "[lower(x) for x in a]",
+        "[f'{x}{b}' for x in a]",
+        "[f'{x:>900}' for x in a]",
+        "[x + b for x in a]",
+        "[[x, b] for x in a]",
+        "[{'k': b} for x in a]",
+        "[get(x.k, b) for x in a]",
+        "[x or b for x in a]",
+        "[lower(b) for x in a]",
+        "[replace(x, 'a', 'bb') for x in a]",
         "any(x in b for x in a)",
-        "[x[1:] for x in a]",
+        "[b[1:] for x in a]",
     ):
         assert "budget()" in source(text), text
+
+
+def test_loops_over_parts_of_their_items_have_none() -> None:
+    for text in (
+        "[f'{x.a} of {x.b:.2f}' for x in items]",
+        "[x.a + x.b for x in items]",
+        "[{'a': x.a, 'b': [x.b, 1]} for x in items]",
+        "[get(x.a, 0) for x in items]",
+        "[x.a or 'none' for x in items]",
+        "[lower(trim(x.a)) for x in items]",
+        "[x.a[1:] for x in items if 'k' in x.b and contains(x.c, 'd')]",
+    ):
+        assert "budget" not in source(text), text
+        assert "collect" not in source(text), text
 
 
 def test_precedence_holds_whatever_the_resolver_gives() -> None:

@@ -33,7 +33,7 @@ OLD = {"a": {"x": 1, "y": [1, 2]}, "l": [{"id": 1, "v": 1}, {"id": 2}, "s"], "n"
 )  # fmt: skip
 def test_strategies(settings, new, changed):
     before = copy.deepcopy((OLD, new))
-    merged = Merger(Merge.model_validate({"with": "x", **settings}))(OLD, new)
+    merged = Merger(Merge.model_validate({"with": "x", **settings})).merge(OLD, new)
     assert repr(sorted(merged.items())) == repr(
         sorted((name, value) for name, value in {**OLD, **changed}.items() if value is not ...)
     )
@@ -43,4 +43,4 @@ def test_strategies(settings, new, changed):
 @pytest.mark.parametrize("new", [{"s": "new"}, {"a": {"x": True}}, {"l": [1]}, {"a": []}])
 def test_a_conflict_that_may_not_be(new):
     with pytest.raises(TransformError, match="both have a value"):
-        Merger(Merge.model_validate({"with": "x", "wins": "error"}))(OLD, new)
+        Merger(Merge.model_validate({"with": "x", "wins": "error"})).merge(OLD, new)

@@ -33,7 +33,8 @@ class Function:
     `builtin`: the Python builtin that generated code calls by name, where `plain` says that the literals among the
     arguments allow it. `literals` maps a parameter, whose argument has to be a literal text, to what makes it ready
     when the expression is read; that raises ValueError for a text it refuses. `lazy` functions take a generator.
-    `cheap` ones do the same work however large their argument is.
+    `cheap` ones do the same work however large their argument is; the work and the result of `linear` ones are as large
+    as their arguments.
     """
 
     name: str
@@ -49,6 +50,7 @@ class Function:
     literals: Mapping[str, Callable[[str], Any]] = field(default_factory=dict)
     lazy: bool = False
     cheap: bool = False
+    linear: bool = False
 
     @cached_property
     def _arguments(self) -> ast.arguments:

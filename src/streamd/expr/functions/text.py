@@ -11,16 +11,24 @@ from streamd.expr.limits import check_text, times, type_name
 
 TEXT = Catalogue("text")
 
-TEXT.add("lower(text)", "The text in lower case.", str.lower, ('lower("ABC")', "abc"), result="text")
-TEXT.add("upper(text)", "The text in upper case.", str.upper, ('upper("abc")', "ABC"), result="text")
+TEXT.add("lower(text)", "The text in lower case.", str.lower, ('lower("ABC")', "abc"), result="text", linear=True)
+TEXT.add("upper(text)", "The text in upper case.", str.upper, ('upper("abc")', "ABC"), result="text", linear=True)
 TEXT.add(
     "capitalize(text)",
     "The first letter in upper case, the others in lower case.",
     str.capitalize,
     ('capitalize("anna MARIA")', "Anna maria"),
     result="text",
+    linear=True,
 )
-TEXT.add("title(text)", "Each word with a capital.", str.title, ('title("anna maria")', "Anna Maria"), result="text")
+TEXT.add(
+    "title(text)",
+    "Each word with a capital.",
+    str.title,
+    ('title("anna maria")', "Anna Maria"),
+    result="text",
+    linear=True,
+)
 TEXT.add(
     "trim(text, characters=null)",
     "The text without white space, or the given characters, at both ends.",
@@ -28,6 +36,7 @@ TEXT.add(
     ('trim("  a b ")', "a b"),
     ('trim("--a-b-", "-")', "a-b"),
     result="text",
+    linear=True,
 )
 TEXT.add(
     "trim_start(text, characters=null)",
@@ -36,6 +45,7 @@ TEXT.add(
     ('trim_start("  a ")', "a "),
     ('trim_start("007", "0")', "7"),
     result="text",
+    linear=True,
 )
 TEXT.add(
     "trim_end(text, characters=null)",
@@ -43,6 +53,7 @@ TEXT.add(
     str.rstrip,
     ('trim_end(" a  ")', " a"),
     result="text",
+    linear=True,
 )
 TEXT.add(
     "remove_prefix(text, prefix)",
@@ -50,6 +61,7 @@ TEXT.add(
     str.removeprefix,
     ('remove_prefix("order-17", "order-")', "17"),
     result="text",
+    linear=True,
 )
 TEXT.add(
     "remove_suffix(text, suffix)",
@@ -57,6 +69,7 @@ TEXT.add(
     str.removesuffix,
     ('remove_suffix("a.json", ".json")', "a"),
     result="text",
+    linear=True,
 )
 TEXT.add(
     "starts_with(text, prefix)",
@@ -64,6 +77,7 @@ TEXT.add(
     str.startswith,
     ('starts_with("order-17", "order-")', True),
     result="bool",
+    linear=True,
 )
 TEXT.add(
     "ends_with(text, suffix)",
@@ -71,6 +85,7 @@ TEXT.add(
     str.endswith,
     ('ends_with("a.json", ".json")', True),
     result="bool",
+    linear=True,
 )
 TEXT.add(
     "contains(text, part)",
@@ -79,6 +94,7 @@ TEXT.add(
     ('contains("abcd", "bc")', True),
     ("contains([1, 2], 3)", False),
     result="bool",
+    linear=True,
 )
 TEXT.add(
     "split(text, separator=null, limit=-1)",
@@ -88,6 +104,7 @@ TEXT.add(
     ('split("a/b/c", "/", limit=1)', ["a", "b/c"]),
     ('split(" a  b ")', ["a", "b"]),
     result="list",
+    linear=True,
 )
 TEXT.add(
     "lines(text)",
@@ -118,6 +135,7 @@ TEXT.add(
     ('is_digits("042")', True),
     ('is_digits("4.2")', False),
     result="bool",
+    linear=True,
 )
 TEXT.add(
     "is_letters(text)",
@@ -125,6 +143,7 @@ TEXT.add(
     str.isalpha,
     ('is_letters("Ärger")', True),
     result="bool",
+    linear=True,
 )
 
 

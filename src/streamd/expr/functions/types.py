@@ -20,7 +20,13 @@ MAX_DIGITS = 1000  # of a number written as text
 
 
 @TYPE.function(
-    "str(value)", ("str(12)", "12"), ("str(1.5)", "1.5"), ("str(null)", "None"), result="text", builtin="str"
+    "str(value)",
+    ("str(12)", "12"),
+    ("str(1.5)", "1.5"),
+    ("str(null)", "None"),
+    result="text",
+    builtin="str",
+    linear=True,
 )
 def to_str(value: Any) -> str:
     """The value as Python writes it: `True`, `None`, `[1, 2]`; `json_text` writes it as JSON."""
