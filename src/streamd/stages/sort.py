@@ -83,9 +83,10 @@ class Sort:
 
     def lift(self, body: Body, port: int) -> str:
         """`(r, time, watermark, key, headers, JSON of the document)`"""
+        # What orjson gives has room for a long text behind it: to keep that costs several times the copy.
         dumps = body.constant("to_json", orjson.dumps)
         time, watermark = body.metadata("_timestamp"), body.watermark()
-        return f"(r, {time}, {watermark}, {body.key()}, {body.headers()}, {dumps}({body.document()}))"
+        return f"(r, {time}, {watermark}, {body.key()}, {body.headers()}, b'%b' % {dumps}({body.document()}))"
 
     def lift_tombstone(self, body: Body, port: int) -> str | None:
         """A record without a value waits as well."""
