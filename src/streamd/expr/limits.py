@@ -27,7 +27,7 @@ _REPEATED: frozenset[type] = frozenset({str, list, tuple})
 
 def times(left: Any, right: Any) -> Any:
     """`left * right`; text and lists may be repeated up to the limits."""
-    if left.__class__ is right.__class__:  # numbers, or nothing that can be multiplied
+    if type(left) is type(right):  # numbers, or nothing that can be multiplied
         return left * right
     if left.__class__ in _REPEATED:
         _check_repeat(left, right)
@@ -38,7 +38,7 @@ def times(left: Any, right: Any) -> Any:
 
 def product(left: Any, right: Any, built: list[int]) -> Any:
     """`left * right` in a loop without a budget. `built` counts what all its repeated text and lists hold together."""
-    if left.__class__ is right.__class__:
+    if type(left) is type(right):
         return left * right
     value = times(left, right)
     if value.__class__ in _REPEATED:

@@ -144,15 +144,16 @@ def _converter(rule: Coercion) -> Callable[[Any], Any]:
 
 
 def to_int(value: Any) -> int:
-    if value.__class__ is int:
-        return value
-    if value.__class__ is float and value.is_integer():
-        return int(value)
-    if value.__class__ is str and len(value) <= MAX_DIGITS:
+    kind = type(value)
+    if kind is int:
+        return value  # type: ignore[no-any-return]
+    if kind is str and len(value) <= MAX_DIGITS:
         if value.isdigit() and value.isascii():
             return int(value)
         if _INT.fullmatch(text := value.strip()):
             return int(text)
+    if kind is float and value.is_integer():
+        return int(value)
     raise ValueError
 
 

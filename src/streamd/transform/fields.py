@@ -99,14 +99,14 @@ def field_path(expression: Expression) -> tuple[str, ...] | None:
 
 def as_list(value: Any, operation: str) -> list[Any]:
     """The list that an operation works on."""
-    if value.__class__ is not list:
+    if type(value) is not list:
         raise TransformError(f"{operation} needs a list, the value is of type {type_name(value)}")
     return value
 
 
 def as_object(value: Any, operation: str) -> dict[str, Any]:
     """The object that an operation works on."""
-    if value.__class__ is not dict:
+    if type(value) is not dict:
         raise TransformError(f"{operation} needs an object, the value is of type {type_name(value)}")
     return value
 

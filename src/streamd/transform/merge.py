@@ -64,25 +64,26 @@ class Merger:
 
     def __init__(self, settings: Merge) -> None:
         self.wins, self.nulls = settings.wins, settings.nulls
+        self.plain = self.nulls == "set"
+        self.overwrites = self.plain and self.wins == "new"
         self.lists: Any = settings.lists if isinstance(settings.lists, str) else self._by(settings.lists.by)
 
     def merge(self, old: Any, new: Any) -> dict[str, Any]:
         """Raises TransformError where one of them is no object, and for a conflict where `wins` is "error"."""
-        if old.__class__ is dict and new.__class__ is dict:
+        if type(old) is dict and type(new) is dict:
             return self.objects(old, new)
         return self.objects({} if old is MISSING else as_object(old, "merge"), as_object(new, "merge"))
 
     def objects(self, old: dict[str, Any], new: dict[str, Any]) -> dict[str, Any]:
         merged = {**old}
-        plain = self.nulls == "set"
-        overwrites = plain and self.wins == "new"
+        plain, overwrites = self.plain, self.overwrites
         for name, value in new.items():
             if name not in old:
                 if plain:
                     merged[name] = value
                 elif value is not None:
                     merged[name] = self.taken(value)
-            elif overwrites and value.__class__ is not dict and value.__class__ is not list:
+            elif overwrites and type(value) is not dict and type(value) is not list:
                 merged[name] = value
             elif value is not None or plain:
                 merged[name] = self.values(old[name], value)

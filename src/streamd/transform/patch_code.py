@@ -88,7 +88,7 @@ class _Writer:
             return
         held, name = self.held(path), path[-1]
         if _may_be_index(name):
-            self.lines.append(f"add({held}, {name!r}, {value})")
+            self.lines.append(f"add({held}, {_key(name)}, {value})")
             self.forget_below(path[:-1])
         else:
             self.lines.append(f"{held}[{name!r}] = {value}")
@@ -100,7 +100,7 @@ class _Writer:
             return
         held, name = self.held(path), path[-1]
         if _may_be_index(name):
-            self.lines.append(f"{target}remove({held}, {name!r})")
+            self.lines.append(f"{target}remove({held}, {_key(name)})")
             self.forget_below(path[:-1])
         else:
             self.lines.append(f"{target}{held}.pop({name!r})" if target else f"del {held}[{name!r}]")
@@ -112,7 +112,7 @@ class _Writer:
             return
         held, name = self.held(path), path[-1]
         if _may_be_index(name):
-            self.lines.append(f"replace({held}, {name!r}, {value})")
+            self.lines.append(f"replace({held}, {_key(name)}, {value})")
         else:
             self.lines += [f"{held}[{name!r}]", f"{held}[{name!r}] = {value}"]
         self.forget(path)
@@ -140,7 +140,7 @@ class _Writer:
             around, name = self.held(at), at[-1]
             self.owned[at] = held = f"part_{len(self.lines)}"
             if _may_be_index(name):
-                self.lines.append(f"{held} = own_part({around}, {name!r})")
+                self.lines.append(f"{held} = own_part({around}, {_key(name)})")
             else:
                 self.lines.append(f"{held} = {around}[{name!r}] = {copy.format(f'{around}[{name!r}]')}")
         return self.owned[at]
@@ -168,8 +168,13 @@ def _may_be_index(name: str) -> bool:
 def _read(path: Path) -> str:
     read = "document"
     for name in path:
-        read = f"part({read}, {name!r})" if _may_be_index(name) else f"{read}[{name!r}]"
+        read = f"part({read}, {_key(name)})" if _may_be_index(name) else f"{read}[{name!r}]"
     return read
+
+
+def _key(name: str) -> str:
+    """Source of what it is in an object and in a list, where the end is None."""
+    return f"{name!r}, {None if name == _END else int(name[:18])}"
 
 
 def index(held: list[Any], name: str, *, end: bool = False) -> int:
@@ -179,32 +184,38 @@ def index(held: list[Any], name: str, *, end: bool = False) -> int:
     return int(name)
 
 
-def part(value: Any, name: str) -> Any:
+def part(value: Any, name: str, at: Any) -> Any:
     """What a list or an object has there. Raises LookupError, TypeError."""
     if value.__class__ is list:
-        return value[index(value, name)]
+        return value[at]
     if value.__class__ is not dict:
         raise TypeError("a value without parts")
     return value[name]
 
 
-def add(held: Any, name: str, value: Any) -> None:
-    """Put a value into a list or an object."""
-    if held.__class__ is list:
-        held.insert(len(held) if name == _END else index(held, name, end=True), value)
-    else:
+def add(held: Any, name: str, at: int | None, value: Any) -> None:
+    """Put a value into a list or an object. Raises IndexError."""
+    if held.__class__ is not list:
         held[name] = value
+    elif at is None:
+        held.append(value)
+    elif at > len(held):
+        raise IndexError("no such index")
+    else:
+        held.insert(at, value)
 
 
-def replace(held: Any, name: str, value: Any) -> None:
-    """Put a value in the place of another."""
-    part(held, name)
-    held[index(held, name) if held.__class__ is list else name] = value
+def replace(held: Any, name: str, at: int | None, value: Any) -> None:
+    """Put a value in the place of another. Raises LookupError, TypeError."""
+    part(held, name, at)
+    held[at if held.__class__ is list else name] = value
 
 
-def remove(held: Any, name: str) -> Any:
-    """Take a value out of a list or an object."""
-    return held.pop(index(held, name) if held.__class__ is list else name)
+def remove(held: Any, name: str, at: int | None) -> Any:
+    """Take a value out of a list or an object. Raises LookupError, TypeError."""
+    if held.__class__ is list and at is None:
+        raise IndexError("no such index")
+    return held.pop(at if held.__class__ is list else name)
 
 
 def own(value: Any) -> Any:
@@ -214,10 +225,10 @@ def own(value: Any) -> Any:
     return value.copy()
 
 
-def own_part(held: Any, name: str) -> Any:
-    """A part of a list or an object, which is a copy from now on."""
-    copied = own(part(held, name))
-    held[index(held, name) if held.__class__ is list else name] = copied
+def own_part(held: Any, name: str, at: int | None) -> Any:
+    """A part of a list or an object, which is a copy from now on. Raises LookupError, TypeError."""
+    copied = own(part(held, name, at))
+    held[at if held.__class__ is list else name] = copied
     return copied
 
 

@@ -68,8 +68,7 @@ def write_nest(body: Body, fields: Mapping[str, list[str] | Prefix]) -> None:
         values = [body.local(path[-1], body.value(at(path))) for path in paths]
         for path in paths:
             body.drop_field(path)
-        fields = {path[-1]: value for path, value in zip(paths, values, strict=True)}
-        display = ", ".join(f"{inner!r}: {value}" for inner, value in fields.items())
+        display = ", ".join(f"{path[-1]!r}: {value}" for path, value in zip(paths, values, strict=True))
         holder = found(body, target)
         body.set_field(target, f"{body.constant('with_fields', with_fields)}({holder}, {{{display}}})")
 
