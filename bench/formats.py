@@ -56,6 +56,7 @@ ORDER = {
 }
 PIPELINE = """
 name: bench
+schema_registry: {{url: "http://127.0.0.1:1"}}
 source: {{log: {{topic: in, format: {read}}}}}
 sink: {{log: {{topic: out, format: {write}}}}}
 """
