@@ -16,7 +16,8 @@ from __future__ import annotations
 
 import csv
 import io
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from functools import partial
 from typing import Any, Literal, Self
 
 import orjson
@@ -91,12 +92,14 @@ def decode(value: Any) -> dict[str, Any]:
     return {"values": _cells(value)}
 
 
-def _cells(value: Any, delimiter: str = ",", quote: str = '"') -> list[str]:
+_PLAIN = partial(csv.reader, strict=True)
+
+
+def _cells(value: Any, reader: Callable[[io.StringIO], Iterable[list[str]]] = _PLAIN) -> list[str]:
     if not isinstance(value, bytes):
         refuse(value, "a row of CSV")
     try:
-        text = io.StringIO(value.decode(), newline="")
-        rows = list(csv.reader(text, delimiter=delimiter, quotechar=quote, strict=True))
+        rows = list(reader(io.StringIO(value.decode(), newline="")))
     except UnicodeDecodeError as error:
         raise ExtractError(f"not valid UTF-8 at byte {error.start}: {error.reason}") from None
     except csv.Error as error:
@@ -263,13 +266,14 @@ class _CsvCodec(Codec):
         self._settings = settings
         self._columns = settings.columns
         self._rows = RowReader(settings.columns or (), settings.types)
+        self._reader = partial(csv.reader, delimiter=settings.delimiter, quotechar=settings.quote, strict=True)
 
     def decode(self, value: Any) -> Document:
         """The document of a row. Raises ExtractError."""
         if value.__class__ is dict:
             return value  # the source knew the columns
         settings, columns = self._settings, self._columns
-        cells: list[Any] = _cells(value, settings.delimiter, settings.quote)
+        cells: list[Any] = _cells(value, self._reader)
         if settings.null_text is not None:
             cells = [None if cell == settings.null_text else cell for cell in cells]
         if columns is None:
