@@ -31,6 +31,7 @@ def explain(plan: PipelinePlan, chains: Mapping[tuple[int, str], Chain], *, code
         lines.append(
             f"  stops      when more than {limit.rate:.2%} of records fail within {duration_text(limit.window, ' ')}"
         )
+    lines += [f"  snapshots  {line}" for line in _snapshots(plan)]
     lines += [f"  standbys   {line}" for line in _standbys(plan)]
     lines += [f"  chain      {_chain(use)}" for use in config.chains]
     lines += [f"  exchange   {line}" for line in _exchanges(plan)]
@@ -69,6 +70,16 @@ def _exchanges(plan: PipelinePlan) -> list[str]:
         else:
             lines.append(f"{stage}: {why}")
     return lines
+
+
+def _snapshots(plan: PipelinePlan) -> list[str]:
+    """Where a restart has state from, or why there are no snapshots."""
+    config = plan.config
+    if not config.state_snapshots or not any(stage.spec.stateful for stage in config.stages):
+        return []
+    if any(part.copyable(config.delivery) for part in plan.parts):
+        return ["a copy of each task's state in state_dir: a restart on the same node reads what came since"]
+    return ["none: they are for state in Kafka with `delivery: exactly_once`; the embedded log is on this disk already"]
 
 
 def _standbys(plan: PipelinePlan) -> list[str]:

@@ -132,6 +132,8 @@ def test_standby_copies(cli: Cli, write: Write) -> None:
     assert "  standbys   copies of each task's state on 2 other nodes of the app, where there are so many\n" in kept
     assert "  standbys   none: they need state in Kafka and `delivery: exactly_once`\n" in loose
     assert "  standbys   none: they need state in Kafka and `delivery: exactly_once`\n" in local
+    assert "  snapshots  a copy of each task's state in state_dir: a restart on the same node reads" in kept
+    assert "  snapshots  none: they are for state in Kafka with `delivery: exactly_once`" in local
     assert "standbys" not in none
     wrong = cli("validate", "wrong.yaml")
     assert wrong.code == 2
