@@ -133,7 +133,7 @@ async def test_too_few_replicas(kafka_cluster, system, run_daemon, tally):
         follower = next(broker for broker in kafka_cluster.brokers if broker is not leader)
         await asyncio.to_thread(follower.kill)
         tally.injected("kafka", "a replica too few")
-        await system.until(lambda: "NOT_ENOUGH_REPLICAS" in daemon.log.read_text(), "an output is refused")
+        await system.until(lambda: "NOT_ENOUGH_REPLICAS" in daemon.log.read_text(), "an output is refused", 180)
         await asyncio.to_thread(follower.start)
         await whole(kafka_cluster)
         await system.resumed()
