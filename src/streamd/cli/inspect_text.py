@@ -46,7 +46,8 @@ def _title(target: Target, sample: Sample) -> str:
     partitions = f", {sample.partitions} partitions" if sample.partitions != 1 else ""
     late = "; time was up before there were more" if sample.timed_out else ""
     size = f", {sample.bytes:,} bytes" if sample.bytes else ""
-    return f"{name}: {sample.records:,} records{size}{partitions}{late}"
+    records = f"{sample.records:,} record{'s'[: sample.records != 1]}"
+    return f"{name}: {records}{size}{partitions}{late}"
 
 
 def _keys(sample: Sample, examples: bool) -> str:

@@ -65,8 +65,8 @@ class SchemaDrift(Model):
         given = self.schema_settings
         if self.every_record and given is None:
             raise ValueError(
-                f"`policy: {self.policy}` needs a schema, json_schema or avro: what is learnt at each start would "
-                "treat the same record in one way or another"
+                f"`policy: {self.policy}` needs a schema, json_schema or avro: after a restart another one would be "
+                "learnt, and the same record treated in another way. `streamd inspect … --schema json` proposes one"
             )
         return self
 
@@ -95,6 +95,16 @@ class Change(NamedTuple):
     path: str
     was: str
     now: str
+
+
+def words(change: Change) -> str:
+    """A change for people; nothing of a record's values is in it."""
+    match change.kind:
+        case "appeared":
+            return f"`{change.path}` has appeared ({change.now})"
+        case "vanished":
+            return f"`{change.path}` is missing ({change.was})"
+    return f"`{change.path}` is {change.now}, and was {change.was}"
 
 
 @dataclass(slots=True)

@@ -12,12 +12,14 @@ from streamd.clock import Clock
 from streamd.codecs import Codec
 from streamd.config.pipeline import ComponentConfig
 from streamd.errors import ExtractError, SchemaDriftError
-from streamd.quality.schema_drift import Change, Tracker, closed
+from streamd.quality.schema_drift import Change, Tracker, closed, words
 from streamd.quality.schemas import DocumentSchema, schema_of
 from streamd.record import RawRecord
 from streamd.runtime.control import SchemaChange
 
 log = structlog.get_logger(__name__)
+
+_TOLD = 3  # changes in the message of one record
 
 Stray = tuple[RawRecord, Exception]
 Count = Callable[[str, str], None]
@@ -35,7 +37,7 @@ class SourceDrift:
         self._pipeline, self._source, self._settings, self._clock = pipeline, component.id, settings, clock
         self._decode: Callable[[Any], Any] = _as_it_is if codec is None else codec.decode
         given = settings.schema_settings
-        schema = None if given is None else schema_of(given, folder)
+        schema = self._given = None if given is None else schema_of(given, folder)
         self._tracker = Tracker(settings, schema)
         self._schema = None
         if settings.every_record and given is not None:
@@ -87,7 +89,11 @@ class SourceDrift:
 
     def _error(self, document: Any) -> SchemaDriftError:
         assert self._schema is not None
-        error = SchemaDriftError(f"it does not fit {self._schema.name}: {self._schema.wrong(document)}")
+        # By a tracker that has told nothing yet: each record says all that is other in it.
+        alone = Tracker(self._settings.model_copy(update={"vanished_after": 1}), self._given)
+        changes = alone.look(document) if type(document) is dict else []
+        said = "".join(f"; {words(change)}" for change in changes[:_TOLD]) + ("; …" if len(changes) > _TOLD else "")
+        error = SchemaDriftError(f"it does not fit {self._schema.name}: {self._schema.wrong(document)}{said}")
         error.action = "fail" if self._settings.policy == "fail" else "dead_letter"
         return error
 

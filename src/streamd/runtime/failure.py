@@ -14,7 +14,7 @@ import orjson
 
 from streamd.codecs import Codec, Undecodable
 from streamd.config.pipeline import ComponentConfig, ErrorPolicy, ErrorThreshold, FinalAction, PipelineConfig
-from streamd.errors import ExtractError, FatalError, LoadError, RecordError, TransformError
+from streamd.errors import ExtractError, FatalError, LoadError, RecordError, SchemaDriftError, TransformError
 from streamd.expr.errors import failure as failure_in_words
 from streamd.plan.fuse import Chain
 from streamd.record import Headers, RawRecord, Row
@@ -252,6 +252,11 @@ def stop_message(failure: Failure, topic: str, partition: int, *, lost: bool) ->
     other = "`on_error` can say skip, retry or dead_letter instead."
     if failure.action is not None:
         other = "The `action` of its rules can say drop, dead_letter, tag or pass instead."
+    if failure.error == SchemaDriftError.__name__:
+        other = (
+            "Where the change is meant, give `schema_drift` a schema that has it; it can say `policy: dead_letter` or "
+            "`warn` instead."
+        )
     return (
         f"{failure.component.place}: {failure.component.kind} {failure.component.id!r} failed on the record at offset "
         f"{failure.record.offset} of {topic}, partition {partition}: {failure.error}: {failure.message}. "

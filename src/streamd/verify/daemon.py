@@ -12,7 +12,7 @@ import os
 import signal
 import sys
 import threading
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 
 import msgspec
@@ -25,12 +25,14 @@ from streamd.errors import StreamdError
 from streamd.observability.logs import configure_logging
 from streamd.observability.metrics import MetricSet
 from streamd.supervisor.run import run_pipelines
+from streamd.transport.registry.settings import SchemaRegistrySettings
 
 
 @dataclass(frozen=True, slots=True)
 class Spec:
-    """What a node runs. `text`: the file with the pipeline's text; `file`: where the user's own lies; `config`: of the
-    service, "" for none; `port`: of the HTTP server; `ended`: the file that tells how it ended.
+    """What a node runs. `text`: the file with the pipeline's text; `file`: where the user's own lies; `imports`: texts
+    of what that imports, by path; `config`: of the service, "" for none; `schema_registry`: the scratch's, "" for
+    none; `port`: of the HTTP server; `ended`: the file that tells how it ended.
     """
 
     text: str
@@ -42,6 +44,8 @@ class Spec:
     port: int
     until_idle: bool
     ended: str
+    imports: dict[str, str] = field(default_factory=dict)
+    schema_registry: str = ""
 
 
 @dataclass(frozen=True, slots=True)
@@ -58,8 +62,12 @@ def scratch_service(spec: Spec, service: ServiceConfig) -> ServiceConfig:
     failures come thick and fast.
     """
     level = "info" if service.log.level == "debug" else service.log.level
+    registry = {}
+    if spec.schema_registry:
+        registry = {"schema_registry": SchemaRegistrySettings.model_validate({"url": spec.schema_registry})}
     return service.model_copy(
         update={
+            **registry,
             "app": spec.app,
             "state_dir": Path(spec.state_dir),
             "workers": spec.workers,
@@ -78,7 +86,7 @@ def run(spec: Spec) -> Ended:
     try:
         service = scratch_service(spec, load_service(Path(spec.config) if spec.config else None, env))
         text = Path(spec.text).read_text()
-        pipeline = load_pipeline_text(text, Path(spec.file), Registry.default(), env, service)
+        pipeline = load_pipeline_text(text, Path(spec.file), Registry.default(), env, service, spec.imports)
         metrics = MetricSet()
         configure_logging(service.log.level, service.log.format, metrics=metrics)
         with asyncio.Runner(loop_factory=uvloop.new_event_loop) as runner:

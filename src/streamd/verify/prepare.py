@@ -8,18 +8,16 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from streamd.codecs import TEXT
-from streamd.codecs.beside import header_formats, key_format
 from streamd.codecs.csv import format_row
-from streamd.codecs.format import format_of
 from streamd.component.context import PipelineContext
 from streamd.component.fields import nested_component
 from streamd.config.pipeline import ComponentConfig, PipelineConfig
 from streamd.config.service import ServiceConfig
-from streamd.errors import ConfigError
+from streamd.errors import ConfigError, LoadError
 from streamd.expr.nodes import Field
 from streamd.transport.embedded.log import EmbeddedLog, log_path
 from streamd.transport.files.compression import compression_of
+from streamd.verify.encodings import encoded_line, encoding_of, takes_lines
 from streamd.verify.outputs import lines_of
 from streamd.verify.records import Generated, Made, Records, Rows, Sampled, Shaped
 from streamd.verify.scratch import Input, Scratch
@@ -29,8 +27,6 @@ TOPIC_PARTITIONS = 4  # of a topic that does not exist yet and says nothing itse
 MOST_FILES = 16  # of a pattern: as many partitions
 MOST_ROWS = 100_000  # of a table that are taken of its own
 FILE_SAMPLE = 1000  # lines of the user's own files that are the input when nothing else is asked for
-# Formats without settings of which records can be made.
-_MADE = ("json", "csv", "text", "bytes")
 _REPLACED = ("kafka", "log", "file", "stdin", "generate")
 
 
@@ -58,18 +54,6 @@ def check(config: PipelineConfig) -> list[str]:
                 f"{source.place}: source `{source.id}` ({source.name}) cannot be verified: nobody else can make its "
                 f"records; verify a copy of the pipeline with a source of {', '.join(_REPLACED)}"
             )
-        form = format_of(source.settings)
-        if form not in _MADE:
-            settings = " with settings" if str(form) in _MADE else ""
-            raise ConfigError(
-                f"{source.place}: source `{source.id}` has the format {form}{settings}, of which no records are made; "
-                "verify a copy of the pipeline that reads json"
-            )
-        if key_format(source.settings) != TEXT:
-            raise ConfigError(
-                f"{source.place}: the keys of source `{source.id}` have the format {key_format(source.settings)}, in "
-                "which none are made; verify a copy of the pipeline whose keys are text"
-            )
     read = {_topic(source) for source in (*config.sources, *config.tables)}
     for sink in (*config.sinks, *config.dead_letters):
         written = _topic(sink)
@@ -77,12 +61,6 @@ def check(config: PipelineConfig) -> list[str]:
             raise ConfigError(
                 f"{sink.place}: sink `{sink.id}` writes topic {written[1]}, which the pipeline reads itself: its input "
                 "cannot be told from its output"
-            )
-        beside = (key_format(sink.settings), *header_formats(sink.settings).values())
-        if any(getattr(form.settings, "registry", False) for form in (format_of(sink.settings), *beside)):
-            raise ConfigError(
-                f"{sink.place}: sink `{sink.id}` registers schemas, which a verification must not do; verify a copy of "
-                "the pipeline that writes json"
             )
         if sink.name not in ("kafka", "log", "file"):
             notes.append(f"{sink.id} is a topic here: what the {sink.name} sink does after a kill is not shown.")
@@ -168,7 +146,7 @@ async def records_of(
     """The records of one source, and in words where they come from. Raises ConfigError when there are none to take."""
     original = source.original
     if wishes.input is not None:
-        return _of_file(wishes.input, source), f"from {wishes.input}"
+        return await _of_file(wishes.input, source, scratch), f"from {wishes.input}"
     if original.name == "generate":
         return Generated(original.settings, base_ms), "as the pipeline generates it"  # type: ignore[arg-type]
     taken = await _sample(source, scratch, service, wishes.sample)
@@ -184,7 +162,10 @@ async def records_of(
     key = None if source.kind == "file" else keyed_by(scratch.config)
     seed = f"{wishes.seed} {source.id}"
     wrong = _bears_wrong_records(scratch.config)
-    made = Shaped(shape, source.partitions, seed, source.format, columns, header=header, key=key, wrong=wrong)
+    encoding = await encoding_of(original, _folder(scratch.config), scratch.schemas)
+    made = Shaped(
+        shape, source.partitions, seed, source.format, columns, header=header, key=key, wrong=wrong, encoding=encoding
+    )
     return made, f"made up for its expressions, seed {wishes.seed}"
 
 
@@ -208,7 +189,16 @@ async def rows_of(table: Input, scratch: Scratch, service: ServiceConfig, wishes
     header = original.name == "file" and table.format == "csv" and columns is None
     name = key.node.name if key is not None and isinstance(key.node, Field) else None
     seed = f"{wishes.seed} {table.id}"
-    rows = Rows(shape, row_keys(table.id), name, table.partitions, seed, table.format, columns, header=header)
+    encoding = await encoding_of(original, _folder(scratch.config), scratch.schemas)
+    keys = row_keys(table.id)
+    try:
+        rows = Rows(
+            shape, keys, name, table.partitions, seed, table.format, columns, header=header, encoding=encoding
+        )  # fmt: skip
+    except LoadError as error:
+        raise ConfigError(
+            f"{original.place}: rows of `{table.id}` cannot be made up: {error}; --sample N takes records of its own"
+        ) from None
     return rows, f"{rows.count} rows made up, seed {wishes.seed}"
 
 
@@ -290,8 +280,8 @@ async def _of_own_log(service: ServiceConfig, source: Input, count: int) -> list
     return made
 
 
-def _of_file(file: Path, source: Input) -> Records:
-    """The lines of a file that the user named, spread over the partitions."""
+async def _of_file(file: Path, source: Input, scratch: Scratch) -> Records:
+    """The lines of a file that the user named, spread over the partitions; of a binary format they are documents."""
     try:
         lines = [line.removesuffix(b"\r") for line in lines_of(file, compression_of(file, "auto"))]
     except OSError as error:
@@ -302,6 +292,11 @@ def _of_file(file: Path, source: Input) -> Records:
     lines = [line for line in lines if line.strip()]
     if not lines:
         raise ConfigError(f"--input: {file} holds no records; it has one on each line")
+    if takes_lines(source.original):
+        return Sampled(_spread(lines, source.partitions), header)
+    encoding = await encoding_of(source.original, _folder(scratch.config), scratch.schemas)
+    assert encoding is not None
+    lines = [encoded_line(line, encoding, f"--input: line {at} of {file}") for at, line in enumerate(lines, 1)]
     return Sampled(_spread(lines, source.partitions), header)
 
 

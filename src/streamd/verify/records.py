@@ -12,6 +12,7 @@ import orjson
 from streamd.codecs import Undecodable
 from streamd.codecs.csv import format_row
 from streamd.sources.generate import GenerateConfig, maker
+from streamd.verify.encodings import Encoding
 from streamd.verify.shapes import Shape, document, spoil
 
 WRONG_EACH = 50
@@ -75,15 +76,15 @@ class Rows(Sampled):
 
     def __init__(
         self, shape: Shape, keys: Sequence[str], key: str | None, partitions: int, seed: str, form: str,
-        columns: Sequence[str] | None = None, *, header: bool = False,
+        columns: Sequence[str] | None = None, *, header: bool = False, encoding: Encoding | None = None,
     ) -> None:  # fmt: skip
         if key is not None:
             shape.at(key)
-        shaped = Shaped(shape, partitions, seed, form, columns, header=header)
+        shaped = Shaped(shape, partitions, seed, form, columns, header=header, encoding=encoding)
         rows = []
         for number, name in enumerate(keys):
             chance = random.Random(f"{seed} {number}")
-            made = document(shape, chance) | ({} if key is None else {key: name})
+            made = shaped.document(chance) | ({} if key is None else {key: name})
             rows.append(Made(number % partitions, name.encode(), shaped.encoded(made, chance)))
         super().__init__(rows, shaped.header)
 
@@ -91,7 +92,8 @@ class Rows(Sampled):
 class Shaped:
     """Made-up records. `columns`: of a CSV file, whose rows they become. `key`: a field by which to partition them.
 
-    `wrong`: one in `WRONG_EACH` lacks a field, or has it of another type.
+    `wrong`: one in `WRONG_EACH` lacks a field, or has it of another type; of a binary format it lacks its last byte.
+    `encoding`: of a binary format.
     """
 
     def __init__(
@@ -105,8 +107,10 @@ class Shaped:
         header: bool = False,
         key: str | None = None,
         wrong: bool = False,
+        encoding: Encoding | None = None,
     ) -> None:
         self._shape = shape
+        self._encoding = encoding
         self._wrong = wrong
         self._key = key
         self._partitions = partitions
@@ -118,16 +122,26 @@ class Shaped:
     def record(self, number: int) -> Made:
         """See `Records.record`."""
         chance = random.Random(f"{self._seed} {number}")
-        made = document(self._shape, chance)
-        if self._wrong and chance.randrange(WRONG_EACH) == 0:
+        made = self.document(chance)
+        wrong = self._wrong and chance.randrange(WRONG_EACH) == 0
+        if wrong and self._encoding is None:
             spoil(made, self._key, chance)
+        value = self.encoded(made, chance)
+        if wrong and self._encoding is not None:
+            value = value[:-1]
         if self._key is None:
-            return Made(number % self._partitions, None, self.encoded(made, chance))
+            return Made(number % self._partitions, None, value)
         key = str(made.get(self._key)).encode()
-        return Made(zlib.crc32(key) % self._partitions, key, self.encoded(made, chance))
+        return Made(zlib.crc32(key) % self._partitions, key, value)
+
+    def document(self, chance: random.Random) -> dict[str, Any]:
+        """A document as the pipeline's expressions, and what writes it, want it."""
+        return document(self._shape, chance) if self._encoding is None else self._encoding.document(self._shape, chance)
 
     def encoded(self, made: dict[str, Any], chance: random.Random) -> bytes:
-        """A document as it lies in the topic or the file."""
+        """A document as it lies in the topic or the file. Raises LoadError for one that its format has no place for."""
+        if self._encoding is not None:
+            return self._encoding.encode(made)
         if self._form == "json":
             return orjson.dumps(made)
         if self._form == "csv":

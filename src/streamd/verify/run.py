@@ -20,6 +20,7 @@ from streamd.transport.embedded.log import log_path
 from streamd.verify import outputs
 from streamd.verify.compare import Comparison, Row
 from streamd.verify.daemon import Spec
+from streamd.verify.decoding import Decoding
 from streamd.verify.differences import Origins, details, fields_of, own_differences
 from streamd.verify.disturb import Disturbance, Disturber, StuckError, Tickets
 from streamd.verify.documents import DEAD_LETTER_TIMES, Canonical
@@ -32,7 +33,8 @@ from streamd.verify.progress import EmbeddedProbe, Probe, Probes
 from streamd.verify.records import Records
 from streamd.verify.report import OutputReport, Report
 from streamd.verify.schedule import points, schedule
-from streamd.verify.scratch import Input, Output, Scratch
+from streamd.verify.schema_registry import schemas_of
+from streamd.verify.scratch import Input, Output, Scratch, imports_of
 from streamd.verify.shapes import unsteady
 
 # Two undisturbed runs of the beginning of the input, the disturbed run of all of it, and an undisturbed one: in one
@@ -98,11 +100,14 @@ async def verify(
         notes += [f"Deleted what a killed verification had left: {name}." for name in await delete_leftovers(kafka)]
         streams = tuple(one for one in inputs if one.original.table is None)
         tables = tuple(one for one in inputs if one.original.table is not None)
-        scratch = Scratch(prefix, folder.path, embedded, config, plan, streams, tables, notes)
-        groups = tuple(f"streamd.{scratch.app(run)}.{config.name}" for run in RUNS)
-        if kafka is not None:
-            folder.write(Claim(prefix, kafka.address, groups))
-        return await _Verification(scratch, service, asked, groups, on_progress, keep).run()
+        async with schemas_of(config, prefix) as (schemas, registry):
+            scratch = Scratch(
+                prefix, folder.path, embedded, config, plan, streams, tables, notes, registry, schemas
+            )  # fmt: skip
+            groups = tuple(f"streamd.{scratch.app(run)}.{config.name}" for run in RUNS)
+            if kafka is not None:
+                folder.write(Claim(prefix, kafka.address, groups))
+            return await _Verification(scratch, service, asked, groups, on_progress, keep).run()
     except UnavailableError as error:
         hint = "" if embedded or left else "; --embedded verifies the pipeline without Kafka"
         raise UnavailableError(f"{error}{hint}") from error
@@ -134,7 +139,7 @@ class _Verification:
         reads_kafka = all(any(s.name == "kafka" for s in part.sources) for part in scratch.plan.parts)
         self._node_count = 2 if not scratch.embedded and reads_kafka else 1
         self._workers = _workers(service, self._node_count)
-        self._stateful = any(stage.spec.stateful for stage in config.stages)
+        self._stateful = any(stage.spec.stateful for stage in scratch.plan.config.stages)
         self._report = Report(
             config.name, str(config.file), self._transport(), self._node_count, self._workers, asked.wishes.seed,
             planned_kills=asked.kills, ignored_fields=asked.ignored_fields, notes=scratch.notes,
@@ -270,6 +275,8 @@ class _Verification:
             port=0,
             until_idle=False,
             ended="",
+            imports=imports_of(scratch.config),
+            schema_registry=scratch.registry_url(run),
         )
         kept = {name: value for name, value in asked.env.items() if not name.startswith("STREAMD_FAULT")}
         env = {**kept, **(environment or {})}
@@ -323,23 +330,33 @@ class _Verification:
         found = scratch.outputs(one)
         lanes = self._feeds[one].lanes()
         comparison = Comparison(scratch.folder / f"compare-{other}.db", found, self._base_ms, lanes)
-        canonicals = [self._canonical(output) for output in found]
+        decodings = [self._decoding(output) for output in found]
+        canonicals = [
+            self._canonical(output, parsed=decoding.parsed) for output, decoding in zip(found, decodings, strict=True)
+        ]
         for name, run in (("a", one), ("b", other)):
             for index, output in enumerate(scratch.outputs(run)):
-                records = outputs.read(scratch, run, output, self._kafka)
+                records = decodings[index].of(outputs.read(scratch, run, output, self._kafka))
                 await comparison.load(name, index, records, canonicals[index])
         await asyncio.to_thread(comparison.prepare)
         return comparison, canonicals
 
-    def _canonical(self, output: Output) -> Canonical:
+    def _decoding(self, output: Output) -> Decoding:
+        config = self._scratch.config
+        assert output.sink is not None
+        folder = config.file.parent if config.file is not None else Path.cwd()
+        return Decoding(output.sink, folder, self._scratch.schema_registry)
+
+    def _canonical(self, output: Output, *, parsed: bool) -> Canonical:
         ignored = (*self._asked.ignored_fields, *(DEAD_LETTER_TIMES if output.dead_letter else ()))
-        return Canonical(ignored, parse=output.format == "json")
+        return Canonical(ignored, parse=parsed or output.format == "json")
 
     def _fetch(self, one: str, other: str) -> Callable[[str, int, Row], Any]:
         async def fetch(run: str, index: int, row: Row) -> OutputRecord | None:
             name = one if run == "a" else other
             output = self._scratch.outputs(name)[index]
-            async for record in outputs.read(self._scratch, name, output, self._kafka, {row.place: row.number}):
+            found = outputs.read(self._scratch, name, output, self._kafka, {row.place: row.number})
+            async for record in self._decoding(output).of(found):
                 return record
             return None
 

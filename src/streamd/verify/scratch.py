@@ -2,18 +2,21 @@
 
 from __future__ import annotations
 
+import os
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
+from streamd.codecs.schema_registry import SchemaRegistry
 from streamd.component.registry import Registry
 from streamd.config.load import load_pipeline_text
 from streamd.config.pipeline import ComponentConfig, PipelineConfig
 from streamd.config.service import ServiceConfig
 from streamd.plan.graph import PartPlan, PipelinePlan
 from streamd.transport.files.compression import compression_of
-from streamd.verify.yaml_text import Replacement, Value, rewritten
+from streamd.verify.schema_registry import ScratchRegistry
+from streamd.verify.yaml_text import Replacement, Value, rewritten, section
 
 # What a source of a topic and a sink to one keep of their settings when they move to the other transport.
 _SOURCE_SETTINGS = frozenset({"format", "event_time", "tombstones", "partitioned_by", "key_format", "header_formats"})
@@ -44,7 +47,7 @@ class Output:
     """Where one or several sinks write in the scratch. `kind`: "kafka", "log" or "file"; `place`: topic, or folder.
 
     `sources`: ids of the sources that reach it; `tasks`: how many tasks write it; `promise`: what its sinks promise
-    here; `dead_letter`: whether dead letters come there.
+    here; `dead_letter`: whether dead letters come there. `sink`: the first of them, as the user has it.
     """
 
     id: str
@@ -55,6 +58,7 @@ class Output:
     tasks: int
     promise: str
     dead_letter: bool
+    sink: ComponentConfig | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -62,7 +66,8 @@ class Scratch:
     """The scratch of one verification: everything in `folder`, and in Kafka below the names that begin with `prefix`.
 
     `embedded`: topics of Kafka become topics of the embedded log. `inputs` are the same for all runs, as are `tables`,
-    which are filled before anything runs.
+    which are filled before anything runs. `schema_registry`: the scratch's own, which the nodes
+    ask, and `schemas`, the user's, which is only read; None where none is used.
     """
 
     prefix: str
@@ -73,6 +78,8 @@ class Scratch:
     inputs: tuple[Input, ...]
     tables: tuple[Input, ...] = ()
     notes: list[str] = field(default_factory=list)
+    schema_registry: ScratchRegistry | None = None
+    schemas: SchemaRegistry | None = None
 
     def app(self, run: str) -> str:
         """The app of one of the runs: in groups, transactional ids and the name of the embedded log."""
@@ -98,7 +105,13 @@ class Scratch:
             table[_key(source.original)] = self._source(source)
         for sink in (*self.config.sinks, *self.config.dead_letters):
             table[_key(sink)] = self._sink(sink, run)
+        if self.schema_registry is not None and (place := section(self.config.text, "schema_registry")) is not None:
+            table[place] = Replacement("schema_registry", {"url": self.registry_url(run)}, frozenset())
         return rewritten(self.config.text, table)
+
+    def registry_url(self, run: str) -> str:
+        """Where the schema registry of one of the runs is, "" where there is none."""
+        return "" if self.schema_registry is None else self.schema_registry.url(run)
 
     def loaded(
         self, run: str, registry: Registry, env: Mapping[str, str], service: ServiceConfig
@@ -138,6 +151,7 @@ class Scratch:
                     max(partitions[name] for name in sources) if sources else 1,
                     min(promises, key=lambda promise: promise != "at least once"),
                     any(sink.id in {d.id for d in self.config.dead_letters} for sink in sinks),
+                    sinks[0],
                 )
             )
         return tuple(found)
@@ -200,6 +214,11 @@ class Scratch:
         if self.on_kafka(sink):
             return Replacement("kafka", {"topic": self.output_topic(run, f"sink.{sink.id}")}, frozenset())
         return Replacement("log", {"topic": f"sink.{sink.id}"}, frozenset())
+
+
+def imports_of(config: PipelineConfig) -> dict[str, str]:
+    """Texts of the files that a pipeline imports, by absolute path: they are read once, and the same for all runs."""
+    return {os.path.abspath(path): text for path, text in config.imports.items()}  # noqa: PTH100 — as they are looked for
 
 
 def _key(component: ComponentConfig) -> tuple[int, int]:

@@ -41,7 +41,7 @@ _BY_CATEGORY: dict[str, Guess] = {"text": "text", "number": "number", "time": "t
 _OF_NUMBERS = frozenset(
     {"sum", "min", "max", "mean", "variance", "variance_pop", "stddev", "stddev_pop", "quantile", "median", "histogram"}
 )
-_TIME = 1_767_603_600_000  # ms; any time that is not long ago
+A_TIME = 1_767_603_600_000  # ms; any time that is not long ago
 
 
 @dataclass
@@ -314,10 +314,11 @@ def _value(name: str, shape: Shape, chance: random.Random) -> Any:
     if shape.guess == "list":
         element = shape.element or Shape()
         return [_value(name, element, chance) for _ in range(chance.randrange(5))]
-    return _MAKERS.get(shape.guess, _text)(name, shape, chance)
+    return _MAKERS.get(shape.guess, text_of)(name, shape, chance)
 
 
-def _number(name: str, shape: Shape, chance: random.Random) -> Any:
+def number_of(name: str, shape: Shape, chance: random.Random) -> Any:
+    """A number around those that it is compared with, or any."""
     known = [c for c in shape.constants if isinstance(c, int | float) and not isinstance(c, bool)]
     if not known:
         return round(chance.random() * 1000, 2)
@@ -326,7 +327,8 @@ def _number(name: str, shape: Shape, chance: random.Random) -> Any:
     return chance.choice((around, around + 1, round(around + (chance.random() * 2 - 0.7) * spread, 2)))
 
 
-def _text(name: str, shape: Shape, chance: random.Random) -> Any:
+def text_of(name: str, shape: Shape, chance: random.Random) -> Any:
+    """One of the texts that it is compared with, or another."""
     known = [c for c in shape.constants if isinstance(c, str)]
     if shape.separator:
         return shape.separator.join(f"{name}{chance.randrange(KEYS)}" for _ in range(8))
@@ -336,8 +338,8 @@ def _text(name: str, shape: Shape, chance: random.Random) -> Any:
 
 
 _MAKERS: dict[str, Callable[[str, Shape, random.Random], Any]] = {
-    "number": _number,
+    "number": number_of,
     "bool": lambda name, shape, chance: chance.random() < 0.5,
-    "time": lambda name, shape, chance: _TIME + chance.randrange(86_400_000),
+    "time": lambda name, shape, chance: A_TIME + chance.randrange(86_400_000),
     "object": lambda name, shape, chance: _object(shape, chance),
 }

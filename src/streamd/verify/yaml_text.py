@@ -46,6 +46,16 @@ def rewritten(text: str, replacements: Mapping[tuple[int, int], Replacement]) ->
     return stream.getvalue()
 
 
+def section(text: str, name: str) -> tuple[int, int] | None:
+    """(line, column) of a key at the top of the YAML text; None when it is not there."""
+    source = FileText("pipeline", text)
+    root = parse_document(source).root
+    if not isinstance(root, MappingNode) or name not in root.entries:
+        return None
+    place = source.place(root.entries[name][0].start)
+    return place.line, place.column
+
+
 def _replaced(node: Node, source: FileText, replacements: Mapping[tuple[int, int], Replacement]) -> Node:
     def found(key: Node) -> Replacement | None:
         place = source.place(key.start)

@@ -118,7 +118,20 @@ async def test_fail_stops_at_the_first_stray():
     assert passed == [0]
     [(offset, error)] = strays
     assert (offset, type(error), error.action) == (1, SchemaDriftError, "fail")
-    assert str(error) == "it does not fit the schema: /id: type"
+    assert str(error) == "it does not fit the schema: /id: type; `id` is text, and was integer"
+
+
+async def test_each_stray_says_what_is_new_in_it_by_name_and_never_what_it_holds():
+    source = Source(f"{{policy: fail, {SCHEMA}}}")
+    document = {"id": 1, "card": "4111", "more": {"x": 1}}
+    for _ in range(2):
+        [(_, error)] = (await source.passed(document))[1]
+        assert str(error) == (
+            "it does not fit the schema: /: additionalProperties; `card` has appeared (text); `more` has appeared "
+            "(object)"
+        )
+    [(_, error)] = (await source.passed({}))[1]
+    assert str(error) == "it does not fit the schema: /: required; `id` is missing (integer)"
 
 
 @pytest.mark.parametrize(
