@@ -141,7 +141,7 @@ async def test_a_registry_that_cannot_be_reached_is_said() -> None:
     config = loaded("{avro: {registry: true}}")
     client = SchemaRegistryClient(config.schema_registry)
     try:
-        with pytest.raises(FatalError, match="cannot be reached .*: by its schema the records of source `source`"):
+        with pytest.raises(FatalError, match=r"cannot be reached .*: by its schema the records of source `source`"):
             await encoding_of(config.sources[0], Path(), client)
     finally:
         await client.close()
