@@ -15,7 +15,7 @@ from __future__ import annotations
 
 from base64 import b64decode, b64encode
 from heapq import heapify, heappop, heappush
-from typing import Any
+from typing import Any, Final
 
 import orjson
 from pydantic import Field
@@ -27,6 +27,10 @@ from streamd.component.spec import stage
 from streamd.component.stage import Body
 from streamd.errors import LateRecordError
 from streamd.record import RawRecord, Result
+
+_PIECE: Final = 1000
+_BITS: Final = 44
+_NUMBERS: Final = (1 << _BITS) - 1
 
 
 class SortConfig(Model):
@@ -68,7 +72,10 @@ def _bytes(value: str | None) -> bytes | None:
     keeps=lambda config, field: True,
 )
 class Sort:
-    """The stage `sort`. It keeps {time: {number: row}}, the numbers in the order in which rows came."""
+    """The stage `sort`. It keeps {time: {place: row}}, by pieces of `_PIECE` ms.
+
+    A place in a piece is the row's time within it, and behind that its number, in the order in which rows came.
+    """
 
     spec: Any
     due: int | None = None
@@ -76,7 +83,8 @@ class Sort:
     def __init__(self, config: SortConfig, context: PipelineContext) -> None:
         self.config = config
         self._number = 0
-        self._times: list[int] = []
+        # A heap of (time, number), of all that waits.
+        self._waiting: list[tuple[int, int]] = []
 
     async def prepare(self) -> None:
         """Nothing is to be loaded."""
@@ -95,39 +103,50 @@ class Sort:
     async def open(self, task: TaskContext) -> None:
         """Take the table from the task's store."""
         assert task.store is not None
-        self._rows = task.store.times("rows", _packed, _unpacked)
+        self._pieces = task.store.times("pieces", _packed, _unpacked)
 
     def restored(self) -> None:
         """Numbers go on after those that wait."""
-        self._times = list(self._rows)
-        heapify(self._times)
-        numbers = [int(number) for time in self._times for number, _ in self._rows[time].scan()]  # type: ignore[call-overload]
-        self._number = max(numbers, default=-1) + 1
+        places: list[tuple[int, Any]] = [(piece, at) for piece in self._pieces for at, _ in self._pieces[piece].scan()]
+        self._waiting = [(piece + (place >> _BITS), place & _NUMBERS) for piece, place in places]
+        heapify(self._waiting)
+        self._number = max((number for _, number in self._waiting), default=-1) + 1
 
     def process(
         self, rows: list[tuple[Any, ...]], out: list[Result], failed: list[tuple[RawRecord, Exception]]
     ) -> None:
         """Have rows wait."""
-        waiting = self._rows
+        pieces, waiting, number = self._pieces, self._waiting, self._number
         for r, time, watermark, key, headers, document in rows:
             if time < watermark:
                 failed.append((r, LateRecordError(f"the record is {watermark - time} ms too late to be sorted")))
                 continue
-            if time not in waiting:
-                heappush(self._times, time)
-            table = waiting[time]
-            table[self._number] = key, headers, document
-            table.dirty.add(self._number)
-            self._number += 1
+            within = time % _PIECE
+            table, place = pieces[time - within], within << _BITS | number
+            table[place] = key, headers, document
+            table.dirty.add(place)
+            heappush(waiting, (time, number))
+            number += 1
+        self._number = number
 
     def advance(self, watermark: int, out: list[Result]) -> int:
         """Give what lies before the watermark, in order."""
-        times = self._times
-        while times and times[0] < watermark:
-            time = heappop(times)
-            for _, (key, headers, document) in sorted(self._rows[time].scan()):
+        pieces, waiting = self._pieces, self._waiting
+        while waiting and (first := waiting[0][0]) < watermark:
+            piece = first - first % _PIECE
+            table, after, gone = pieces[piece], piece + _PIECE, []
+            end = min(after, watermark)
+            while waiting and waiting[0][0] < end:
+                time, number = heappop(waiting)
+                place = (time - piece) << _BITS | number
+                key, headers, document = table[place]
+                gone.append(place)
                 out.append(Result(orjson.loads(document), key, time, headers))
-            self._rows.drop(time)
+            if waiting and waiting[0][0] < after:
+                for place in gone:
+                    table.remove(place)
+            else:
+                pieces.drop(piece)
         return watermark
 
     def tick(self, now_ms: int, out: list[Result]) -> None:

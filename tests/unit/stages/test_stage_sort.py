@@ -2,7 +2,15 @@
 
 from __future__ import annotations
 
+import asyncio
 import random
+from types import SimpleNamespace
+
+from hypothesis import given
+from hypothesis import strategies as st
+
+from streamd.stages.sort import Sort, SortConfig
+from streamd.state.store import TableStore
 
 PIPELINE = """
 name: p
@@ -50,3 +58,47 @@ async def test_a_bounded_input_gives_everything(app, tmp_path):
     await app.seed([])
     await app.run(text.replace(", key: k", ""))
     assert [one["n"] for one in await app.values()] == [2, 1, 3]
+
+
+@given(
+    batches=st.lists(st.lists(st.integers(-3000, 9000), max_size=12), min_size=1, max_size=8),
+    steps=st.lists(st.integers(0, 2500), min_size=8, max_size=8), crashes=st.sets(st.integers(0, 7)),
+)  # fmt: skip
+def test_whatever_comes_and_however_the_watermark_moves(batches, steps, crashes):
+    """As a list that is sorted at each step would give it; what a checkpoint had is what waits after a crash."""
+    stage, store, kept = sorting({})
+    expected, waiting, gave, watermark, number = [], [], [], -4000, 0
+    for step, batch in enumerate(batches):
+        rows, came = [], []
+        for time in batch:
+            rows.append((None, time, watermark, b"k", (), b'{"n": %d}' % number))
+            came.append((time, number))
+            number += 1
+        failed, out = [], []
+        stage.process(rows, out, failed)
+        assert len(failed) == sum(time < watermark for time, _ in came)
+        waiting += [one for one in came if one[0] >= watermark]
+        watermark += steps[step]
+        assert stage.advance(watermark, out) == watermark
+        gave += [(one.timestamp, one.value["n"]) for one in out]
+        expected += sorted(one for one in waiting if one[0] < watermark)
+        waiting = [one for one in waiting if one[0] >= watermark]
+        assert len(store) == len(waiting)
+        assert len(stage._pieces) == len({time // 1000 for time, _ in waiting})
+        kept |= dict(store.changes())
+        kept = {name: value for name, value in kept.items() if value is not None}
+        store.committed()
+        assert len(kept) == len(waiting)
+        if step in crashes:
+            stage, store, _ = sorting(kept)
+    assert gave == expected
+
+
+def sorting(kept):
+    """A stage over the store that a changelog gives: (stage, store, that changelog)."""
+    stage, store = Sort(SortConfig(), None), TableStore()
+    asyncio.run(stage.open(SimpleNamespace(store=store)))
+    store.load(dict(kept))
+    store.loaded()
+    stage.restored()
+    return stage, store, kept
