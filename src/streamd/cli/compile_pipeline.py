@@ -4,10 +4,11 @@ from __future__ import annotations
 
 import asyncio
 import re
-from collections.abc import Iterable
+from collections.abc import Iterable, Iterator
 from dataclasses import replace
 from pathlib import Path
 
+from streamd.clock import SYSTEM_CLOCK
 from streamd.component.context import PipelineContext
 from streamd.component.registry import Registry
 from streamd.config.diagnostics import Diagnostic, config_error
@@ -19,6 +20,7 @@ from streamd.errors import ConfigError, StreamdError
 from streamd.plan.fuse import Chain
 from streamd.plan.graph import PartPlan, PipelinePlan, build_plan
 from streamd.runtime.assembly import codecs_of, compile_chains
+from streamd.runtime.drift import SourceDrift
 from streamd.runtime.tables import Tables
 
 Chains = dict[tuple[int, str], Chain]
@@ -64,6 +66,7 @@ async def _compiled(plan: PipelinePlan, service: ServiceConfig, problems: list[D
     for part in plan.parts:
         found: list[Diagnostic] = []
         stages = await _stages(part, context, found)
+        found += _of_drift(config.name, part, folder)
         try:
             codecs = codecs_of((*part.sources, *part.all_sinks), folder)
             chains |= {} if found else compile_chains(part, stages, codecs)
@@ -73,6 +76,17 @@ async def _compiled(plan: PipelinePlan, service: ServiceConfig, problems: list[D
             shown = _with_lines(problem, sources.get(problem.place.file, sources[own]))
             problems.append(replace(shown, note=notes.get(problem.place, "")))
     return chains
+
+
+def _of_drift(pipeline: str, part: PartPlan, folder: Path) -> Iterator[Diagnostic]:
+    """What is wrong with the schemas of `schema_drift`."""
+    for source in part.sources:
+        try:
+            if source.schema_drift is not None:
+                SourceDrift(pipeline, source, None, folder, SYSTEM_CLOCK)
+        except StreamdError as error:
+            message = f"`schema_drift` of source `{source.id}`: {error}"
+            yield Diagnostic("unusable-component", message, source.place)
 
 
 async def _stages(part: PartPlan, context: PipelineContext, problems: list[Diagnostic]) -> dict[str, object]:

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import pytest
+
 from demo.command_line import Cli, Write
 
 GOOD = "name: {name}\nsource: {{log: {{topic: {topic}}}}}\nstages: [{{filter: a > 1}}]\nsink: discard\n"
@@ -194,3 +196,19 @@ def test_a_topic_of_the_embedded_log_with_another_number_of_partitions(cli: Cli,
     done = cli("validate", "--topics", "p.yaml")
     assert done.code == 2
     assert "p.yaml:2:10: topic 'orders' of the embedded log has 3 partitions, the settings say 4" in done.err
+
+
+@pytest.mark.parametrize(
+    ("schema", "said"),
+    [("nothere.json", "The schema nothere.json does not exist"), ("bad.json", "bad.json:1:2: not JSON")],
+)
+def test_the_schema_of_schema_drift_is_looked_at(cli: Cli, write: Write, schema: str, said: str) -> None:
+    write("bad.json", "{nonsense")
+    write(
+        "p.yaml",
+        f"name: p\nsource:\n  log: {{topic: in}}\n  schema_drift: {{json_schema: {schema}}}\nsink: {{stdout: {{}}}}\n",
+    )
+    done = cli("validate", "p.yaml")
+    assert done.code == 2, done
+    assert said in done.err
+    assert "p.yaml:3:3: error[unusable-component]: `schema_drift` of source `source`" in done.err
