@@ -130,14 +130,13 @@ class Standby:
         one.log.seek(first)
 
     async def _take(self, one: _Followed, records: Sequence[RawRecord]) -> None:
-        pending = one.pending
         for record in records:
             if record.key != META_KEY:
-                pending.append((record.key or b"", record.value))
+                one.pending.append((record.key or b"", record.value))
                 continue
             meta = orjson.loads(record.value) if record.value else {}
             await self._checkpoint(one, meta, record.offset)
-        if len(pending) >= _PIECE:
+        if len(one.pending) >= _PIECE:
             await self._write(one)
 
     async def _checkpoint(self, one: _Followed, meta: Mapping[str, Any], position: int) -> None:
@@ -151,8 +150,9 @@ class Standby:
 
     async def _write(self, one: _Followed) -> None:
         if one.pending:
-            self._snapshot.add(one.stage, one.pending, one.number)
-            one.pending = []
+            # The list is the snapshot's from here on: a thread reads it, now or later.
+            changes, one.pending = one.pending, []
+            self._snapshot.add(one.stage, changes, one.number)
             await self._snapshot.keep_up()
         if not self._snapshot.kept:
             raise TransientError("the local copy of the task's state cannot be written: is the disk full?", 30.0)

@@ -39,11 +39,19 @@ class Changelog:
         self.records = {offset: self.records[offset] for offset in sorted(newest.values())}
 
 
-class Followed:
-    """What a standby has of a changelog."""
+class Prompt(Snapshot):
+    """A snapshot whose thread is never behind."""
 
-    def __init__(self, changelog):
-        self.changelog, self.position, self.asked = changelog, 0, False
+    def add(self, stage, changes, number):
+        super().add(stage, changes, number)
+        self._finish()
+
+
+class Followed:
+    """What a standby has of a changelog, so many records at once."""
+
+    def __init__(self, changelog, at_once=3):
+        self.changelog, self.position, self.asked, self.at_once = changelog, 0, False, at_once
 
     async def range(self):
         return 0, self.changelog.end
@@ -53,8 +61,9 @@ class Followed:
 
     async def read(self, max_records, timeout):
         self.asked = True
-        found = [(at, c) for at, c in sorted(self.changelog.records.items()) if at >= self.position][:3]
-        self.position = found[-1][0] + 1 if len(found) == 3 else self.changelog.end
+        found = [(at, c) for at, c in sorted(self.changelog.records.items()) if at >= self.position]
+        found = found[: self.at_once]
+        self.position = found[-1][0] + 1 if len(found) == self.at_once else self.changelog.end
         if not found:
             await asyncio.sleep(0)
         return [SourceRecord(key, value, 0, at) for at, (key, value) in found]
@@ -69,18 +78,18 @@ class Followed:
 class World:
     """The changelogs of a task of two stages, and the folders of the node that runs it and of the one with the copy."""
 
-    def __init__(self, folder):
-        self.folder, self.now_ms = folder, 1_000_000
+    def __init__(self, folder, at_once=3, kind=Snapshot):
+        self.folder, self.now_ms, self.at_once, self.kind = folder, 1_000_000, at_once, kind
         self.logs = {stage: Changelog() for stage in STAGES}
         self.cursors = {}
         self.read = 0
 
     def snapshot(self):
-        return Snapshot(self.folder / "copy", type("Clock", (), {"now_ms": lambda _: self.now_ms})())
+        return self.kind(self.folder / "copy", type("Clock", (), {"now_ms": lambda _: self.now_ms})())
 
     async def follow(self):
         """Follow to the end, and let go."""
-        copy = Standby(TASK, self.snapshot(), {stage: Followed(log) for stage, log in self.logs.items()})
+        copy = Standby(TASK, self.snapshot(), {name: Followed(log, self.at_once) for name, log in self.logs.items()})
         running = asyncio.create_task(copy.run())
         try:
             async with asyncio.timeout(10):
@@ -149,8 +158,8 @@ STEPS = st.lists(
 )  # fmt: skip
 
 
-async def check(folder, steps):
-    world = World(folder)
+async def check(folder, steps, at_once, kind):
+    world = World(folder, at_once, kind)
     stores, tables = await world.task()
     world.write(stores)
     for step, stage, key, value in steps:
@@ -195,10 +204,25 @@ async def check(folder, steps):
 
 
 @settings(max_examples=60)
-@given(STEPS)
-def test_a_restore_with_a_copy_is_one_without(steps):
+@given(STEPS, st.sampled_from([1, 3, 1000]), st.sampled_from([Snapshot, Prompt]))
+def test_a_restore_with_a_copy_is_one_without(steps, at_once, kind):
+    """Whether a read has a part of a checkpoint or many of them, and however soon the copy's thread writes."""
     with tempfile.TemporaryDirectory() as folder:
-        asyncio.run(check(Path(folder), steps))
+        asyncio.run(check(Path(folder), steps, at_once, kind))
+
+
+@pytest.mark.parametrize("kind", [Snapshot, Prompt])
+async def test_many_checkpoints_in_one_read_are_all_in_the_copy(tmp_path, kind):
+    world = World(tmp_path, 1000, kind)
+    stores, tables = await history(world)
+    for key in range(50):
+        tables["s"][0].remove(f"k{key}")
+        if key % 10 == 9:
+            world.write(stores)
+    await world.follow()
+    warm, copied = await world.task(copy=True)
+    warm.close()
+    assert copied["s"][0] == {}
 
 
 async def history(world, checkpoints=20):
