@@ -122,6 +122,11 @@ class Snapshots:
         tails = cast("Tails", transaction)
         return {name: (await tails.changelog_range(log))[1] for name, log in self._changelogs.items()}
 
+    def forget(self) -> None:
+        """Begin with nothing: what is there is not to be trusted."""
+        self._mark = None
+        self._snapshot.forget()
+
     def close(self) -> None:
         """Finish writing."""
         self._snapshot.close()

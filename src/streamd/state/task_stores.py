@@ -18,7 +18,7 @@ from typing import Any, Final
 import orjson
 
 from streamd.component.transaction import Change, Changelog, Committed, Transaction
-from streamd.errors import FatalError
+from streamd.errors import FatalError, TransientError
 from streamd.record import Position, TaskId
 from streamd.state.snapshot import Snapshot
 from streamd.state.snapshots import META_KEY as META_KEY
@@ -97,7 +97,8 @@ class TaskStores:
         """Fill the stores' tables with what is committed; `restored` hears how many records came from changelogs.
 
         What a local copy had is counted in `local`. The stages have asked for their tables before. Raises FatalError
-        when a changelog does not belong to the committed positions, or has tables that its stage does not have.
+        when a changelog does not belong to the committed positions, or has tables that its stage does not have;
+        TransientError when a local copy does not fit them.
         """
         for stage, changelog in self._changelogs.items():
             found = _Found(self.stores[stage], restored, self._spill)
@@ -208,7 +209,7 @@ class TaskStores:
         if unknown := sorted(self.stores[stage].unknown):
             raise FatalError(self._about(stage, f"has tables that the stage does not have: {_shown(unknown)}"))
         if number == expected and (meta is not None or not found.count):
-            self._count(stage, meta)
+            self._count(stage, found)
             return
         if not self._exact and number is not None and number >= (expected or 0):
             return
@@ -226,13 +227,23 @@ class TaskStores:
             what = f"is of checkpoint {number}, and the task's positions belong to checkpoint {expected}"
         raise FatalError(self._about(stage, what))
 
-    def _count(self, stage: str, meta: Mapping[str, Any] | None) -> None:
-        """Raise FatalError when keys are missing, or there are more than the last checkpoint left."""
-        there, said = len(self.stores[stage]), (meta or {}).get("keys")
-        if self._exact and said is not None and there != said:
-            raise FatalError(
-                self._about(stage, f"has {there} keys, and its last checkpoint left {said}: part of it was deleted")
+    def _count(self, stage: str, found: _Found) -> None:
+        """Raise when keys are missing, or there are more than the last checkpoint left.
+
+        FatalError where the changelog alone says so; TransientError where a local copy had a part in it, which is
+        deleted: the next attempt does without.
+        """
+        there, left = len(self.stores[stage]), (found.meta or {}).get("keys")
+        if not self._exact or left is None or there == left:
+            return
+        if found.local and self._snapshots is not None:
+            self._snapshots.forget()
+            raise TransientError(
+                f"the local copy of stage {stage!r}, task {self._task}, gave {there} keys where the last checkpoint "
+                f"left {left}, and was deleted: state is restored from the changelog"
             )
+        why = "part of it was deleted" if there < left else "something else has written to it"
+        raise FatalError(self._about(stage, f"has {there} keys, and its last checkpoint left {left}: {why}"))
 
     def _about(self, stage: str, what: str) -> str:
         return (
