@@ -15,6 +15,7 @@ import typer
 from streamd.cli.doctor_here import look_here
 from streamd.cli.kafka_uses import kafka_uses
 from streamd.cli.options import ConfigOption, SetOption, service_file, service_settings, variables, with_app
+from streamd.cli.topic_sizes import sizes_that_do_not_fit
 from streamd.component.registry import Registry
 from streamd.config.load import load_pipelines
 from streamd.config.service import ServiceConfig
@@ -74,6 +75,7 @@ async def _examine(
 ) -> Examination:
     found = Examination()
     nodes = tasks = 0
+    counts: dict[tuple[Any, str], int] = {}
     for use in uses:
         # By name: without Kafka nobody pays for importing a client of it.
         examined = await importlib.import_module("streamd.transport.kafka.examination").examine(use, abort, force)
@@ -81,6 +83,11 @@ async def _examine(
         found.transactions += [one.as_json() for one in examined.held]
         nodes += examined.nodes
         tasks += examined.tasks
+        counts |= {(use.settings.address, topic): number for topic, number in examined.partitions.items()}
+    found.findings += [
+        Finding("partitions", "problem", f"pipeline {plan.name}", why, "all records of a key in one task")
+        for plan, why in await sizes_that_do_not_fit(plans, counts, service)
+    ]
     found.findings[:0] = look_here(plans, service, nodes, tasks)
     return found
 

@@ -81,9 +81,12 @@ def command(
     if len(configs) != 1:
         raise ConfigError(f"expected one pipeline, {file} holds {len(configs)}")
     own = with_app(service, app or f"{service.app}-replay").app
+    begin, end = point(start, "--from"), None if until is None else point(until, "--until")
+    if end is not None and end.before(begin):
+        raise ConfigError(f"--until {until} lies before --from {start}: there is nothing between")
     wishes = Wishes(
-        point(start, "--from"),
-        None if until is None else point(until, "--until"),
+        begin,
+        end,
         own,
         f"{own}." if prefix is None else prefix,
     )

@@ -5,7 +5,6 @@ from __future__ import annotations
 import asyncio
 import importlib
 import sys
-from collections.abc import Mapping
 from typing import Annotated, Any
 
 import typer
@@ -14,14 +13,12 @@ from streamd.api.options import ApiOptions
 from streamd.cli.compile_pipeline import load_and_compile
 from streamd.cli.kafka_uses import kafka_uses
 from streamd.cli.options import ConfigOption, Paths, SetOption, service_file, service_settings, variables
+from streamd.cli.topic_sizes import sizes_that_do_not_fit
 from streamd.config.service import ServiceConfig
-from streamd.errors import ConfigError, FatalError
+from streamd.errors import ConfigError
 from streamd.observability import redact
 from streamd.observability.finding import Finding
 from streamd.plan.graph import PipelinePlan
-from streamd.supervisor.sizes import refuse_sizes, with_exchanges
-from streamd.transport.embedded.log import log_path
-from streamd.transport.embedded.stored import partitions_of_topics
 
 # What `--topics` tells of: that the brokers are fit for production is for `streamd doctor` to say.
 _TOLD = ("connection", "topic", "topic settings", "partitions", "retention", "cleanup", "permission")
@@ -74,47 +71,17 @@ async def _look_at_topics(plans: list[PipelinePlan], uses: list[Any], service: S
         examination = importlib.import_module("streamd.transport.kafka.examination")
         findings, found = await examination.examine_topics(use)
         counts |= {(use.settings.address, topic): number for topic, number in found.items()}
-        # That inputs differ in size matters where records of a key have to meet: see `_refuse_sizes`.
+        # That inputs differ in size matters where records of a key have to meet: see topic_sizes.py.
         told = [one for one in findings if one.level != "ok" and one.check in _TOLD]
         told = [one for one in told if (one.check, one.level) != ("partitions", "warning")]
         for finding in told:
             typer.echo(redact.text(_said(finding), limit=sys.maxsize), err=True)
         wrong += [finding.subject for finding in told if finding.level == "problem"]
-    here = await partitions_of_topics(log_path(service.state_dir / service.app, service.app))
-    for plan in plans:
-        try:
-            _refuse_sizes(plan, counts, here)
-        except FatalError as error:
-            typer.echo(redact.text(f"problem: {error}", limit=sys.maxsize), err=True)
-            wrong.append(plan.name)
+    for plan, why in await sizes_that_do_not_fit(plans, counts, service):
+        typer.echo(redact.text(f"problem: {why}", limit=sys.maxsize), err=True)
+        wrong.append(plan.name)
     if wrong:
         raise ConfigError(f"the topics are not as the pipelines need them: {len(wrong)} problem{'s'[: len(wrong) > 1]}")
-
-
-def _refuse_sizes(plan: PipelinePlan, kafka: Mapping[tuple[Any, str], int], embedded: Mapping[str, int]) -> None:
-    """Raise FatalError where records of a key could not meet.
-
-    `kafka`: {(cluster, topic): its partitions}; `embedded`: {topic: its partitions} of the embedded log.
-    """
-    known: dict[str, int] = {}
-    for source in plan.config.sources:
-        settings: Any = source.settings
-        number: int | None = None
-        if source.name == "exchange":
-            continue
-        if source.name == "kafka":
-            number = kafka.get((getattr(plan.config.kafka, "address", None), settings.topic))
-        elif source.name == "log":
-            number = embedded.get(settings.topic, settings.partitions or 1)
-            if settings.partitions not in (None, number):
-                raise FatalError(
-                    f"{source.place}: topic {settings.topic!r} of the embedded log has {number} partitions, the "
-                    f"settings say {settings.partitions}; the number cannot change: use another topic"
-                )
-        if number is None:
-            return  # of another kind, or not there yet
-        known[source.id] = number
-    refuse_sizes(plan, with_exchanges(plan, known))
 
 
 def _said(finding: Finding) -> str:

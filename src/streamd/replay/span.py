@@ -26,6 +26,13 @@ class Point:
     def earliest(self) -> bool:
         return self.ms is None and self.offsets is None
 
+    def before(self, other: Point) -> bool:
+        """Whether it lies before another of its kind, in all partitions that both name."""
+        if self.ms is not None and other.ms is not None:
+            return self.ms < other.ms
+        both = (self.offsets or {}).keys() & (other.offsets or {}).keys()
+        return bool(both) and all((self.offsets or {})[one] < (other.offsets or {})[one] for one in both)
+
 
 def read_offsets(text: str, option: str) -> Mapping[int | None, int] | None:
     """The offsets that a text names: `120`, or `0:120,1:98` by partition; None when it names none."""

@@ -15,7 +15,9 @@ key; `key_by` is for all else that needs it (own code with memory), and says how
 
 There is no exchange where it could change nothing: where there is just one partition, or where the source says that its
 records are partitioned by this already (`partitioned_by: user`) and no stage has changed that field since. Then the
-stage only sets the key. `streamd explain` says which.
+stage only sets the key. `streamd explain` says which. How many partitions a topic of Kafka has is not known when a
+pipeline is planned, so that one of a single partition needs `partitioned_by` as well. Several stages by the same key
+share an exchange when they read from one `key_by`.
 
 The key is the value as UTF-8 text, or its JSON; with several fields, a JSON list of them. A value that is missing or
 null is an error of the record. Records keep value, time and headers; behind an exchange `_topic`, `_partition` and

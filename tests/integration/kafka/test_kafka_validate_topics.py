@@ -46,6 +46,10 @@ async def test_sides_of_a_join_that_could_not_meet(kafka, make_topic, tmp_path):
     assert "orders has 3, payments has 2" in ended.err
     assert "warning" not in ended.err, "it is told once"
     assert "take `partitioned_by` from a source" in ended.err
+    told = streamd("doctor", tmp_path / "paid.yaml", "--config", service_file(tmp_path, "d"), folder=tmp_path)
+    assert told.code == 1
+    assert "PROBLEM  partitions           pipeline paid: " in told.out
+    assert "take `partitioned_by` from a source" in told.out
 
 
 async def test_topics_that_keep_records_for_less_long_than_a_join_reaches(kafka, make_topic, tmp_path):
@@ -53,7 +57,7 @@ async def test_topics_that_keep_records_for_less_long_than_a_join_reaches(kafka,
     orders, payments = await make_topic(partitions=1, **short), await make_topic(partitions=1)
     ended = validate(tmp_path, kafka.bootstrap, orders=orders, payments=payments, out="not-there-yet")
     assert ended.code == 0, ended.all
-    assert f"warning: topic {orders}: keeps 0.0166667 h (retention.ms)" in ended.err
+    assert f"warning: topic {orders}: keeps 1 m (retention.ms)" in ended.err
     assert payments not in ended.err
 
 

@@ -70,6 +70,8 @@ def test_offsets_are_kept_and_ends_held(cli: Cli, spend: Path, tmp_path: Path) -
             "--from: expected earliest, offsets like 120 or 0:120,1:98, or a time, like 2026-01-31T12:00:00Z or ",
         ),
         (("--from", "999"), "holds offsets 0 to"),
+        (("--from", "1h ago", "--until", "2h ago"), "--until 2h ago lies before --from 1h ago"),
+        (("--from", "0:5", "--until", "0:4"), "--until 0:4 lies before --from 0:5"),
         (("--from", "7:1"), "orders has 2 partitions, there is no partition 7"),
         (("--from", "0:1,0:2"), "partition 0 is there twice"),
         (("--from", "earliest", "--app", "shop"), "shop is the live app, whose positions a replay must not touch"),

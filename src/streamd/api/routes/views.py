@@ -139,7 +139,7 @@ def _refusal(looked: Looked) -> Answer | None:
 
 def _not_ready(looked: Looked) -> Answer:
     numbers = ", ".join(map(str, looked.waiting))
-    reasons = "; ".join(looked.reasons) or "its task is about to start, or to move, or it has ended"
+    reasons = "; ".join(looked.reasons) or "its task is about to start, or to move, or it has ended or failed"
     message = f"partition {numbers} does not answer now: {reasons}" if numbers else reasons
     answer = _error(503, "not_ready", message, partitions=_partitions(looked))
     answer.headers["Retry-After"] = RETRY_AFTER

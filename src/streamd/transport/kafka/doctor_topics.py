@@ -6,6 +6,7 @@ from collections.abc import Mapping
 from typing import Final
 
 from streamd.clock import SYSTEM_CLOCK
+from streamd.component.fields import duration_text
 from streamd.errors import StreamdError
 from streamd.observability.finding import Finding, judged
 from streamd.transport.kafka.doctor import TopicUse, Use, judge_topic_rights
@@ -156,7 +157,8 @@ def _set_right(name: str, how: TopicUse, settings: Settings, use: Use) -> list[F
         kept_since = SYSTEM_CLOCK.now_ms() - retention
         findings.append(
             judged(
-                "retention", how.start_ms >= kept_since, subject, f"keeps {retention / 3_600_000:g} h (retention.ms)",
+                "retention", how.start_ms >= kept_since, subject,
+                f"keeps {duration_text(retention / 1000, ' ')} (retention.ms)",
                 f"{(SYSTEM_CLOCK.now_ms() - how.start_ms) / 3_600_000:.0f} h, where `start` begins",
                 "Older records may be gone. Raise retention.ms before, or begin later.", bad="warning",
             )
@@ -174,12 +176,12 @@ def _set_right(name: str, how: TopicUse, settings: Settings, use: Use) -> list[F
 
 def kept_long_enough(subject: str, how: TopicUse, retention: int) -> list[Finding]:
     """Whether records are still there when stages want them; state has them in any case, but for a new beginning."""
-    findings, kept = [], f"keeps {retention / 3_600_000:g} h (retention.ms)"
+    findings, kept = [], f"keeps {duration_text(retention / 1000, ' ')} (retention.ms)"
     if "input" in how.roles and how.reach:
         findings.append(
             judged(
                 "retention", retention >= 1000 * how.reach, subject, kept,
-                f"{how.reach / 3600:g} h, which windows and joins put together",
+                f"{duration_text(how.reach, ' ')}, which windows and joins put together",
                 "What they remember could not be computed once more, as after `streamd state reset`, in a `streamd "
                 "replay`, or after a long standstill. Raise retention.ms.", bad="warning",
             )

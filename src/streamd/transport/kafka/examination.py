@@ -17,12 +17,16 @@ _USUAL_LONGEST: Final = 900.0  # seconds
 
 @dataclass(slots=True)
 class Examined:
-    """What was found at one cluster. `tasks`: how many its pipelines have, one for each partition that they read."""
+    """What was found at one cluster. `tasks`: how many its pipelines have, one for each partition that they read.
+
+    `partitions`: {topic: how many it has}, of those that are there and may be seen.
+    """
 
     findings: list[Finding] = field(default_factory=list)
     held: list[Held] = field(default_factory=list)
     nodes: int = 0
     tasks: int = 0
+    partitions: dict[str, int] = field(default_factory=dict)
 
 
 async def examine(use: Use, abort_held: bool = False, force: bool = False) -> Examined:
@@ -70,6 +74,7 @@ async def _examine(inspection: Inspection, use: Use, found: Examined, abort_held
     there = {name: topic for name, topic in topics.items() if not (topic.denied and name in INTERNAL)}
     found.findings += await judge_settings(inspection, nodes, use)
     found.findings += await judge_topics(inspection, use, there, len(nodes))
+    found.partitions = {name: topic.partitions for name, topic in there.items() if not topic.denied}
     read = [name for name, how in use.topics.items() if "input" in how.roles]
     found.tasks = sum(there[name].partitions for name in read if name in there)
     missing = any(name not in topics for name in use.topics)
