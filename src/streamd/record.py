@@ -23,7 +23,7 @@ class RawRecord(Protocol):
 
     `value` is bytes as read, or a decoded document (dict) from a source whose spec says `decoded`. `timestamp` is in
     ms since the epoch. `offset` is the record's place in its partition, an int that rises; for a file the byte at which
-    the record starts.
+    the record starts, or its number in a file of blocks (Avro).
     """
 
     @property

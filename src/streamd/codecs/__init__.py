@@ -1,7 +1,7 @@
 """Bytes to documents and back, one file per format."""
 
 from streamd.codecs.codec import Codec, CodecContext
-from streamd.codecs.format import JSON, TEXT, BesideFormat, Format, LineFormat, ShownFormat, TopicFormat
+from streamd.codecs.format import JSON, TEXT, BesideFormat, FileFormat, Format, LineFormat, ShownFormat, TopicFormat
 from streamd.codecs.registry import codec
 from streamd.codecs.undecodable import Undecodable
 
@@ -11,6 +11,7 @@ __all__ = [
     "BesideFormat",
     "Codec",
     "CodecContext",
+    "FileFormat",
     "Format",
     "LineFormat",
     "ShownFormat",

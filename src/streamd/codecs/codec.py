@@ -109,7 +109,8 @@ class FormatSpec:
 
     `settings` is the model of what may stand behind the name; `bare`: the name alone will do. `required` are Python
     packages that it needs beyond streamd's own, and `extra` the extra of streamd that brings them. `topics`: a whole
-    message of a topic may be one; `lines`: a record fits in a line of text.
+    message of a topic may be one; `lines`: a record fits in a line of text. `in_files`: what it is of whole files,
+    whose records are no lines; None where there are no such files.
     """
 
     name: str
@@ -120,6 +121,7 @@ class FormatSpec:
     bare: bool = True
     topics: bool = True
     lines: bool = False
+    in_files: FormatSpec | None = None
 
     @property
     def module(self) -> str:

@@ -9,7 +9,7 @@ from typing import Annotated, Any, Self, TypeAlias, get_args
 from pydantic import GetJsonSchemaHandler
 from pydantic_core import PydanticCustomError, core_schema
 
-from streamd.codecs.codec import Codec, CodecContext
+from streamd.codecs.codec import Codec, CodecContext, FormatSpec
 from streamd.codecs.registry import BESIDE, OF_TOPICS, codec, missing_package, spec_of
 from streamd.component.model import Model
 
@@ -57,15 +57,28 @@ def format_of(settings: object) -> Format:
 
 @dataclass(frozen=True, slots=True)
 class Formats:
-    """Marks a field as a format, one of these. `also`: other words for one of them; `settings`: they may have some."""
+    """Marks a field as a format, one of these. `also`: other words for one of them; `settings`: they may have some.
+
+    `files`: of files, where those that are no lines have settings all the same.
+    """
 
     names: tuple[str, ...]
     also: tuple[tuple[str, str], ...] = ()
     settings: bool = True
+    files: bool = False
 
     def named(self, written: str) -> str:
         """The format's own name for a word."""
         return dict(self.also).get(written, written)
+
+    def spec(self, word: str) -> FormatSpec:
+        """What is known of the format of a word, here."""
+        spec = spec_of(self.named(word))
+        return (self.files and spec.in_files) or spec
+
+    def takes_settings(self, spec: FormatSpec) -> bool:
+        """Whether there may be settings behind a format's name."""
+        return self.settings or (self.files and spec.in_files is None and not spec.lines)
 
     @property
     def words(self) -> tuple[str, ...]:
@@ -89,11 +102,11 @@ class Formats:
 
     def made(self, name: str, given: object) -> Format:
         """The format with the settings that are given."""
-        spec = spec_of(name)
+        spec = self.spec(name)
         if missing := missing_package(spec):
             raise ValueError(missing)
         settings = spec.settings.model_validate({} if given is None else given)
-        if settings.model_fields_set and not self.settings:
+        if settings.model_fields_set and not self.takes_settings(spec):
             raise ValueError(f"{name}: expected the name alone; settings of a format are for messages of topics")
         return Format(name, settings if settings.model_fields_set or not spec.bare else None)
 
@@ -137,6 +150,11 @@ BesideFormat: TypeAlias = Annotated[Format, Formats(BESIDE)]
 
 # What a line is.
 LineFormat: TypeAlias = Annotated[Format, Formats(("json", "csv", "text"), (("ndjson", "json"),), settings=False)]
+
+# What files are made of: lines, or records that are none.
+FileFormat: TypeAlias = Annotated[
+    Format, Formats(("json", "csv", "text", "avro"), (("ndjson", "json"),), settings=False, files=True)
+]
 
 # What a record looks like on a terminal.
 ShownFormat: TypeAlias = Annotated[Format, Formats(("json", "pretty", "text"), settings=False)]

@@ -10,7 +10,7 @@ from dataclasses import dataclass
 from typing import Any
 
 from streamd.codecs.format import Formats, formats, formats_by_name
-from streamd.codecs.registry import missing_package, spec_of
+from streamd.codecs.registry import missing_package
 from streamd.component.fields import condition_field, literals_of, nested_component
 from streamd.component.model import Model
 from streamd.component.registry import Registry
@@ -348,7 +348,7 @@ class ComponentReader:
         """{key: the format with its settings} of one that is a mapping; {} for what the model itself reads."""
         if isinstance(node, Scalar):
             name, at, body = node.text, node, None
-            if name not in choice.words or spec_of(choice.named(name)).bare:
+            if name not in choice.words or choice.spec(name).bare:
                 return {}
         elif isinstance(node, Mapping) and len(node.entries) == 1:
             [(name, (at, body))] = node.entries.items()
@@ -359,11 +359,11 @@ class ComponentReader:
             message, help_text = f"unknown format `{name}` as {subject}", did_you_mean(name, choice.words)
             self.document.report("wrong-value", message, at, one_of(choice.words), help_text)
             return {key: _Unresolved}
-        spec = spec_of(choice.named(name))
+        spec = choice.spec(name)
         if missing := missing_package(spec):
             self.document.report("unusable-component", missing, at)
             return {key: _Unresolved}
-        if not choice.settings and isinstance(body, Mapping) and body.entries:
+        if not choice.takes_settings(spec) and isinstance(body, Mapping) and body.entries:
             message = f"format `{name}` has settings, which are only for messages of topics, as {subject}"
             self.document.report("wrong-value", message, at, f"the name alone: {name}")
             return {key: _Unresolved}

@@ -12,7 +12,6 @@ from typing import Any, get_args
 from pydantic import BaseModel
 
 from streamd.codecs.format import Formats, formats, formats_by_name
-from streamd.codecs.registry import spec_of
 from streamd.component.fields import NestedComponent, condition_field, literals_of, nested_component
 from streamd.component.registry import Registry
 from streamd.component.spec import ComponentSpec, Kind
@@ -151,17 +150,18 @@ def _format_schema(choice: Formats, definitions: Schema) -> Schema:
     bare: list[str] = []
     settings: Schema = {}
     for word in choice.words:
-        spec = spec_of(choice.named(word))
+        spec = choice.spec(word)
         if spec.bare:
             bare.append(word)
-        if not choice.settings:
+        if not choice.takes_settings(spec):
             settings[word] = {"type": ["object", "null"], "maxProperties": 0}
             continue
-        inner = _object(spec.settings, definitions, f"format.{spec.name}")
+        name = f"format.{spec.name}" + ("_files" if choice.files else "")
+        inner = _object(spec.settings, definitions, name)
         if spec.bare:
             inner = {"anyOf": [inner, {"type": "null"}]}
-        definitions[f"format.{spec.name}"] = inner | {"description": first_line(spec.doc)}
-        settings[word] = {"$ref": f"#/definitions/format.{spec.name}"}
+        definitions[name] = inner | {"description": first_line(spec.doc)}
+        settings[word] = {"$ref": f"#/definitions/{name}"}
     return {"anyOf": [{"enum": bare}, _SUBSTITUTION, _one_key(settings)]}
 
 

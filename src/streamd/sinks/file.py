@@ -1,4 +1,4 @@
-"""Writes records to files: JSON lines, CSV or lines of text, plain or compressed.
+"""Writes records to files: JSON lines, CSV, lines of text or Avro, plain or compressed.
 
 Each task writes a file of its own: with several tasks the path needs `{partition}`; `{pipeline}` stands for the
 pipeline's name. Folders are made; a relative path begins at the folder of the pipeline's file, one from an environment
@@ -6,7 +6,8 @@ variable at the working directory. With `rotate` there is a row of numbered file
 which appears under its name when it is full and committed.
 
 A file that is there already is appended to. CSV has a first row with `columns`, or the fields of the first record; a
-document with other fields is refused, one with fewer leaves them empty. Text writes the field `text`.
+document with other fields is refused, one with fewer leaves them empty. Text writes the field `text`. Avro makes object
+container files, with the schema in their header and compression inside; what is there must have the same schema.
 
 ```yaml
 sink:
@@ -24,12 +25,12 @@ from __future__ import annotations
 import asyncio
 from collections.abc import Callable, Sequence
 from pathlib import Path
-from typing import Any, Self, TypeVar
+from typing import TYPE_CHECKING, Any, Literal, Self, TypeVar
 
 import orjson
 from pydantic import Field, model_validator
 
-from streamd.codecs import JSON, LineFormat
+from streamd.codecs import JSON, CodecContext, FileFormat
 from streamd.codecs.csv import format_row, in_columns, parse_header
 from streamd.codecs.json import encode
 from streamd.component.context import PipelineContext, TaskContext
@@ -44,7 +45,13 @@ from streamd.transport.files.compression import Compression, CompressionSetting,
 from streamd.transport.files.output import Output
 from streamd.transport.files.rotation import Rotate, RotatedOutput
 
+if TYPE_CHECKING:
+    from streamd.codecs.avro.settings import AvroFileSettings
+
 R = TypeVar("R")
+
+# What compression is called within Avro.
+_CODECS = {"auto": "null", "none": "null", "deflate": "deflate", "zstd": "zstandard"}
 
 
 class FileSinkConfig(Model):
@@ -55,9 +62,16 @@ class FileSinkConfig(Model):
         description="The file; {partition} and {pipeline} in it are filled in.",
         examples=["out/orders-{partition}.ndjson"],
     )
-    format: LineFormat = Field(JSON, description="What a line is: json (or ndjson), csv, or text.", examples=["csv"])
-    compression: CompressionSetting = Field(
-        "auto", description="How to compress; auto goes by the name's ending.", examples=["zstd"]
+    format: FileFormat = Field(
+        JSON,
+        description="What a line is: json (or ndjson), csv, or text. Or avro with its schema: object container files.",
+        examples=["csv", {"avro": {"schema_file": "order.avsc"}}],
+    )
+    compression: CompressionSetting | Literal["deflate"] = Field(
+        "auto",
+        description="How to compress; auto goes by the name's ending. With avro: none, deflate or zstd for each block; "
+        "auto is none, and a file that is there keeps its own.",
+        examples=["zstd"],
     )
     columns: tuple[str, ...] | None = Field(
         None, min_length=1, description="With csv: the columns, in order.", examples=[["id", "amount"]]
@@ -75,11 +89,29 @@ class FileSinkConfig(Model):
         csv_only = {"columns", "delimiter"} & self.model_fields_set
         if self.format != "csv" and csv_only:
             raise ValueError(f"{', '.join(sorted(csv_only))}: only with format: csv, the format is {self.format}")
+        if self.avro is not None and self.avro.schema_ is None and self.avro.schema_file is None:
+            raise ValueError(
+                "format avro: expected a schema, as files have it in their header: `schema` or `schema_file`"
+            )
+        wrong = "gzip" if self.avro is not None else "deflate"
+        if self.compression == wrong:
+            right = "none, deflate or zstd" if self.avro is not None else "none, gzip or zstd"
+            raise ValueError(f"compression: with format: {self.format} expected {right}, got {wrong}")
         try:
             _filled(self.path, "p", 0)
         except (KeyError, IndexError, ValueError):
             raise ValueError("path: expected only {partition} and {pipeline} in braces") from None
         return self
+
+    @property
+    def avro(self) -> AvroFileSettings | None:
+        """The settings of the format avro; None with another."""
+        if str(self.format) != "avro":
+            return None
+        from streamd.codecs.avro.settings import AvroFileSettings
+
+        settings = self.format.settings
+        return settings if isinstance(settings, AvroFileSettings) else AvroFileSettings.model_validate({})
 
     @property
     def documents(self) -> bool:
@@ -112,8 +144,7 @@ class FileSink:
             )
         name = Path(_filled(config.path, task.task.pipeline, task.task.partition)).expanduser()
         path = self._context.base_dir.absolute() / name
-        compression = compression_of(path, config.compression)
-        writer = _FileWriter(config, self._context, _output(path, compression, config))
+        writer = _FileWriter(config, self._context, _output(path, config))
         await writer.open(cursor)
         return writer
 
@@ -121,9 +152,12 @@ class FileSink:
         """Nothing is held between writers."""
 
 
-def _output(path: Path, compression: Compression, config: FileSinkConfig) -> Output | RotatedOutput:
+def _output(path: Path, config: FileSinkConfig) -> Output | RotatedOutput:
+    compression: Compression = "none"
+    if config.avro is None and config.compression != "deflate":
+        compression = compression_of(path, config.compression)
     if config.rotate is None:
-        return Output(path, compression)
+        return Output(path, compression, lines=config.avro is None)
     return RotatedOutput(path, compression, config.rotate)
 
 
@@ -132,6 +166,7 @@ class _FileWriter:
 
     def __init__(self, config: FileSinkConfig, context: PipelineContext, output: Output | RotatedOutput) -> None:
         self._config = config
+        self._context = context
         self._clock = context.clock
         self._output = output
         # Rows of files count their lines one by one, and CSV is made of documents.
@@ -153,6 +188,23 @@ class _FileWriter:
             first = b"" if self._output.empty else await self._in_thread(self._output.first_line)
             self._columns = parse_header(first, self._config.delimiter) or None
         self._set_header()
+        if self._config.avro is not None:
+            await self._in_thread(self._begin_blocks)
+
+    def _begin_blocks(self) -> None:
+        """Records go into blocks: of the file that is there, or of a new one. Raises FatalError, ConfigError."""
+        from streamd.codecs.avro.codec import own_schema
+        from streamd.codecs.avro.container import ContainerWriting, continued
+
+        assert self._config.avro is not None
+        schema = own_schema(self._config.avro, CodecContext(base_dir=self._context.base_dir))
+        assert schema is not None
+        file = self._output.current
+        if file is None or file.length == 0:
+            blocks = ContainerWriting(schema, _CODECS[self._config.compression])
+        else:
+            blocks = continued(schema, file.read, file.length, file.path)
+        self._output.header, self._output.pack = blocks.header, blocks.block
 
     def write(self, rows: Sequence[Row]) -> list[tuple[int, Exception]]:
         """Make lines of the rows. Refuses those that have no value, or do not fit the columns."""
@@ -168,6 +220,8 @@ class _FileWriter:
         line_of = self._csv_line if self._config.format == "csv" else _json_line
         if self._config.format == "text":
             line_of = _text_line
+        elif self._config.avro is not None:
+            line_of = _datum
         for index, value in enumerate(values):
             try:
                 lines.append(line_of(value))
@@ -257,6 +311,12 @@ def _parsed(value: bytes) -> Any:
         return orjson.loads(value)
     except orjson.JSONDecodeError as error:
         raise LoadError(f"the record is not JSON, from byte {error.pos} on") from None
+
+
+def _datum(value: Any) -> bytes:
+    if value.__class__ is not bytes:
+        raise LoadError("the record has no value (a tombstone), which a file cannot hold")
+    return bytes(value)
 
 
 def _text_line(value: Any) -> bytes:

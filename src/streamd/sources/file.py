@@ -1,4 +1,4 @@
-"""Reads files: JSON lines, CSV or lines of text, plain or compressed, each file as one partition.
+"""Reads files: JSON lines, CSV, lines of text or Avro, plain or compressed, each file as one partition.
 
 By default a file is read once, and the source has ended at the end of the last one. With `tail: true` it is followed
 while others append to it; it survives rotation by rename and by copy and truncate, and a half-written line waits for
@@ -8,7 +8,8 @@ every start) gets the next number. A pattern without any file is an error; with 
 for.
 
 CSV becomes documents with a field for each column, named by the file's first row or by `columns`; values are text
-unless `types` says otherwise, and an empty value of another type is null. Text becomes {"text": line}.
+unless `types` says otherwise, and an empty value of another type is null. Text becomes {"text": line}. Avro object
+container files have their schema with them; a block that is not whole is an error, with `tail: true` it is waited for.
 
 ```yaml
 source:
@@ -18,20 +19,22 @@ source:
     types: {amount: float, paid: bool}
 ```
 
-Delivery: exactly once with sinks that promise it: the position is a byte in a file that is known again by its inode and
-its beginning. A file that changed before that byte, or is gone, stops the pipeline (see `on_position_lost`).
+Delivery: exactly once with sinks that promise it: the position is a byte (of Avro a block and a record in it) in a file
+that is known again by its inode and its beginning. A file that changed before that byte, or is gone, stops the pipeline (see `on_position_lost`).
 """
 
 from __future__ import annotations
 
+from collections.abc import Callable
+from functools import partial
 from glob import has_magic
 from pathlib import Path
-from typing import Annotated, Any, Literal, Self
+from typing import TYPE_CHECKING, Annotated, Any, Literal, Self
 
 import structlog
 from pydantic import BeforeValidator, Field, WithJsonSchema, model_validator
 
-from streamd.codecs import JSON, LineFormat
+from streamd.codecs import JSON, CodecContext, FileFormat, Format
 from streamd.codecs.csv import ColumnType
 from streamd.component.context import PipelineContext
 from streamd.component.event_time import EventTimeField
@@ -45,10 +48,13 @@ from streamd.transport.files.bounded import BoundedFile
 from streamd.transport.files.compression import CompressionSetting, compression_of
 from streamd.transport.files.failures import translated
 from streamd.transport.files.follow import FollowedFile
-from streamd.transport.files.lines import LineCutter
+from streamd.transport.files.lines import Cutter, LineCutter, Spot
 from streamd.transport.files.listing import Listing
 from streamd.transport.files.place import FilePlace
 from streamd.transport.files.reader import FileReader, LineFile, MissingFile, Rows
+
+if TYPE_CHECKING:
+    from streamd.transport.files.blocks import AvroReading
 
 log = structlog.get_logger(__name__)
 
@@ -76,7 +82,12 @@ class FileSourceConfig(Model):
         description="The file, or several: a path, a pattern (* ? [a-z] **), or a list of them.",
         examples=["orders.ndjson", ["a.csv", "b.csv"], "logs/**/*.log"],
     )
-    format: LineFormat = Field(JSON, description="What a line is: json (or ndjson), csv, or text.", examples=["csv"])
+    format: FileFormat = Field(
+        JSON,
+        description="What a line is: json (or ndjson), csv, or text. Or avro: object container files, which need no "
+        "settings; `schema` or `schema_file` in them is the one that documents are to have.",
+        examples=["csv"],
+    )
     compression: CompressionSetting = Field(
         "auto", description="How files are compressed; auto goes by their names' endings.", examples=["gzip"]
     )
@@ -142,7 +153,7 @@ class FileSourceConfig(Model):
     @property
     def decoded(self) -> bool:
         """Whether records come as documents instead of bytes."""
-        return self.format == "csv"
+        return str(self.format) in ("avro", "csv")
 
 
 def _single(config: FileSourceConfig) -> bool:
@@ -158,6 +169,9 @@ class FileSource:
     def __init__(self, config: FileSourceConfig, context: PipelineContext) -> None:
         self._config = config
         self._context = context
+        self._avro: AvroReading | None = None
+        if str(config.format) == "avro":
+            self._avro = _avro_reading(config.format, config.max_record_bytes, context.base_dir)
         self._listing = Listing(config.path, context.base_dir, context.state_dir, context.pipeline)
 
     async def prepare(self) -> None:
@@ -202,12 +216,13 @@ class FileSource:
         if config.tail:
             return FollowedFile(
                 path,
-                self._cutter,
+                partial(self._cutter, path),
                 None if fresh else place,
                 self._context.clock,
                 rotate_wait=config.rotate_wait,
                 restart_when_lost=config.on_position_lost == "restart",
                 from_end=config.start == "latest",
+                after_last=None if self._avro is None else partial(self._avro.after_last, path),
             )
         if not path.exists():
             if place.ended:
@@ -216,10 +231,23 @@ class FileSource:
         if place.ended and compression == "none" and (size := path.stat().st_size) > place.offset:
             said = f"read to its end at {place.offset} bytes, it has {size} now; tail: true follows it"
             log.warning("A file has grown", path=str(path), message=said)
-        return BoundedFile(path, compression, self._cutter(place.offset), place if place.offset else None)
+        return BoundedFile(path, compression, partial(self._cutter, path), place if place.offset else None)
 
-    def _cutter(self, offset: int) -> LineCutter:
+    def _cutter(self, path: Path, spot: Spot, beginning: Callable[[int], bytes]) -> Cutter:
         config = self._config
+        if self._avro is not None:
+            return self._avro.cutter(path, spot, beginning)
         return LineCutter(
-            offset, config.max_record_bytes, quoted=config.format == "csv", keep_blank=config.format == "text"
+            spot[0], config.max_record_bytes, quoted=config.format == "csv", keep_blank=config.format == "text"
         )
+
+
+def _avro_reading(form: Format, max_bytes: int, base_dir: Path) -> AvroReading:
+    """Imported late: a pipeline without Avro must not pay for its library. Raises ConfigError."""
+    from streamd.codecs.avro.codec import own_schema
+    from streamd.codecs.avro.settings import AvroFileSettings
+    from streamd.transport.files.blocks import AvroReading
+
+    settings = form.settings or AvroFileSettings.model_validate({})
+    assert isinstance(settings, AvroFileSettings)
+    return AvroReading(own_schema(settings, CodecContext(base_dir=base_dir)), settings.forms, max_bytes)

@@ -28,9 +28,12 @@ In documents, records and maps are objects, enums texts, unions plain values. Va
 from __future__ import annotations
 
 from streamd.codecs.avro.codec import AvroCodec, codec
-from streamd.codecs.avro.settings import AvroSettings
+from streamd.codecs.avro.settings import AvroFileSettings, AvroSettings
 from streamd.codecs.codec import FormatSpec
 
 __all__ = ["FORMAT", "AvroCodec"]
 
-FORMAT = FormatSpec("avro", codec, settings=AvroSettings, required=("fastavro",), extra="avro", bare=False)
+_OF_FILES = FormatSpec("avro", codec, settings=AvroFileSettings, required=("fastavro",), extra="avro")
+FORMAT = FormatSpec(
+    "avro", codec, settings=AvroSettings, required=("fastavro",), extra="avro", bare=False, in_files=_OF_FILES
+)

@@ -8,7 +8,7 @@ from typing import Any
 from streamd.codecs.avro.evolution import untold
 from streamd.codecs.avro.reading import MismatchError, Read, reader
 from streamd.codecs.avro.schema import Schema
-from streamd.codecs.avro.settings import AvroSettings
+from streamd.codecs.avro.settings import AvroFileSettings, AvroSettings
 from streamd.codecs.avro.values import UnfitError
 from streamd.codecs.avro.writing import Writing
 from streamd.codecs.codec import Codec, CodecContext
@@ -16,18 +16,20 @@ from streamd.codecs.undecodable import refuse
 from streamd.errors import ConfigError, LoadError
 
 
-def codec(settings: AvroSettings, context: CodecContext) -> Codec:
+def codec(settings: AvroSettings | AvroFileSettings, context: CodecContext) -> Codec:
     """The codec that the settings ask for. Raises ConfigError."""
     own = own_schema(settings, context)
     if not settings.registry:
-        assert own is not None
+        if own is None:
+            raise ConfigError("format avro: expected a schema to write by: `schema` or `schema_file`")
         return AvroCodec(settings, own, read_schema(settings.writer_schema_file, context), records=context.whole)
+    assert isinstance(settings, AvroSettings)
     from streamd.codecs.avro.registered import RegisteredAvroCodec
 
     return RegisteredAvroCodec(settings, context, own)
 
 
-def own_schema(settings: AvroSettings, context: CodecContext) -> Schema | None:
+def own_schema(settings: AvroSettings | AvroFileSettings, context: CodecContext) -> Schema | None:
     """The schema that the settings give; None when they give none. Raises ConfigError."""
     if settings.schema_ is not None:
         return Schema(settings.schema_)
@@ -54,7 +56,9 @@ class AvroCodec(Codec):
 
     binary = True
 
-    def __init__(self, settings: AvroSettings, schema: Schema, written: Schema | None, *, records: bool = True) -> None:
+    def __init__(
+        self, settings: AvroSettings | AvroFileSettings, schema: Schema, written: Schema | None, *, records: bool = True
+    ) -> None:
         """`written`: what sources' records were written with, where it is not `schema`. Raises ConfigError."""
         self._schema, self._written = schema, written or schema
         try:
@@ -85,7 +89,7 @@ class AvroCodec(Codec):
         return self._writing.taken()
 
 
-def writing(schema: Schema, settings: AvroSettings) -> Writing:
+def writing(schema: Schema, settings: AvroSettings | AvroFileSettings) -> Writing:
     """What writes documents of a schema, with what the settings say of fields that it lacks. Raises ConfigError."""
     ignores = {"ignore": lambda value: True, "evolve": untold, "fail": lambda value: False}
     try:

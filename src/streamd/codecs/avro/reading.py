@@ -31,7 +31,7 @@ _PROMOTIONS: Mapping[str, frozenset[str]] = {
     "bytes": frozenset({"string"}),
 }
 _STEP = "streamd"
-_TOP = "top"
+TOP = "top"
 _KINDS = (*PRIMITIVES, *NAMED, "array", "map")
 
 
@@ -54,8 +54,29 @@ def reader(writer: Schema, target: Schema | None, forms: Forms, *, records: bool
 
     Raises MismatchError when the two do not fit. What it gives raises ExtractError.
     """
-    import fastavro
-    from fastavro import _read_py
+    schema, types = prepared(writer, target, forms)
+    schemaless, deep = schemaless_readers()
+    shallow = SHALLOW_BYTES if recursive(types) else sys.maxsize
+
+    def read(data: bytes, start: int) -> Any:
+        buffer = BytesIO(data)
+        buffer.seek(start)
+        try:
+            document: Any = (schemaless if len(data) < shallow else deep)(buffer, schema, None)[TOP]
+        except FAILURES as error:
+            raise failure(error) from None
+        if buffer.tell() != len(data):
+            raise ExtractError(f"not Avro of its schema: {len(data) - buffer.tell()} bytes are left over behind it")
+        if records and document.__class__ is not dict:
+            raise ExtractError("the Avro value is no record")
+        return document
+
+    plain = schema["fields"][0]["type"]
+    return _text_reader(read) if not records and plain == "string" else read
+
+
+def prepared(writer: Schema, target: Schema | None, forms: Forms) -> tuple[dict[str, Any], Any]:
+    """The schema that fastavro reads by, and the types in it by name."""
     from fastavro.read import LOGICAL_READERS
 
     for of in _KINDS:
@@ -66,33 +87,42 @@ def reader(writer: Schema, target: Schema | None, forms: Forms, *, records: bool
         raise MismatchError("an array of items that take no bytes could claim to have any number of them")
     if endless(types):
         raise MismatchError("a record that always holds another one of itself has no values")
-    schemaless: Any = fastavro.schemaless_reader
-    deep: Any = _read_py.schemaless_reader
-    shallow = SHALLOW_BYTES if recursive(types) else sys.maxsize
+    return schema, types
 
-    def read(data: bytes, start: int) -> Any:
-        buffer = BytesIO(data)
-        buffer.seek(start)
-        try:
-            document: Any = (schemaless if len(data) < shallow else deep)(buffer, schema, None)[_TOP]
-        except ExtractError:
-            raise
-        except (EOFError, struct.error):
-            raise ExtractError("not Avro of its schema: it ends too early") from None
-        except UnicodeDecodeError:
-            raise ExtractError("not Avro of its schema: a text in it is not UTF-8") from None
-        except RecursionError:
-            raise ExtractError("Avro that is nested too deeply") from None
-        except (ValueError, IndexError, KeyError, TypeError, OverflowError, MemoryError) as error:
-            raise ExtractError(f"not Avro of its schema ({type(error).__name__})") from None
-        if buffer.tell() != len(data):
-            raise ExtractError(f"not Avro of its schema: {len(data) - buffer.tell()} bytes are left over behind it")
-        if records and document.__class__ is not dict:
-            raise ExtractError("the Avro value is no record")
-        return document
 
-    plain = schema["fields"][0]["type"]
-    return _text_reader(read) if not records and plain == "string" else read
+def schemaless_readers() -> tuple[Any, Any]:
+    """fastavro's compiled reader, and the one that is Python and may go deeper."""
+    import fastavro
+    from fastavro import _read_py
+
+    return fastavro.schemaless_reader, _read_py.schemaless_reader
+
+
+FAILURES = (
+    ExtractError,
+    EOFError,
+    struct.error,
+    RecursionError,
+    ValueError,
+    IndexError,
+    KeyError,
+    TypeError,
+    OverflowError,
+    MemoryError,
+)
+
+
+def failure(error: BaseException) -> ExtractError:
+    """What an error of fastavro's means."""
+    if isinstance(error, ExtractError):
+        return error
+    if isinstance(error, EOFError | struct.error):
+        return ExtractError("not Avro of its schema: it ends too early")
+    if isinstance(error, UnicodeDecodeError):
+        return ExtractError("not Avro of its schema: a text in it is not UTF-8")
+    if isinstance(error, RecursionError):
+        return ExtractError("Avro that is nested too deeply")
+    return ExtractError(f"not Avro of its schema ({type(error).__name__})")
 
 
 def _text_reader(read: Read) -> Read:
@@ -127,9 +157,9 @@ class _Resolution:
     def schema(self) -> dict[str, Any]:
         """As fastavro has it parsed: a record whose only field is what was written. That has the same bytes."""
         top = self._resolved(self._writer.type, self._reader.type)
-        fields = [{"name": _TOP, "type": top}]
+        fields = [{"name": TOP, "type": top}]
         named = {"__fastavro_parsed": True, "__named_schemas": self._types}
-        return {"type": "record", "name": _TOP, "fields": fields, **named}
+        return {"type": "record", "name": TOP, "fields": fields, **named}
 
     def _resolved(self, written: Type, wanted: Type) -> Type:
         """The type to read what was written as what is wanted. Raises MismatchError."""

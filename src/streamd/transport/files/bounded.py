@@ -8,7 +8,7 @@ from typing import BinaryIO
 
 from streamd.errors import PositionLostError
 from streamd.transport.files.compression import ByteStream, Compression, decompressed
-from streamd.transport.files.lines import LineCutter, Lines
+from streamd.transport.files.lines import BEGINNING, Lines, NewCutter
 from streamd.transport.files.place import FileIdentity, FilePlace, Head
 
 # One read: large enough that its call is nothing, small enough that the records of it are no burden in memory.
@@ -18,11 +18,11 @@ CHUNK_BYTES = 256 * 1024
 class BoundedFile:
     """A file that is read once, plain or compressed. Errors are OSError, and StreamdError for damaged files."""
 
-    def __init__(self, path: Path, compression: Compression, cutter: LineCutter, place: FilePlace | None) -> None:
+    def __init__(self, path: Path, compression: Compression, new_cutter: NewCutter, place: FilePlace | None) -> None:
         self.path = path
         self.ended = False
         self._compression = compression
-        self._cutter = cutter
+        self._cutter = new_cutter(BEGINNING if place is None else place.spot, self.beginning)
         self._place = place
         self._file: BinaryIO | None = None
         self._stream: ByteStream | None = None
@@ -34,6 +34,8 @@ class BoundedFile:
         if self.ended:
             return None
         stream = self._stream if self._stream is not None else self._open()
+        if self._cutter.waiting:
+            return self._cutter.feed(b""), self._identity
         data = stream.read(CHUNK_BYTES)
         self._measure()
         self.ended = not data

@@ -20,18 +20,18 @@ import structlog
 from streamd.clock import Clock
 from streamd.errors import PositionLostError
 from streamd.transport.files.bounded import CHUNK_BYTES
-from streamd.transport.files.lines import LineCutter, Lines
+from streamd.transport.files.lines import BEGINNING, Lines, NewCutter, Spot
 from streamd.transport.files.place import FileIdentity, FilePlace, Head
 
 log = structlog.get_logger(__name__)
 
 
 class FollowedFile:
-    """One name under which a writer appends lines. Errors are OSError, and PositionLostError.
+    """One name under which a writer appends lines, or blocks. Errors are OSError, and StreamdError.
 
-    `new_cutter` makes a LineCutter that begins at a byte. `rotate_wait` in seconds. With `restart_when_lost` a file
+    `new_cutter` makes a cutter that begins at a spot. `rotate_wait` in seconds. With `restart_when_lost` a file
     that cannot be found again is not an error: reading goes on with what is there. `from_end`: the first file begins
-    with what is written from now on.
+    with what is written from now on, which `after_last` tells of a descriptor.
     """
 
     ended = False
@@ -39,22 +39,24 @@ class FollowedFile:
     def __init__(
         self,
         path: Path,
-        new_cutter: Callable[[int], LineCutter],
+        new_cutter: NewCutter,
         place: FilePlace | None,
         clock: Clock,
         *,
         rotate_wait: float,
         restart_when_lost: bool,
         from_end: bool = False,
+        after_last: Callable[[int], Spot] | None = None,
     ) -> None:
         self.path = path
         self._new_cutter = new_cutter
-        self._cutter = new_cutter(0)
+        self._cutter = new_cutter(BEGINNING, self.beginning)
         self._place = place
         self._clock = clock
         self._rotate_wait = rotate_wait
         self._restart_when_lost = restart_when_lost
         self._from_end = from_end
+        self._after_last = after_last or _after_last_line
         self._descriptor = -1
         self._identity = FileIdentity(path, 0, Head())
         self._read_at = 0
@@ -65,6 +67,8 @@ class FollowedFile:
         """The next lines, possibly none, and the file they are from; None when nothing new is there at the moment."""
         if self._descriptor < 0 and not self._open_first():
             return None
+        if self._cutter.waiting:
+            return self._cutter.feed(b""), self._identity
         data = os.pread(self._descriptor, CHUNK_BYTES, self._read_at)
         status = os.fstat(self._descriptor)
         self._size = status.st_size
@@ -92,7 +96,7 @@ class FollowedFile:
             os.close(self._descriptor)
             self._descriptor = -1
 
-    def _begin(self, descriptor: int, offset: int) -> None:
+    def _begin(self, descriptor: int, spot: Spot) -> None:
         """Read this file on from here."""
         self.close()
         status = os.fstat(descriptor)
@@ -100,8 +104,8 @@ class FollowedFile:
         head.extend(descriptor)
         self._identity = FileIdentity(self.path, status.st_ino, head)
         self._descriptor, self._size = descriptor, status.st_size
-        self._read_at = offset
-        self._cutter = self._new_cutter(offset)
+        self._read_at = spot[0]
+        self._cutter = self._new_cutter(spot, self.beginning)
         self._quiet_since = self._clock.monotonic()
         self._place = None
 
@@ -114,7 +118,7 @@ class FollowedFile:
             descriptor = os.open(self.path, os.O_RDONLY | os.O_CLOEXEC)
         except FileNotFoundError:
             return False
-        self._begin(descriptor, _after_last_line(descriptor) if self._from_end and self._place is None else 0)
+        self._begin(descriptor, self._after_last(descriptor) if self._from_end and self._place is None else BEGINNING)
         return True
 
     def _open_again(self, place: FilePlace) -> bool:
@@ -126,7 +130,7 @@ class FollowedFile:
                 lambda fd, status: status.st_ino != place.inode and _holds(fd, status, place), copies=True
             )
         if found is not None:
-            self._begin(found, place.offset)
+            self._begin(found, place.spot)
             return True
         if place.offset and not self._restart_when_lost:
             raise PositionLostError(
@@ -181,7 +185,7 @@ class FollowedFile:
         if last.values:
             os.close(descriptor)
             return last, self._identity
-        self._begin(descriptor, 0)
+        self._begin(descriptor, BEGINNING)
         return Lines(), self._identity
 
     def _successor(self, status: os.stat_result) -> int | None:
@@ -199,19 +203,19 @@ class FollowedFile:
 
     def _was_truncated(self) -> tuple[Lines, FileIdentity]:
         """Go on in the copy, if there is one; then, or at once, in the file from its beginning."""
-        place = self._identity.place_at(self._cutter.offset)
+        place = self._identity.place_at(self._cutter.spot)
         if place.head_size:
             copy = self._find(
                 lambda fd, status: status.st_ino != place.inode and _holds(fd, status, place), copies=True
             )
             if copy is not None:
-                self._begin(copy, place.offset)
-                return Lines(end=place.offset), self._identity
+                self._begin(copy, place.spot)
+                return self._cutter.feed(b""), self._identity
         last = self._cutter.finish()
         if last.values:
             return last, self._identity
         log.warning("a followed file was truncated, reading goes on at its beginning", path=str(self.path))
-        self._begin(os.dup(self._descriptor), 0)
+        self._begin(os.dup(self._descriptor), BEGINNING)
         return Lines(), self._identity
 
 
@@ -220,13 +224,13 @@ def _holds(descriptor: int, status: os.stat_result, place: FilePlace) -> bool:
     return status.st_size >= place.offset and place.has_head_of(descriptor)
 
 
-def _after_last_line(descriptor: int) -> int:
-    """The byte behind the last line end."""
+def _after_last_line(descriptor: int) -> Spot:
+    """Behind the last line end."""
     end = os.fstat(descriptor).st_size
     while end > 0:
         start = max(0, end - CHUNK_BYTES)
         at = os.pread(descriptor, end - start, start).rfind(b"\n")
         if at >= 0:
-            return start + at + 1
+            return start + at + 1, 0, 0
         end = start
-    return 0
+    return BEGINNING

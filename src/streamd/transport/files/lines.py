@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from dataclasses import dataclass, field
 from itertools import accumulate
+from typing import Any, Protocol, TypeAlias
 
 from streamd.codecs import Undecodable
 
@@ -13,13 +15,41 @@ _BOM = b"\xef\xbb\xbf"
 KEPT_BYTES = 64 * 1024
 
 
+# A place in a file: a byte; in files of blocks that of a block, then the index of a record in it, and that record's
+# number in the file. Of lines these two are 0.
+Spot: TypeAlias = tuple[int, int, int]
+BEGINNING: Spot = (0, 0, 0)
+
+
 @dataclass(slots=True)
 class Lines:
     """Lines as found: `starts` are the bytes at which they begin, `end` is where to go on after the last of them."""
 
     starts: list[int] = field(default_factory=list)
-    values: list[bytes | Undecodable] = field(default_factory=list)
+    values: list[Any] = field(default_factory=list)
     end: int = 0
+
+    def spot(self, taken: int) -> Spot:
+        """Where to go on after so many of the values."""
+        return (self.end if taken >= len(self.values) else self.starts[taken]), 0, 0
+
+
+class Cutter(Protocol):
+    """What cuts a file's bytes: a `LineCutter`, or a `BlockCutter` of blocks.py.
+
+    `spot` is where to go on after all that was given; `waiting`: `feed(b"")` may give more of what it has.
+    """
+
+    @property
+    def waiting(self) -> bool: ...
+    @property
+    def spot(self) -> Spot: ...
+    def feed(self, data: bytes) -> Lines: ...
+    def finish(self) -> Lines: ...
+
+
+# Of a spot, and of what gives a file's first bytes, a cutter that begins there.
+NewCutter: TypeAlias = Callable[[Spot, Callable[[int], bytes]], Cutter]
 
 
 class LineCutter:
@@ -29,6 +59,8 @@ class LineCutter:
     first KEPT_BYTES, and its rest is thrown away as it comes. With `quoted` a line end between double quotes is part of
     the line (CSV). Lines of white space alone are left out unless `keep_blank`.
     """
+
+    waiting = False
 
     def __init__(self, offset: int, max_bytes: int, *, quoted: bool = False, keep_blank: bool = False) -> None:
         self._offset = offset
@@ -44,6 +76,11 @@ class LineCutter:
     def offset(self) -> int:
         """Where the first line begins that was not given yet."""
         return self._offset if self._skipping_from is None else self._skipping_from
+
+    @property
+    def spot(self) -> Spot:
+        """The same as a spot."""
+        return self.offset, 0, 0
 
     def feed(self, data: bytes) -> Lines:
         """The lines that are complete with these bytes."""
@@ -163,10 +200,15 @@ class LineCutter:
         return data[at + 1 :]
 
     def _too_long(self, start: int, beginning: bytes, size: int, found: Lines) -> None:
-        kept = beginning[: min(KEPT_BYTES, self._max_bytes)]
-        reason = (
-            f"the record has more than {self._max_bytes} bytes (max_record_bytes): it has {size}, of which the first "
-            f"{len(kept)} are kept"
-        )
         found.starts.append(start)
-        found.values.append(Undecodable(reason, kept, cut=True))
+        found.values.append(too_long(beginning, size, self._max_bytes))
+
+
+def too_long(beginning: bytes, size: int, max_bytes: int) -> Undecodable:
+    """What stands for a record of more bytes than are allowed."""
+    kept = beginning[: min(KEPT_BYTES, max_bytes)]
+    reason = (
+        f"the record has more than {max_bytes} bytes (max_record_bytes): it has {size}, of which the first "
+        f"{len(kept)} are kept"
+    )
+    return Undecodable(reason, kept, cut=True)

@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import fcntl
 import os
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
@@ -35,6 +36,11 @@ class AppendedFile:
             os.close(self._descriptor)
             raise TransientError(f"cannot write {path}: another task or process is writing it", 0.2) from None
         self.length = os.fstat(self._descriptor).st_size
+
+    def read(self, size: int, at: int) -> bytes:
+        """So many of its bytes from there on, fewer at its end."""
+        with translated("read", self.path):
+            return os.pread(self._descriptor, size, at)
 
     def cut(self, length: int) -> None:
         """Throw away everything from this byte on. Raises FatalError when the file is shorter."""
@@ -85,16 +91,20 @@ def sync_folder(path: Path) -> None:
 
 
 class Output:
-    """Where a writer's lines go: one file, appended to.
+    """Where a writer's lines, or other records, go: one file, appended to.
+
+    `header` is what a file begins with, `pack` puts records together. They may be set once it is open.
 
     The cursor is the file's length. Before the first checkpoint there is none: the length that the file had is then
     kept beside it (`.NAME.begin`) until the first commit, so that a crash before it leaves nothing behind either.
     """
 
-    def __init__(self, path: Path, compression: Compression, header: bytes = b"") -> None:
+    def __init__(self, path: Path, compression: Compression, header: bytes = b"", *, lines: bool = True) -> None:
         self._path = path
         self._compression = compression
         self.header = header
+        self.pack: Callable[[list[bytes]], bytes] = b"".join
+        self._lines = lines
         self._file: AppendedFile | None = None
         self._begin = path.with_name(f".{path.name}.begin")
 
@@ -113,7 +123,7 @@ class Output:
                     temporary.write_bytes(orjson.dumps(file.length))
                     temporary.replace(self._begin)
                     sync_folder(self._begin)
-            if self._ends_inside_a_line(file, cursor):
+            if self._lines and self._ends_inside_a_line(file, cursor):
                 file.append(compressed(b"\n", self._compression))
         except BaseException:
             file.close()
@@ -138,6 +148,11 @@ class Output:
         """Whether nothing is in the file yet."""
         return self._opened().length == 0
 
+    @property
+    def current(self) -> AppendedFile | None:
+        """The open file."""
+        return self._file
+
     def first_line(self) -> bytes:
         """The line that the file begins with, without its end."""
         with translated("read", self._path), self._path.open("rb") as raw:
@@ -146,7 +161,7 @@ class Output:
 
     def write(self, lines: list[bytes]) -> None:
         """Append lines, all or none; those written are removed from the list."""
-        data = b"".join(lines)
+        data = self.pack(lines)
         if self.empty:
             data = self.header + data
         self._opened().append(compressed(data, self._compression))

@@ -10,13 +10,17 @@ from typing import Any
 import msgspec
 
 from streamd.errors import PositionLostError
+from streamd.transport.files.lines import Spot
 
 # Enough to tell files apart; short enough to be there from the first lines on.
 HEAD_BYTES = 1024
 
 
 class FilePlace(msgspec.Struct, frozen=True, omit_defaults=True):
-    """A position in a file. `offset` in (decompressed) bytes; `head` is the hash of its first `head_size` raw bytes."""
+    """A position in a file. `offset` in (decompressed) bytes; `head` is the hash of its first `head_size` raw bytes.
+
+    `index` and `number` are the rest of a `Spot` (lines.py), in files of blocks.
+    """
 
     path: str
     offset: int = 0
@@ -24,6 +28,13 @@ class FilePlace(msgspec.Struct, frozen=True, omit_defaults=True):
     head_size: int = 0
     head: str = ""
     ended: bool = False
+    index: int = 0
+    number: int = 0
+
+    @property
+    def spot(self) -> Spot:
+        """Where in the file."""
+        return self.offset, self.index, self.number
 
     @classmethod
     def of(cls, position: Any) -> FilePlace:
@@ -82,7 +93,8 @@ class FileIdentity:
     def __init__(self, path: Path, inode: int, head: Head, *, compressed: bool = False) -> None:
         self.path, self.inode, self.head, self.compressed = path, inode, head, compressed
 
-    def place_at(self, offset: int, *, ended: bool = False) -> FilePlace:
-        """The place of a byte that was read. Of a compressed file as much as a block is known then."""
+    def place_at(self, spot: Spot, *, ended: bool = False) -> FilePlace:
+        """The place of a spot that was read up to. Of a compressed file as much as a block is known then."""
+        offset, index, number = spot
         size, hashed = self.head.up_to(HEAD_BYTES if self.compressed and offset else offset)
-        return FilePlace(str(self.path), offset, self.inode, size, hashed, ended)
+        return FilePlace(str(self.path), offset, self.inode, size, hashed, ended, index, number)

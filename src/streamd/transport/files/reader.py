@@ -56,10 +56,10 @@ class Rows:
             self._known_of = identity
         rows = [value for value in lines.values if value.__class__ is bytes]
         if len(rows) == len(lines.values):
-            lines.values = self._rows.documents(rows)  # type: ignore[assignment]
+            lines.values = self._rows.documents(rows)
             return
         documents = iter(self._rows.documents(rows))
-        lines.values = [v if isinstance(v, Undecodable) else next(documents) for v in lines.values]  # type: ignore[misc]
+        lines.values = [v if isinstance(v, Undecodable) else next(documents) for v in lines.values]
 
     def _read_header(self, lines: Lines, file: LineFile) -> None:
         if lines.starts[0] == 0:
@@ -138,14 +138,11 @@ class FileReader:
         """The place behind the last record returned: a JSON object."""
         if self._identity is None:
             return self._place.as_position()
-        return self._identity.place_at(self._next_start(), ended=self.ended).as_position()
-
-    def _next_start(self) -> int:
-        return self._lines.end if self._taken >= len(self._records) else self._lines.starts[self._taken]
+        return self._identity.place_at(self._lines.spot(self._taken), ended=self.ended).as_position()
 
     def lag(self) -> int:
         """Bytes known to be there and not yet returned."""
-        waiting = 0 if self._taken >= len(self._records) else self._lines.end - self._next_start()
+        waiting = 0 if self._taken >= len(self._records) else self._lines.end - self._lines.spot(self._taken)[0]
         return waiting + self._file.left()
 
     @property

@@ -11,6 +11,7 @@ from __future__ import annotations
 import fcntl
 import os
 import re
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
@@ -44,6 +45,7 @@ class RotatedOutput:
         self._compression = compression
         self._rotate = rotate
         self.header = header
+        self.pack: Callable[[list[bytes]], bytes] = b"".join
         self._lock = -1
         self._file: AppendedFile | None = None
         self._sequence = 1
@@ -86,12 +88,17 @@ class RotatedOutput:
         """Whether nothing is in the current file yet."""
         return self._file is None or self._file.length == 0
 
+    @property
+    def current(self) -> AppendedFile | None:
+        """The file that is being written; None when none is begun."""
+        return self._file
+
     def write(self, lines: list[bytes]) -> None:
         """Append lines, sealing files as they get full; those written are removed from the list."""
         limit = self._rotate.records
         while lines:
             take = len(lines) if limit is None else min(len(lines), limit - self._records)
-            data = b"".join(lines[:take])
+            data = self.pack(lines[:take])
             file = self._current()
             if file.length == 0:
                 data = self.header + data
