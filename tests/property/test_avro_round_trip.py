@@ -7,6 +7,7 @@ import json
 import math
 from datetime import UTC, date, datetime, timedelta
 from decimal import Decimal
+from pathlib import Path
 from typing import Any
 
 import fastavro
@@ -14,11 +15,14 @@ import pytest
 from hypothesis import example, given
 from hypothesis import strategies as st
 
+from streamd.codecs.avro.container import ContainerWriting
 from streamd.codecs.avro.reading import reader
 from streamd.codecs.avro.schema import Schema
 from streamd.codecs.avro.values import Forms, base64_text
 from streamd.codecs.avro.writing import Writing
 from streamd.errors import ExtractError
+from streamd.transport.files.blocks import AvroReading
+from streamd.transport.files.lines import BEGINNING
 
 TEXT = st.text(st.characters(exclude_categories=["Cs"]), max_size=20)
 MOMENT = st.integers(-(2**40), 2**45)
@@ -126,6 +130,41 @@ def test_fastavro_reads_what_was_written_and_we_read_what_it_writes(case):
     out = io.BytesIO()
     fastavro.schemaless_writer(out, parsed, theirs)
     assert reader(schema, None, Forms())(out.getvalue(), 0) == document
+
+
+@st.composite
+def files(draw: st.DrawFn) -> tuple[Schema, list[Any], list[int]]:
+    """A schema, documents of it, and how many go into each block."""
+    schema, values = draw(records([]))
+    sizes = draw(st.lists(st.integers(1, 4), max_size=4))
+    made = [draw(values) for _ in range(sum(sizes))]
+    return Schema(json.dumps(schema)), made, sizes
+
+
+def read_file(data: bytes, size: int) -> list[Any]:
+    cutter = AvroReading(None, Forms(), 1_000_000).cutter(Path("in.avro"), BEGINNING, lambda size: data[:size])
+    found: list[Any] = []
+    for at in range(0, len(data), size):
+        found += cutter.feed(data[at : at + size]).values
+        while cutter.waiting:
+            found += cutter.feed(b"").values
+    cutter.finish()
+    return found
+
+
+@given(files(), st.sampled_from(["null", "deflate", "snappy", "bzip2"]), st.integers(1, 5000))
+def test_a_file_comes_back_as_it_was_and_is_one_for_fastavro_and_back(case, codec, size):
+    schema, documents, sizes = case
+    made, writing, rest = ContainerWriting(schema, codec), Writing(schema, Forms()), list(documents)
+    data = made.header
+    for count in sizes:
+        data += made.block([writing.encode(document) for document in rest[:count]])
+        del rest[:count]
+    assert read_file(data, size) == documents
+    theirs = list(fastavro.reader(io.BytesIO(data)))
+    out = io.BytesIO()
+    fastavro.writer(out, json.loads(schema.text), theirs, codec, sync_interval=50)
+    assert read_file(out.getvalue(), size) == documents
 
 
 @given(documents(), st.data())

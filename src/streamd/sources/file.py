@@ -20,7 +20,8 @@ source:
 ```
 
 Delivery: exactly once with sinks that promise it: the position is a byte (of Avro a block and a record in it) in a file
-that is known again by its inode and its beginning. A file that changed before that byte, or is gone, stops the pipeline (see `on_position_lost`).
+that is known again by its inode and its beginning. A file that changed before that byte, or is gone, stops the pipeline
+(see `on_position_lost`).
 """
 
 from __future__ import annotations

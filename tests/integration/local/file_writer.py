@@ -6,10 +6,10 @@ python file_writer.py FOLDER COUNT SETTINGS-AS-JSON
 from __future__ import annotations
 
 import asyncio
-import json
 import sys
 from pathlib import Path
 
+from streamd.codecs import CodecContext
 from streamd.component.context import PipelineContext, TaskContext
 from streamd.record import TaskId
 from streamd.sinks.file import FileSink, FileSinkConfig
@@ -22,11 +22,13 @@ async def main() -> None:
     task = TaskId("app", "write", 0, 0)
     transaction = EmbeddedTransaction(folder / "app.db", task)
     committed = await transaction.open()
-    sink = FileSink(FileSinkConfig.model_validate_json(sys.argv[3]), context)
+    config = FileSinkConfig.model_validate_json(sys.argv[3])
+    encode = config.format.codec(CodecContext("out", "sink")).encode
+    sink = FileSink(config, context)
     writer = await sink.open(TaskContext(context, task, 1, transaction, "embedded"), committed.cursors.get("out"))
     at = committed.positions.get(("in", 0), 0)
     while at < count:
-        writer.write([(None, json.dumps({"n": n}).encode(), 0, ()) for n in range(at, min(at + 7, count))])
+        writer.write([(None, encode({"n": n}), 0, ()) for n in range(at, min(at + 7, count))])
         at = min(at + 7, count)
         await writer.drain()
         await transaction.put_positions({("in", 0): at}, {"out": await writer.flush()})

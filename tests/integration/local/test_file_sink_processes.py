@@ -3,16 +3,19 @@
 from __future__ import annotations
 
 import gzip
+import io
 import json
 import random
 import subprocess
 import sys
 from pathlib import Path
 
+import fastavro
 import pytest
 
 WRITER = Path(__file__).with_name("file_writer.py")
 COUNT = 1500
+NUMBER = {"type": "record", "name": "Number", "fields": [{"name": "n", "type": "long"}]}
 
 
 def run_until_done(folder, settings, chance):
@@ -47,3 +50,21 @@ def test_a_row_of_files(tmp_path):
     files = sorted(path for path in (tmp_path / "out").iterdir() if not path.name.startswith("."))
     assert [numbers(path.read_bytes()) for path in files] == [list(range(n, n + 10)) for n in range(0, COUNT, 10)]
     assert [path.name for path in (tmp_path / "out").iterdir() if path.name.endswith(".part")] == []
+
+
+def in_blocks(path):
+    return [record["n"] for record in fastavro.reader(io.BytesIO(path.read_bytes()))]
+
+
+@pytest.mark.parametrize("compression", ["none", "deflate"])
+def test_one_file_of_avro(tmp_path, compression):
+    settings = {"path": "out.avro", "format": {"avro": {"schema": NUMBER}}, "compression": compression}
+    assert run_until_done(tmp_path, settings, random.Random(5)) >= 3
+    assert in_blocks(tmp_path / "out.avro") == list(range(COUNT))
+
+
+def test_a_row_of_files_of_avro(tmp_path):
+    settings = {"path": "out/o.avro", "format": {"avro": {"schema": NUMBER}}, "rotate": {"records": 10}}
+    assert run_until_done(tmp_path, settings, random.Random(6)) >= 3
+    files = sorted(path for path in (tmp_path / "out").iterdir() if not path.name.startswith("."))
+    assert [in_blocks(path) for path in files] == [list(range(n, n + 10)) for n in range(0, COUNT, 10)]

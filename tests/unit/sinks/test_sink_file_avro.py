@@ -117,7 +117,9 @@ async def test_a_file_with_another_schema_is_refused(context, tmp_path, schema):
     with (tmp_path / "o.avro").open("wb") as file:
         fastavro.writer(file, SCHEMA, [{"n": 1}])
     before = (tmp_path / "o.avro").read_bytes()
-    with pytest.raises(FatalError, match=r"o\.avro is there already, with another schema, `Order`, than that of the sink"):
+    with pytest.raises(
+        FatalError, match=r"o\.avro is there already, with another schema, `Order`, than that of the sink"
+    ):
         await opened(context, path="o.avro", schema=schema)
     assert (tmp_path / "o.avro").read_bytes() == before
 

@@ -15,6 +15,8 @@ sink:
     format: {avro: {schema_file: big-order.avsc, registry: true, on_schema_change: evolve}}
 ```
 
+Files (sources and sinks `file`) are object container files, which have their schema in them.
+
 A source reads each record by the schema that it was written with. A schema given beside `registry: true` is the one
 that documents are to have: fields of other names, defaults, wider numbers and all else are resolved as the Avro
 specification says. Without a registry, records are of `writer_schema_file`, or else of the schema itself.

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import io
+from contextlib import suppress
 from pathlib import Path
 
 import fastavro
@@ -181,10 +182,9 @@ def test_no_damaged_byte_hangs_or_crashes(codec):
     for at in range(len(data)):
         for change in (0x01, 0x80, 0xFF):
             damaged = data[:at] + bytes([data[at] ^ change]) + data[at + 1 :]
-            try:
-                values(damaged)
-            except FatalError as error:
-                assert str(error).startswith("in.avro")
+            # Whatever else it raises fails this test. Some bytes are as good as what they were.
+            with suppress(FatalError):
+                assert all(value.__class__ in (dict, Undecodable) for value in values(damaged))
 
 
 def test_a_wrong_sync_marker_is_told_with_its_block():
