@@ -135,7 +135,7 @@ def test_keys_are_read_as_their_source_reads_them(cli, write, tmp_path):
         (("kafka:orders",), "needs a Kafka cluster, and none is named"),
         (("log:orders",), "there is no embedded log"),
         (("ftp:orders",), "has a scheme that is none"),
-        (("o.ndjson", "--format", "xml"), "must be one of json, csv, text, ndjson"),
+        (("o.ndjson", "--format", "xml"), "must be one of json, csv, text, avro, ndjson"),
         (("o.ndjson", "--from", "noon"), "expected earliest or latest-N"),
         (("o.ndjson", "--timeout", "soon"), "--timeout"),
         (("o.ndjson", "--source", "a"), "only with a pipeline file"),
