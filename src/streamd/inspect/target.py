@@ -17,8 +17,8 @@ from streamd.config.pipeline import ComponentConfig, PipelineConfig
 from streamd.config.service import ServiceConfig
 from streamd.errors import ConfigError
 
-# {ending of a file's name: the format of its lines}; all others are JSON.
-_ENDINGS = {".csv": "csv", ".txt": "text", ".log": "text"}
+# {ending of a file's name: the format of its lines, or of its records}; all others are JSON lines.
+_ENDINGS = {".csv": "csv", ".txt": "text", ".log": "text", ".avro": "avro"}
 _PIPELINES = (".yaml", ".yml")
 
 

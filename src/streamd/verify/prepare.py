@@ -9,6 +9,7 @@ from pathlib import Path
 from typing import Any
 
 from streamd.codecs.csv import format_row
+from streamd.codecs.format import format_of
 from streamd.component.context import PipelineContext
 from streamd.component.fields import nested_component
 from streamd.config.pipeline import ComponentConfig, PipelineConfig
@@ -53,6 +54,12 @@ def check(config: PipelineConfig) -> list[str]:
             raise ConfigError(
                 f"{source.place}: source `{source.id}` ({source.name}) cannot be verified: nobody else can make its "
                 f"records; verify a copy of the pipeline with a source of {', '.join(_REPLACED)}"
+            )
+    for component in (*config.sources, *config.tables, *config.sinks, *config.dead_letters):
+        if component.name == "file" and str(format_of(component.settings)) == "avro":
+            raise ConfigError(
+                f"{component.place}: the {component.kind} `{component.id}` has files of Avro, which verify does not "
+                "take; verify a copy of the pipeline with lines of JSON, or with a topic"
             )
     read = {_topic(source) for source in (*config.sources, *config.tables)}
     for sink in (*config.sinks, *config.dead_letters):

@@ -7,6 +7,7 @@ import gzip
 import json
 from pathlib import Path
 
+import fastavro
 import orjson
 import pytest
 
@@ -150,3 +151,11 @@ def test_what_is_wrong(cli, write, arguments, said):
     done = cli("inspect", *arguments)
     assert done.code != 0
     assert said in done.err
+
+
+def test_files_of_avro_are_known_by_their_ending(cli, tmp_path):
+    schema = {"type": "record", "name": "Order", "fields": [{"name": "n", "type": "long"}]}
+    with (tmp_path / "o.avro").open("wb") as file:
+        fastavro.writer(file, schema, [{"n": n} for n in range(5)])
+    found = json.loads(cli("inspect", str(tmp_path / "o.avro"), "--json").out)
+    assert (found["records"], [field["path"] for field in found["fields"]]) == (5, ["n"])

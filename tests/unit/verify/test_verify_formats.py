@@ -19,6 +19,7 @@ from streamd.errors import ConfigError, ExtractError, FatalError
 from streamd.testing.schema_registry import MemorySchemaRegistry
 from streamd.transport.registry.client import SchemaRegistryClient
 from streamd.verify.encodings import encoded_line, encoding_of
+from streamd.verify.prepare import check
 from streamd.verify.records import Shaped
 from streamd.verify.schema_registry import uses_registry
 from streamd.verify.shapes import shape_of
@@ -158,3 +159,21 @@ async def test_a_registry_that_cannot_be_reached_is_said() -> None:
 )
 def test_whether_a_registry_is_used(form: str, used: bool) -> None:
     assert uses_registry(loaded(form)) is used
+
+
+@pytest.mark.parametrize(
+    ("source", "sink", "said"),
+    [
+        ("{file: {path: in.avro, format: avro}}", "{log: {topic: out}}", "the source `source` has files of Avro"),
+        (
+            "{log: {topic: in}}",
+            "{file: {path: o, format: {avro: {schema: {type: record, name: R, fields: []}}}}}",
+            "the sink `sink` has files of Avro",
+        ),
+    ],
+)
+def test_files_of_avro_are_refused(tmp_path, source, sink, said):
+    text = f"name: p\nsource: {source}\nsink: {sink}\n"
+    pipeline = load_pipeline_text(text, tmp_path / "p.yaml", Registry.default(), {}, ServiceConfig())
+    with pytest.raises(ConfigError, match=said):
+        check(pipeline)
