@@ -267,8 +267,9 @@ class Task:
         await self._state.restore(self._transaction, committed, restored)
         seconds = self._clock.monotonic() - began
         log.info(
-            "State restored", task=str(self.id), records=records, local=self._state.local, seconds=round(seconds, 3)
-        )
+            "State restored", task=str(self.id), records=records, local=self._state.local, seconds=round(seconds, 3),
+            _template=f"State restored {self.id}",  # told of each task
+        )  # fmt: skip
 
     async def _loop(self, group: asyncio.TaskGroup) -> None:
         while not self._stop.is_set():
