@@ -67,8 +67,15 @@ class Letter:
 
     @property
     def shown(self) -> Any:
-        """What to show: the document of a binary value, or of JSON; None where the text says more."""
-        return self.read if self.binary else self._json
+        """What to show: the document of a binary value, or of JSON; None where the text says more, or is all there is:
+        values may be nested more deeply than JSON is written.
+        """
+        document = self.read if self.binary else self._json
+        try:
+            orjson.dumps(document)
+        except TypeError:
+            return None
+        return document
 
     @property
     def document(self) -> Any:

@@ -19,7 +19,8 @@ from streamd.supervisor.forks import ForkServer
 log = structlog.get_logger(__name__)
 
 UNKNOWN_CODE = 255  # what asyncio takes as well, for a child whose exit code it cannot learn
-WORKER_COMMAND = (sys.executable, "-m", "streamd.runtime.worker")
+# Without the working directory on the path: a file there must not take the place of a module.
+WORKER_COMMAND = (sys.executable, "-P", "-m", "streamd.runtime.worker")
 
 
 class Child:

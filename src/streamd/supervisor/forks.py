@@ -21,7 +21,7 @@ from streamd.runtime.fork_server import FAILED, PID
 
 log = structlog.get_logger(__name__)
 
-FORK_SERVER_COMMAND = (sys.executable, "-m", "streamd.runtime.fork_server")
+FORK_SERVER_COMMAND = (sys.executable, "-P", "-m", "streamd.runtime.fork_server")
 ANSWER_WITHIN = 30.0  # seconds; the first answer waits for the imports
 # Seconds until the next one is started: none after one that ran for long, else doubled from the first on.
 RAN_LONG = 60.0

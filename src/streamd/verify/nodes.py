@@ -62,7 +62,7 @@ class Node:
         with self.log.open("ab") as log:
             # A session of its own: Ctrl-C is for the verification, which then ends its nodes.
             self.process = subprocess.Popen(
-                [sys.executable, "-m", "streamd.verify.daemon", str(spec_file)],
+                [sys.executable, "-P", "-m", "streamd.verify.daemon", str(spec_file)],
                 stdin=subprocess.PIPE, stdout=log, stderr=log, env=dict(self.env), start_new_session=True,
             )  # fmt: skip
 

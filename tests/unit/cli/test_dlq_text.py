@@ -41,6 +41,12 @@ def test_nothing_is_an_order_to_the_terminal() -> None:
     assert "(less than the record had)" in shown(letter(b"cut", whole=False))
 
 
+def test_what_is_nested_too_deeply_to_be_laid_out_is_shown_as_it_is() -> None:
+    deep = b"[" * 300 + b"]" * 300
+    assert "  value  [[[" in shown(letter(deep))
+    assert letter_json(PLACE, letter(deep), None)["value"] == deep.decode()
+
+
 def test_json_keeps_every_byte() -> None:
     found = letter_json(PLACE, letter(b"\xff\x00", b"\xfe"), "purged")
     assert (found["value_base64"], found["key_base64"], found["done"]) == ("/wA=", "/g==", "purged")

@@ -11,6 +11,7 @@ from rich.console import Console
 
 from demo.command_line import Process, Write
 from demo.components import demo_registry
+from services.command import streamd
 from streamd.cli.progress import Share, show_progress
 from streamd.cli.run import bars_for
 from streamd.cli.summary import summary_lines
@@ -45,6 +46,14 @@ def test_a_bounded_input_to_its_end(process: Process, write: Write, tmp_path: Pa
     assert re.fullmatch(r"4 records processed, 1 filtered, 1 error in \d+\.\d\d s \([\d,]+ records/s\)", summary)
     written = [json.loads(line) for file in tmp_path.glob("out*") for line in file.read_text().splitlines()]
     assert written == [{"amount": 500, "big": True}, {"amount": 60, "big": False}]
+
+
+def test_files_in_the_working_directory_are_no_modules(write: Write, tmp_path: Path) -> None:
+    write("streamd.yaml", SERVICE)
+    write("asyncio.py", "raise SystemExit('the wrong one')")
+    write("p.yaml", "name: p\nsource: {generate: {count: 3, fields: {n: _offset}}}\nsink: discard\n")
+    ended = streamd("run", "p.yaml", "--config", "streamd.yaml", "--until-idle", folder=tmp_path)
+    assert ended.code == 0, ended.all
 
 
 def test_variables_reach_the_workers(process: Process, write: Write, tmp_path: Path) -> None:
