@@ -189,7 +189,13 @@ class _FileWriter:
             self._columns = parse_header(first, self._config.delimiter) or None
         self._set_header()
         if self._config.avro is not None:
-            await self._in_thread(self._begin_blocks)
+            try:
+                await self._in_thread(self._begin_blocks)
+            except Exception:
+                # A file that is refused is left as it was, free for others, and nothing is remembered of it.
+                await self._in_thread(self._output.publish)
+                await self.close()
+                raise
 
     def _begin_blocks(self) -> None:
         """Records go into blocks: of the file that is there, or of a new one. Raises FatalError, ConfigError."""

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import io
 import json
+import sys
 
 import fastavro
 import orjson
@@ -16,6 +17,7 @@ from streamd.component.context import PipelineContext, TaskContext
 from streamd.errors import FatalError, LoadError
 from streamd.record import TaskId
 from streamd.sinks.file import FileSink, FileSinkConfig
+from streamd.sources.file import FileSource, FileSourceConfig
 
 SCHEMA = {"type": "record", "name": "Order", "fields": [{"name": "n", "type": "long"}]}
 
@@ -104,6 +106,25 @@ async def test_the_file_of_another_writer_goes_on_with_its_marker_and_codec(cont
     assert read(path) == (list(range(7)), [5, 2])
 
 
+async def test_zstd_is_gone_on_with_where_only_reading_it_needs_a_library(context, tmp_path, monkeypatch):
+    monkeypatch.setitem(sys.modules, "zstandard", None)
+    writer = await opened(context, path="o.avro", compression="zstd")
+    cursor = await checkpoint(writer, 0)
+    await writer.close()
+    writer = await opened(context, cursor, path="o.avro", compression="zstd")
+    await checkpoint(writer, 1)
+    await writer.close()
+    config = FileSourceConfig.model_validate({"path": "o.avro", "format": "avro"})
+    reader = await FileSource(config, context).open(0, None)
+    with pytest.raises(FatalError, match=r"o\.avro needs the extra for zstd"):
+        await reader.read(10, 0)
+    await reader.close()
+    monkeypatch.undo()
+    reader = await FileSource(config, context).open(0, None)
+    assert [record.value["n"] for record in await reader.read(10, 0)] == [0, 1]
+    await reader.close()
+
+
 @pytest.mark.parametrize(
     "schema",
     [
@@ -122,6 +143,10 @@ async def test_a_file_with_another_schema_is_refused(context, tmp_path, schema):
     ):
         await opened(context, path="o.avro", schema=schema)
     assert (tmp_path / "o.avro").read_bytes() == before
+    # Moved away, it is in nobody's way.
+    (tmp_path / "o.avro").rename(tmp_path / "old.avro")
+    writer = await opened(context, path="o.avro", schema=schema)
+    await writer.close()
 
 
 @pytest.mark.parametrize(

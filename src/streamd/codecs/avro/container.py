@@ -110,7 +110,6 @@ def parse_header(data: Bytes, path: Path) -> Header | None:
         reason = str(error) if isinstance(error, ConfigError) else "it is not UTF-8 text"
         damaged(path, 0, f"the schema in its header cannot be used: {reason}")
     codec = meta.get("avro.codec", b"null").decode("utf-8", "replace") or "null"
-    check_codec(codec, path)
     return Header(schema, codec, bytes(data[at : at + SYNC_BYTES]), at + SYNC_BYTES)
 
 
@@ -198,11 +197,11 @@ class _TooLargeError(Exception):
     pass
 
 
-def check_codec(codec: str, path: Path) -> None:
-    """Raises FatalError for a compression that cannot be read here."""
+def check_codec(codec: str, path: Path, *, reads: bool) -> None:
+    """Raises FatalError for a compression that cannot be read, or else written, here."""
     if codec not in _DECOMPRESS:
         raise FatalError(f"{path} is compressed with {codec!r} inside, expected one of {', '.join(_DECOMPRESS)}")
-    if codec == "zstandard":
+    if reads and codec == "zstandard":
         try:
             import zstandard  # noqa: F401
         except ImportError:
@@ -324,6 +323,7 @@ def continued(own: Schema, read: ReadAt, length: int, path: Path) -> ContainerWr
             f"{path} is there already, with another schema, `{header.schema.name}`, than that of the sink, "
             f"`{own.name}`: move it away, or give the sink another path"
         )
+    check_codec(header.codec, path, reads=False)
     return ContainerWriting(header.schema, header.codec, header.sync)
 
 

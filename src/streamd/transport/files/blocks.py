@@ -10,7 +10,16 @@ from pathlib import Path
 from typing import Any, NoReturn
 
 from streamd.codecs import Undecodable
-from streamd.codecs.avro.container import Header, block_data, damaged, header_of, last_block, parse_header, parse_prefix
+from streamd.codecs.avro.container import (
+    Header,
+    block_data,
+    check_codec,
+    damaged,
+    header_of,
+    last_block,
+    parse_header,
+    parse_prefix,
+)
 from streamd.codecs.avro.reading import MismatchError
 from streamd.codecs.avro.schema import Schema
 from streamd.codecs.avro.sequence import ReadNext, sequence_reader, skip
@@ -70,7 +79,8 @@ class AvroReading:
         return at, 0, number
 
     def read_next(self, header: Header, path: Path) -> ReadNext:
-        """What reads the records of a file. Raises FatalError where nothing can be read by its schema."""
+        """What reads the records of a file. Raises FatalError where nothing of it can be read."""
+        check_codec(header.codec, path, reads=True)
         try:
             plain = sequence_reader(header.schema, None, self._forms)
         except MismatchError as error:
