@@ -93,9 +93,16 @@ class LateRecordError(TransformError):
 
 
 class LoadError(RecordError):
-    """A sink refused this one record: too large, a value it cannot hold."""
+    """A sink refused this one record: too large, a value it cannot hold.
+
+    `excess`: by how many bytes it is too large, None where that is not the reason.
+    """
 
     phase = "load"
+
+    def __init__(self, message: str, detail: str | None = None, *, excess: int | None = None) -> None:
+        super().__init__(message, detail)
+        self.excess = excess
 
 
 class InvalidRecordError(TransformError):

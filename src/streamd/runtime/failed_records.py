@@ -11,12 +11,13 @@ from streamd.component.sink import Writer
 from streamd.config.pipeline import ComponentConfig, ErrorPolicy
 from streamd.errors import RecordError
 from streamd.plan.graph import PartPlan
-from streamd.record import TaskId
+from streamd.record import Row, TaskId
 from streamd.runtime.assembly import Assembly
 from streamd.runtime.counting import Counting
 from streamd.runtime.failure import (
     Failure,
     RecordFailedError,
+    cut_letter,
     dead_letter,
     failure_of,
     load_error,
@@ -65,18 +66,31 @@ class FailedRecords:
                     failure, sink, self._config, topic, self._task.partition, self._clock.now_ms(), attempt,
                     include_details=policy.include_details,
                 )  # fmt: skip
-                self._count.dead_letter(failure, sink.id, row)
-                if self._writers[sink.id].write([row]):
+                row, refusal = self._keep(sink, row)
+                if refusal is not None:
                     self._count.stopped_by(failure)
                     raise RecordFailedError(
                         f"{sink.place}: the dead-letter sink {sink.id!r} refused a record that failed before: "
-                        + stop_message(failure, topic, self._task.partition, lost=self._once),
+                        + stop_message(failure, topic, self._task.partition, lost=self._once, refused=str(refusal)),
                         failure.record.offset,
                     )
+                self._count.dead_letter(failure, sink.id, row)
             case _:
                 self._count.stopped_by(failure)
                 message = stop_message(failure, topic, self._task.partition, lost=self._once)
                 raise RecordFailedError(message, failure.record.offset)
+
+    def _keep(self, sink: ComponentConfig, letter: Row) -> tuple[Row, RecordError | None]:
+        """Write a dead letter; of one that is too large the beginning. Gives what was tried, and why it is refused."""
+        writer = self._writers[sink.id]
+        for _, error in writer.write([letter]):
+            refusal = load_error(error)
+            if refusal.excess is None or (cut := cut_letter(letter, refusal.excess)) is None:
+                return letter, refusal
+            letter = cut
+            for _, again in writer.write([letter]):
+                return letter, load_error(again)
+        return letter, None
 
     def late(self, failure: Failure, policy: ErrorPolicy, where: Any) -> None:
         """A record that came too late for its stage, whose `late` is `where`: drop, dead_letter, or a sink."""

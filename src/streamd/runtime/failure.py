@@ -28,6 +28,9 @@ FACT = "streamd."
 # `topic/partition/offset`. Whatever comes of it has them, the next dead letter among it.
 REPLAYS, ORIGIN = "streamd.replays", "streamd.origin"
 
+# What the header takes that says of a letter that it is cut, with room for how lengths are written.
+_CUT_BYTES = 64
+
 PHASES = {"source": "extract", "stage": "transform", "sink": "load"}
 
 
@@ -184,6 +187,17 @@ def dead_letter(
     return Row(record.key, _bytes(record.value), record.timestamp, headers)
 
 
+def cut_letter(letter: Row, excess: int) -> Row | None:
+    """A letter of a sink with headers, which is `excess` bytes too large for it, with the beginning of its value only.
+
+    None where there are not so many bytes that it could do without.
+    """
+    keep = len(letter.value) - excess - _CUT_BYTES if isinstance(letter.value, bytes) else -1
+    if keep < 0:
+        return None
+    return letter._replace(value=letter.value[:keep], headers=(*letter.headers, (f"{FACT}cut", b"true")))
+
+
 def _bytes(value: Any) -> bytes | None:
     if value is None or type(value) is bytes:
         return value
@@ -241,8 +255,11 @@ def policy_for(failure: Failure, pipeline: PipelineConfig) -> ErrorPolicy:
     return replace(policy, action=failure.action, dead_letter=policy.dead_letter or pipeline.on_error.dead_letter)
 
 
-def stop_message(failure: Failure, topic: str, partition: int, *, lost: bool) -> str:
-    """What is said when a failed record stops the pipeline. `lost`: its source can not be read again."""
+def stop_message(failure: Failure, topic: str, partition: int, *, lost: bool, refused: str | None = None) -> str:
+    """What is said when a failed record stops the pipeline. `lost`: its source can not be read again.
+
+    `refused`: why its dead-letter sink has not taken it.
+    """
     fate = (
         "Its source cannot be read again: what came before the record is written, the record and what was read after "
         "it are lost."
@@ -257,10 +274,13 @@ def stop_message(failure: Failure, topic: str, partition: int, *, lost: bool) ->
             "Where the change is meant, give `schema_drift` a schema that has it; it can say `policy: dead_letter` or "
             "`warn` instead."
         )
+    if refused is not None:
+        other = "Give `dead_letter` a sink that takes it, or leave such records out with `on_error: skip`."
+    kept = f" Its dead letter was refused: {refused}." if refused is not None else ""
     return (
         f"{failure.component.place}: {failure.component.kind} {failure.component.id!r} failed on the record at offset "
-        f"{failure.record.offset} of {topic}, partition {partition}: {failure.error}: {failure.message}. "
-        f"{fate} {other}"
+        f"{failure.record.offset} of {topic}, partition {partition}: {failure.error}: {failure.message}."
+        f"{kept} {fate} {other}"
     )
 
 

@@ -287,3 +287,21 @@ async def test_letters_that_retention_deletes_before_they_are_read_are_counted_a
     assert shop.do("run", "--until-idle").code == 0
     shop.write("1")
     assert shop.ran("replay").out.splitlines()[-1] == "replayed 4", "marks are of offsets that are gone"
+
+
+async def test_of_a_record_that_is_too_large_with_its_headers_the_beginning_is_kept(shop):
+    large = b'{"n":7,"x":"' + b"x" * 1_048_286 + b'"}'
+    await produce(shop.bootstrap, shop.source, [large], partition=0)
+    await shop.feed(range(2))
+    ran = shop.do("run", "--until-idle")
+    assert ran.code == 0, ran.all
+    kept = [record for record in await read_topic(shop.bootstrap, shop.dlq) if len(record.value) > 1000]
+    assert len(kept) == 1
+    assert large.startswith(kept[0].value)
+    assert len(kept[0].value) > len(large) - 2000
+    assert dict(kept[0].headers)["streamd.cut"] == b"true"
+    assert shop.listed()["total"] == 3
+    shop.write("1")
+    told = shop.ran("replay").out
+    assert "only a part of the record was kept" in told
+    assert set(await shop.numbers(shop.sink)) == {0, 1}

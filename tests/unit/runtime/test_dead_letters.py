@@ -9,6 +9,8 @@ import orjson
 import pytest
 
 from demo.inline_app import InlineApp
+from streamd.errors import FatalError
+from streamd.transport.embedded.records import MAX_RECORD_BYTES
 
 CSV = (
     "name: p\nsource: {file: {path: in.csv, format: csv, types: {id: int, amount: float}, max_record_bytes: 40}}\n"
@@ -89,3 +91,39 @@ async def test_a_missing_event_time_is_named(app: InlineApp) -> None:
     headers = dict(dead.headers)
     assert (headers["streamd.error"], headers["streamd.phase"]) == (b"ExtractError", b"extract")
     assert headers["streamd.message"] == b"no event time: field 'ts' is missing"
+
+
+async def test_of_a_record_too_large_for_its_dead_letters_the_beginning_is_kept(app: InlineApp) -> None:
+    large = b'{"n":3,"x":"' + b"x" * MAX_RECORD_BYTES + b'"}'
+    (app.folder / "in.ndjson").write_bytes(b'{"n":4}\n' + large + b'\n{"n":5}\n')
+    await app.run(
+        "name: p\nsource: {file: {path: in.ndjson, max_record_bytes: 32MB}}\nstages:\n- filter: 1 / (n - 3) > 0\n"
+        "sink: {log: {topic: out}}\non_error: {dead_letter: {log: {topic: dlq}}}\n"
+    )
+    assert await app.values() == [{"n": 4}, {"n": 5}]
+    [dead] = await app.records("dlq")
+    assert dead.value is not None
+    assert MAX_RECORD_BYTES - 100 < len(dead.value) <= MAX_RECORD_BYTES
+    assert large.startswith(dead.value)
+    assert dict(dead.headers)["streamd.cut"] == b"true"
+    assert app.total("streamd_dead_letter_records_total") == 1
+
+
+async def test_why_a_dead_letter_is_refused_is_said(app: InlineApp, monkeypatch: pytest.MonkeyPatch) -> None:
+    (app.folder / "large_keys.py").write_text(
+        "class LargeKeys:\n    async def process(self, batch):\n        for record in batch:\n"
+        f"            record.key = b'k' * {MAX_RECORD_BYTES}\n        return list(batch)\n"
+    )
+    monkeypatch.syspath_prepend(str(app.folder))
+    await app.seed([{"n": 3}])
+    with pytest.raises(FatalError) as raised:
+        await app.run(
+            'stages:\n- python: {class: "large_keys:LargeKeys"}\n- filter: 1 / (n - 3) > 0\n'
+            "on_error: {dead_letter: {log: {topic: dlq}}}\n"
+        )
+    said = str(raised.value)
+    assert "'dead_letter' refused a record that failed before" in said
+    assert "division by zero. Its dead letter was refused: the record has 16777223 bytes" in said
+    assert "takes at most 16777216." in said
+    assert "dead_letter instead" not in said
+    assert "`on_error: skip`" in said

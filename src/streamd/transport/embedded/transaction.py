@@ -169,7 +169,7 @@ def _without_too_large(
         size = len(value or b"") + len(key or b"")
         if size > MAX_RECORD_BYTES:
             message = f"the record has {size} bytes, the embedded log takes at most {MAX_RECORD_BYTES}"
-            refused.append((index, LoadError(message)))
+            refused.append((index, LoadError(message, excess=size - MAX_RECORD_BYTES)))
         else:
             kept.append((key, value, timestamp, headers))
     return kept, refused

@@ -275,7 +275,8 @@ class Outbox:
         size = builder.size()
         if size > limit and not (codec and self._fits(limit, codec, timestamp, key, value, headers)):
             raise LoadError(
-                f"a record for {lane} is too large: {size} bytes with its batch header, {limit} are allowed"
+                f"a record for {lane} is too large: {size} bytes with its batch header, {limit} are allowed",
+                excess=size - limit,
             )
         lane.builder, lane.add, lane.count = builder, builder.append, 1
         self._open[lane] = None
