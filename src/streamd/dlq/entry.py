@@ -87,6 +87,8 @@ class Route:
             return kept
         if not letter.whole:
             return "only a part of the record was kept"
+        if kept.way == "behind" and letter.phase == "extract" and not isinstance(letter.document, dict):
+            return f"source {kept.component} could not read it, and it is kept as it was found, not as a document"
         if self.to_source:
             if kept.way != "source":
                 return f"it was kept {_words(kept)}, and is not what the source read"

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
@@ -85,6 +86,15 @@ def test_what_cannot_go_stays_and_it_is_said_why(found: Letter, said: str) -> No
     way = route().of(found)
     assert isinstance(way, str)
     assert said in way
+
+
+@pytest.mark.parametrize("to_source", [False, True])
+def test_a_row_that_a_source_of_documents_could_not_read_stays(to_source: bool) -> None:
+    text = TWO.replace("log: {topic: orders-eu}", "file: {path: in.csv, format: csv}")
+    unread = replace(letter("eu", "eu", value=b"1,1,true"), phase="extract")
+    said = route(to_source=to_source, text=text).of(unread)
+    assert said == "source eu could not read it, and it is kept as it was found, not as a document"
+    assert route(text=text).of(letter("tax", "eu")) == (Entry("behind", "eu"), None)
 
 
 def test_a_stage_is_entered_only_from_before_it() -> None:
