@@ -281,6 +281,9 @@ class PipelineReader:
             sink.id = ids[owner] = made[id(draft)] = free_id(f"{named}_dead_letter" if named else "dead_letter", taken)
             taken.add(sink.id)
             self.components.read_settings(sink)
+            if sink.name == "file" and str(getattr(sink.settings, "format", "")) == "avro":
+                message = "dead letters must go to a file of json, csv or text: they are JSON, got the format avro"
+                self.document.report("wrong-value", message, sink.at, help="leave `format` out")
             config = component_config(self.document, sink)
             if config is not None:
                 configs.append(config)

@@ -9,7 +9,7 @@ import orjson
 import pytest
 
 from demo.inline_app import InlineApp
-from streamd.errors import FatalError
+from streamd.errors import ConfigError, FatalError
 from streamd.transport.embedded.records import MAX_RECORD_BYTES
 
 CSV = (
@@ -127,3 +127,10 @@ async def test_why_a_dead_letter_is_refused_is_said(app: InlineApp, monkeypatch:
     assert "takes at most 16777216." in said
     assert "dead_letter instead" not in said
     assert "`on_error: skip`" in said
+
+
+async def test_dead_letters_are_not_written_to_an_avro_file(app: InlineApp) -> None:
+    schema = '{"type": "record", "name": "L", "fields": []}'
+    file = f"{{file: {{path: d.avro, format: {{avro: {{schema: '{schema}'}}}}}}}}"
+    with pytest.raises(ConfigError, match=r"p.yaml:4:26: .*dead letters must go to a file of json, csv or text"):
+        await app.run(f"on_error: {{dead_letter: {file}}}\n")
