@@ -8,7 +8,8 @@ source:
 ```
 
 A message of a topic has no header: `columns` names its values, in order. A sink writes these columns, null where a
-document lacks one; a field that is no column is an error of the record. What is typed may be empty, which is null.
+document lacks one; a field that is no column is an error of the record. Without `columns` it writes {"values": [...]}
+with at least one value, and refuses any other document. What is typed may be empty, which is null.
 Files have `columns`, `types` and `delimiter` of their own.
 """
 
@@ -110,13 +111,17 @@ def _cells(value: Any, reader: Callable[[io.StringIO], Iterable[list[str]]] = _P
 
 
 def encode(document: Any) -> bytes:
-    """One row without line end: the list in the field `values` where that is all there is, else all fields in order."""
+    """One row without line end, of {"values": [at least one value]}. Raises LoadError for any other document."""
     return format_row(_values(document))
 
 
 def _values(document: Document) -> list[Any]:
     values = document.get("values") if len(document) == 1 else None
-    return values if isinstance(values, list) else list(document.values())
+    if not isinstance(values, list) or not values:
+        raise LoadError(
+            "without `columns` the format csv writes only {values: [...]} with at least one value; name the `columns`"
+        )
+    return values
 
 
 def in_columns(document: Document, columns: Sequence[str], place: str) -> list[Any]:

@@ -73,8 +73,8 @@ def test_every_format_refuses_tombstones_and_what_the_source_could_not_read(name
         ("text", {"text": 4711}, "which is a int"),
         ("text", {"text": "\ud800"}, "no UTF-8 form"),
         ("bytes", {"bytes": 4711}, "expected bytes or text"),
-        ("csv", {"a": {4711}}, "cannot be written as CSV"),
-        ("csv", {"a": "\ud800"}, "no UTF-8 form"),
+        ("csv", {"values": [{4711}]}, "cannot be written as CSV"),
+        ("csv", {"values": ["\ud800"]}, "no UTF-8 form"),
     ],
 )
 def test_what_a_format_cannot_hold_is_a_load_error_without_its_contents(name, document, message):
