@@ -6,8 +6,9 @@ variable at the working directory. With `rotate` there is a row of numbered file
 which appears under its name when it is full and committed.
 
 A file that is there already is appended to. CSV has a first row with `columns`, or the fields of the first record; a
-document with other fields is refused, one with fewer leaves them empty. Text writes the field `text`. Avro makes object
-container files, with the schema in their header and compression inside; what is there must have the same schema.
+document with other fields is refused, one with fewer leaves them empty. Text writes the field `text`, and refuses one
+with a line end in it. Avro makes object container files, with the schema in their header and compression inside; what
+is there must have the same schema.
 
 ```yaml
 sink:
@@ -328,4 +329,6 @@ def _datum(value: Any) -> bytes:
 def _text_line(value: Any) -> bytes:
     if not isinstance(value, bytes):
         raise LoadError("the record has no value (a tombstone), which a file cannot hold")
+    if b"\n" in value or value.endswith(b"\r"):
+        raise LoadError("a text with a line end is no line of a file")
     return value + b"\n"

@@ -202,6 +202,18 @@ async def test_csv_goes_on_under_the_header_that_is_there(context, tmp_path):
     assert (tmp_path / "out.csv").read_text() == "b,a\n1,2\n3,4\n"
 
 
+@pytest.mark.parametrize("text", [b"a\nb", b"a\n", b"\r\n", b"a\r"])
+async def test_a_text_with_a_line_end_is_refused_alone(context, tmp_path, text):
+    writer = await opened(context, path="out.txt", format="text")
+    [(index, error)] = writer.write(rows(b"1", text, b"a\rb"))
+    assert index == 1
+    assert isinstance(error, LoadError)
+    assert str(error) == "a text with a line end is no line of a file"
+    await writer.flush()
+    await writer.close()
+    assert (tmp_path / "out.txt").read_bytes() == b"1\na\rb\n"
+
+
 async def test_rows_that_have_no_line_are_refused_alone(context, tmp_path):
     writer = await opened(context)
     refused = writer.write(rows(b"1", None, b"{\n", b"2"))
