@@ -17,6 +17,8 @@ from __future__ import annotations
 
 import csv
 import io
+import math
+import re
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from functools import partial
 from typing import Any, Literal, Self
@@ -36,6 +38,9 @@ csv.field_size_limit(2**31 - 1)
 
 _TRUE = frozenset({"true", "t", "yes", "y", "1"})
 _FALSE = frozenset({"false", "f", "no", "n", "0"})
+# Python also takes underscores, other scripts' digits, nan and inf.
+_INT = re.compile(r"\s*[+-]?[0-9]+\s*")
+_NUMBER = re.compile(r"\s*[+-]?(?:[0-9]+\.?[0-9]*|\.[0-9]+)(?:[eE][+-]?[0-9]+)?\s*")
 
 
 class CsvSettings(Model):
@@ -228,11 +233,19 @@ def _multiline(rows: Sequence[bytes]) -> bool:
 
 
 def _integer(text: str | None) -> int | None:
-    return int(text) if text else None
+    if not text:
+        return None
+    if (text.isdigit() and text.isascii()) or _INT.fullmatch(text):
+        return int(text)
+    raise ValueError
 
 
 def _number(text: str | None) -> float | None:
-    return float(text) if text else None
+    if not text:
+        return None
+    if _NUMBER.fullmatch(text) and math.isfinite(number := float(text)):
+        return number
+    raise ValueError
 
 
 def _boolean(text: str | None) -> bool | None:

@@ -69,6 +69,34 @@ def test_a_field_that_is_no_column_is_a_load_error():
         made(columns=["a"]).encode({"a": 1, "b": 4711})
 
 
+@pytest.mark.parametrize("settings", [{}, {"delimiter": ";"}])
+@pytest.mark.parametrize("document", [{"a": "x", "b": 1}, {"b": 1}, {}, {"values": []}, {"values": 1},
+                                      {"values": ["x"], "b": 1}])  # fmt: skip
+def test_without_columns_nothing_is_written_but_values(settings, document):
+    with pytest.raises(LoadError, match=r"without `columns` .* only \{values: \[\.\.\.\]\}"):
+        made(**settings).encode(document)
+    assert made(**settings).encode({"values": [""]}) == b'""'
+
+
+@pytest.mark.parametrize(
+    "text", ["1_000", "1_0.5", "\u0661\u0662", "nan", "inf", "-Infinity", "1e400", "0x1", "1.", "--1"]
+)
+def test_what_is_no_number_elsewhere_is_none_here(text):
+    for kind, said in (("int", "an integer"), ("float", "a number")):
+        if (kind, text) != ("float", "1."):
+            with pytest.raises(ExtractError, match=f"column 'n' does not hold {said}"):
+                made(columns=["n"], types={"n": kind}).decode(text.encode())
+
+
+@pytest.mark.parametrize(
+    ("text", "number"), [("-5", -5), ("+07", 7), (" 12 ", 12), (".5", 0.5), ("1.", 1.0), ("-1e3", -1000.0)]
+)
+def test_numbers_as_they_are_written(text, number):
+    kind = "int" if type(number) is int else "float"
+    got = made(columns=["n"], types={"n": kind}).decode(text.encode())["n"]
+    assert (got, type(got)) == (number, type(number))
+
+
 @pytest.mark.parametrize(
     ("settings", "message"),
     [
