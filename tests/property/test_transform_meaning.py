@@ -71,6 +71,10 @@ def remove(target: Any, names: list[str]) -> Any:
     return {**target, names[0]: remove(target[names[0]], names[1:])}
 
 
+def there(target: Any, names: list[str]) -> bool:
+    return not names or (isinstance(target, dict) and names[0] in target and there(target[names[0]], names[1:]))
+
+
 def evaluate(text: str, doc: Any) -> Any:
     try:
         return parse(text).interpret(Scope(document=doc))
@@ -95,8 +99,11 @@ def model(operations: list[dict[str, Any]], doc: Any) -> Any:
             case "rename":
                 [(old, rule)] = setting.items()
                 if old in doc:
-                    moved = doc[old]
-                    doc = put(remove(doc, [old]), rule["to"].split("."), moved)
+                    moved, names = doc[old], rule["to"].split(".")
+                    doc = remove(doc, [old])
+                    if there(doc, names):
+                        raise ModelError
+                    doc = put(doc, names, moved)
             case "coerce":
                 [target] = setting
                 if isinstance(doc.get(target), str) and doc[target].isdigit():

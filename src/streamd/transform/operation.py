@@ -46,7 +46,9 @@ class Operation(Model):
         examples=[{"greeting": "Hello {user.name}, you owe {total:.2f}"}],
     )  # fmt: skip
     rename: dict[str, Renaming | str] | None = Field(
-        None, description="Fields, each with its new name.", examples=[{"usr.nm": "user.name"}]
+        None,
+        description="Fields, each with its new name, which no other field may have.",
+        examples=[{"usr.nm": "user.name"}],
     )
     nest: dict[str, list[str] | Prefix] | None = Field(
         None, description="Objects, each with the fields that go into it.", examples=[{"address": ["street", "city"]}]

@@ -33,7 +33,9 @@ class Prefix(Model):
 
 
 def write_rename(body: Body, fields: Mapping[str, str | Renaming]) -> None:
-    """Move each field. All are taken before any is put: two names can be exchanged."""
+    """Move each field. All are taken before any is put: two names can be exchanged. Another field that has the new name
+    is an error.
+    """
     moved: list[tuple[str, tuple[str, ...], Renaming]] = []
     for name, given in fields.items():
         rule = given if isinstance(given, Renaming) else Renaming.model_validate({"to": given})
@@ -46,14 +48,32 @@ def write_rename(body: Body, fields: Mapping[str, str | Renaming]) -> None:
         body.drop_field(path)
     for value, _, rule in moved:
         if rule.on_missing == "error":
-            body.set_field(rule.to, value)
+            _put(body, rule.to, value)
             continue
 
         def put(path: tuple[str, ...] = rule.to, value: str = value) -> None:
-            body.set_field(path, value)
+            _put(body, path, value)
 
         there = f"if {value} is not {body.constant('MISSING', MISSING)}:"
         body.choose([(there, put), ("else:", lambda: None)])
+
+
+def _put(body: Body, path: tuple[str, ...], value: str) -> None:
+    there = found(body, path)
+    if there != body.constant("MISSING", MISSING):
+        value = f"{body.constant('into', into('.'.join(path)))}({there}, {value})"
+    body.set_field(path, value)
+
+
+def into(name: str) -> Callable[[Any, Any], Any]:
+    """The function that gives a value for a place that has none yet (MISSING)."""
+
+    def put(there: Any, value: Any) -> Any:
+        if there is not MISSING:
+            raise TransformError(f"rename: the record has a field {name!r} already; drop one, or take another name")
+        return value
+
+    return put
 
 
 def write_nest(body: Body, fields: Mapping[str, list[str] | Prefix]) -> None:
