@@ -49,8 +49,8 @@ def command(
         typer.Option(
             "--format",
             metavar="FORMAT",
-            help="What a record is, as a source's `format`: csv, or {avro: {schema: order.avsc}}. Without it: by the "
-            "file's name, or json.",
+            help="What a record is, as a source's `format`: csv, or {avro: {schema_file: order.avsc}}. Without it: by "
+            "the file's name, or json.",
             show_default=False,
         ),
     ] = None,

@@ -100,7 +100,7 @@ def _format(what: str, given: str | None) -> Any:
         try:
             return yaml.safe_load(given)
         except yaml.YAMLError:
-            raise ConfigError("--format: expected a format, like csv or {avro: {schema: order.avsc}}") from None
+            raise ConfigError("--format: expected a format, like csv or {avro: {schema_file: order.avsc}}") from None
     if what.startswith(("kafka:", "log:")):
         return None
     path = Path(what.removeprefix("file:"))

@@ -108,6 +108,9 @@ class _Avro:
             return "long"
         if kind == "list":
             items = "null" if values.items is None else self._type(values.items, f"{name}_item", f"{path}[].")
+            if items == "null":
+                # Items that take no bytes are refused when they are read: a type that has null in it is proposed.
+                items = ["null", "string"]
             return {"type": "array", "items": items}
         if kind == "object" and values.entries is not None:
             return {"type": "map", "values": self._type(values.entries, f"{name}_value", f"{path}*.")}

@@ -5,6 +5,8 @@ from __future__ import annotations
 import fastavro
 import pytest
 
+from streamd.codecs import CodecContext, codec
+from streamd.codecs.avro.settings import AvroSettings
 from streamd.errors import ConfigError
 from streamd.profile import Bounds, Values
 from streamd.profile.schema import avro_schema, json_schema
@@ -59,6 +61,14 @@ def test_avro_schema_writes_the_sample():
     assert schema["name"] == "orders_eu"
     for document in ORDERS:
         assert fastavro.validate(document, schema)
+
+
+@pytest.mark.parametrize("items", [[], [None]])
+def test_lists_without_any_value_have_items_that_a_sink_takes(items):
+    schema = avro_schema(profile([{"a": items}]), "x")
+    assert schema["fields"] == [{"name": "a", "type": {"type": "array", "items": ["null", "string"]}}]
+    form = codec("avro", AvroSettings(schema=schema), CodecContext())
+    assert form.decode(form.encode({"a": items})) == {"a": items}
 
 
 @pytest.mark.parametrize(
