@@ -47,29 +47,31 @@ def write_rename(body: Body, fields: Mapping[str, str | Renaming]) -> None:
     for _, path, _ in moved:
         body.drop_field(path)
     for value, _, rule in moved:
+        # An object all of whose fields were taken is in nobody's way.
+        left = any(len(path) > len(rule.to) and path[: len(rule.to)] == rule.to for _, path, _ in moved)
         if rule.on_missing == "error":
-            _put(body, rule.to, value)
+            _put(body, rule.to, value, left)
             continue
 
-        def put(path: tuple[str, ...] = rule.to, value: str = value) -> None:
-            _put(body, path, value)
+        def put(path: tuple[str, ...] = rule.to, value: str = value, left: bool = left) -> None:
+            _put(body, path, value, left)
 
         there = f"if {value} is not {body.constant('MISSING', MISSING)}:"
         body.choose([(there, put), ("else:", lambda: None)])
 
 
-def _put(body: Body, path: tuple[str, ...], value: str) -> None:
+def _put(body: Body, path: tuple[str, ...], value: str, left: bool) -> None:
     there = found(body, path)
     if there != body.constant("MISSING", MISSING):
-        value = f"{body.constant('into', into('.'.join(path)))}({there}, {value})"
+        value = f"{body.constant('into', into('.'.join(path), left))}({there}, {value})"
     body.set_field(path, value)
 
 
-def into(name: str) -> Callable[[Any, Any], Any]:
-    """The function that gives a value for a place that has none yet (MISSING)."""
+def into(name: str, left: bool) -> Callable[[Any, Any], Any]:
+    """Gives a value for a place that has none yet (MISSING), or, where `left`, an object without fields."""
 
     def put(there: Any, value: Any) -> Any:
-        if there is not MISSING:
+        if there is not MISSING and not (left and there == {}):
             raise TransformError(f"rename: the record has a field {name!r} already; drop one, or take another name")
         return value
 

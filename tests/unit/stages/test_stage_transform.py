@@ -80,6 +80,7 @@ async def test_select(transformed, selection, expected):
         ({"rename": {"limit": "most", "user.name": "name"}}, {"limit": None, "most": 6, "user": {}, "name": "Ada"}),
         ({"rename": {"limit": "user", "user": "limit"}}, {"limit": {"name": "Ada"}, "user": 6}),
         ({"rename": {"limit": "limit"}}, {}),
+        ({"rename": {"user.name": "user"}}, {"user": "Ada"}),
         ({"rename": {"nothing": {"to": "user", "on_missing": "skip"}}}, {}),
         ({"rename": {"user": "user.inner"}}, {"user": {"inner": {"name": "Ada"}}}),
         ({"rename": {"nothing": {"to": "x", "on_missing": "skip"}, "limit": {"to": "y", "on_missing": "skip"}}},
