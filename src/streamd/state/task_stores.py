@@ -140,9 +140,11 @@ class TaskStores:
                 **meta,
                 "settings": self._settings[stage],
                 "changed": self._changed.get(stage),
-                "keys": len(self.stores[stage]),
                 "history": self._histories.get(stage, ""),
             }
+            if self._spill is None:
+                # Of tables beyond memory it is not known exactly.
+                about["keys"] = len(self.stores[stage])
             if self._snapshots is not None:
                 self._snapshots.written[stage] = changes
             transaction.put_state(changelog, [*changes, (META_KEY, orjson.dumps(about))])
@@ -234,7 +236,7 @@ class TaskStores:
         deleted: the next attempt does without.
         """
         there, left = len(self.stores[stage]), (found.meta or {}).get("keys")
-        if not self._exact or left is None or there == left:
+        if not self._exact or self._spill is not None or left is None or there == left:
             return
         if found.local and self._snapshots is not None:
             self._snapshots.forget()

@@ -8,6 +8,8 @@ import pytest
 
 from streamd.errors import FatalError
 from streamd.record import TaskId
+from streamd.state.cold import ColdTier
+from streamd.state.spill import Spill
 from streamd.state.task_stores import TaskStores
 from streamd.transport.embedded.log import log_path
 from streamd.transport.embedded.transaction import EmbeddedTransaction
@@ -25,12 +27,13 @@ class Attempts:
         self.path = log_path(folder, "app")
         self.transaction = None
 
-    async def begin(self, *stages, exact=True, settings=None):
+    async def begin(self, *stages, exact=True, settings=None, memory=None):
         if self.transaction is not None:
             self.transaction.abandon()
         self.transaction = EmbeddedTransaction(self.path, TASK)
         committed = await self.transaction.open()
-        stores = TaskStores(TASK, dict.fromkeys(stages or ("s",), settings or {}), 4, exact=exact)
+        spill = None if memory is None else Spill(ColdTier(self.path.parent / "cold", "t"), lambda: memory)
+        stores = TaskStores(TASK, dict.fromkeys(stages or ("s",), settings or {}), 4, exact=exact, spill=spill)
         self.tables = {stage: store.table(self.table) for stage, store in stores.stores.items()}
         restored = []
         await stores.restore(self.transaction, committed, restored.append)
@@ -70,6 +73,22 @@ async def test_what_is_committed_is_restored_and_what_is_not_is_gone(attempts):
     stores, restored = await attempts.begin()
     assert attempts.tables["s"] == {"a": 1, "b": 2}
     assert restored == 3
+
+
+@pytest.mark.parametrize(("before", "after"), [(500, 500), (500, None), (None, 500), (None, None)])
+async def test_state_beyond_memory_is_restored_whatever_the_memory_was(attempts, before, after):
+    """Keys that left memory and are set again without a look at them are some of those that are there."""
+    stores, _ = await attempts.begin(memory=before)
+    for n in range(3):
+        attempts.put(**{f"k{key}": n for key in range(100)})
+        await attempts.commit(stores)
+    attempts.tables["s"].remove("k7")
+    await attempts.commit(stores)
+    stores.close()
+    stores, restored = await attempts.begin(memory=after)
+    assert sorted(attempts.tables["s"].scan()) == sorted((f"k{key}", 2) for key in range(100) if key != 7)
+    assert restored == 100
+    stores.close()
 
 
 async def test_only_what_changed_is_written(attempts):
