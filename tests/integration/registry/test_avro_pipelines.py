@@ -245,7 +245,8 @@ async def test_workers_that_are_killed_around_a_registration_lose_and_double_not
         batches = {"restart": {"initial": "100ms", "max": "500ms"}}
         node.start({"p.yaml": f"{text}batch: {{max_records: 16}}\n"}, until_idle=True, **batches)
         await node.ended(240)
-    assert registry.killed == moments
+    # Two workers may register at once.
+    assert sorted(registry.killed) == sorted(moments)
     dead = await read_topic(kafka.bootstrap, f"{sink}-dlq")
     assert not dead, {dict(record.headers)["streamd.message"] for record in dead}
     consumer = Consumer(schema_registry)
