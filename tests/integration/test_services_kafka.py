@@ -82,10 +82,8 @@ def test_services_die_with_the_session(tmp_path):
     command = [sys.executable, "-c", CHILD, str(tmp_path / "log")]
     with subprocess.Popen(command, stdout=subprocess.PIPE, env=environment, text=True) as session:
         assert session.stdout is not None
-        service = int(session.stdout.readline())
+        cmdline = Path(f"/proc/{int(session.stdout.readline())}/cmdline")
+        # Before that, what has it die with its parent may not be set yet.
+        wait_until(lambda: cmdline.read_bytes().startswith(b"sleep"), "the service runs", 60)
         session.send_signal(signal.SIGKILL)
-    wait_until(
-        lambda: not Path(f"/proc/{service}/cmdline").exists() or not Path(f"/proc/{service}/cmdline").read_bytes(),
-        "the service ends",
-        60,
-    )
+    wait_until(lambda: not cmdline.exists() or not cmdline.read_bytes(), "the service ends", 60)
