@@ -285,9 +285,11 @@ async def orphaned(bootstrap: str, topic: str, timestamp: int) -> None:
         await client.partition_count(topic)
         node = client.leader(topic, 0)
         async with asyncio.timeout(30):
-            # A broker that has just started has no numbers for producers yet.
-            while (opened := await inspection.send(await client.any_node(5), InitProducerId(None, 1000))).error_code:
+            # A broker that has just started has no numbers for producers yet, and there is no event to wait for.
+            opened = await inspection.send(await client.any_node(5), InitProducerId(None, 1000))
+            while opened.error_code:
                 await asyncio.sleep(0.05)
+                opened = await inspection.send(await client.any_node(5), InitProducerId(None, 1000))
         batch = DefaultRecordBatchBuilder(2, 0, True, opened.producer_id, opened.producer_epoch, 0, 1 << 14)
         batch.append(0, timestamp=timestamp, key=None, value=b"{}", headers=[])
         data = bytes(batch.build())
