@@ -15,7 +15,7 @@ import pytest
 from aiokafka import AIOKafkaProducer
 from aiokafka.partitioner import murmur2
 
-from faults.running_node import RunningNode, worker_pids
+from faults.running_node import worker_pids
 from services.kafka import produce, read_topic
 from services.registry import SchemaRegistry
 
@@ -61,21 +61,6 @@ def read(registry: SchemaRegistry, data: bytes) -> tuple[Any, Any]:
     assert data[0] == 0
     schema = json.loads(registry.ask("GET", f"/schemas/ids/{int.from_bytes(data[1:5], 'big')}")["schema"])
     return schema, fastavro.schemaless_reader(io.BytesIO(data[5:]), fastavro.parse_schema(schema), None)
-
-
-@pytest.fixture
-async def nodes(tmp_path):
-    made = []
-
-    def make():
-        folder = tmp_path / f"node-{len(made)}"
-        folder.mkdir()
-        made.append(RunningNode(folder))
-        return made[-1]
-
-    yield make
-    for node in made:
-        await node.close()
 
 
 @pytest.fixture
