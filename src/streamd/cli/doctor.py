@@ -6,6 +6,7 @@ import asyncio
 import importlib
 import json
 import sys
+from contextlib import suppress
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from typing import Annotated, Any
@@ -19,6 +20,7 @@ from streamd.cli.topic_sizes import sizes_that_do_not_fit
 from streamd.component.registry import Registry
 from streamd.config.load import load_pipelines
 from streamd.config.service import ServiceConfig
+from streamd.errors import StreamdError
 from streamd.observability import redact
 from streamd.observability.finding import Finding
 from streamd.plan.graph import PipelinePlan, build_plan
@@ -84,10 +86,11 @@ async def _examine(
         nodes += examined.nodes
         tasks += examined.tasks
         counts |= {(use.settings.address, topic): number for topic, number in examined.partitions.items()}
-    found.findings += [
-        Finding("partitions", "problem", f"pipeline {plan.name}", why, "all records of a key in one task")
-        for plan, why in await sizes_that_do_not_fit(plans, counts, service)
-    ]
+    with suppress(StreamdError):  # of a log that cannot be read `look_here` tells
+        found.findings += [
+            Finding("partitions", "problem", f"pipeline {plan.name}", why, "all records of a key in one task")
+            for plan, why in await sizes_that_do_not_fit(plans, counts, service)
+        ]
     found.findings[:0] = look_here(plans, service, nodes, tasks)
     return found
 

@@ -18,9 +18,11 @@ async def sizes_that_do_not_fit(
 ) -> list[tuple[PipelinePlan, str]]:
     """(plan, why) of those that could not run. `kafka`: {(a cluster's address, topic): its partitions}.
 
-    Raises UnavailableError, FatalError when the embedded log cannot be read.
+    Raises UnavailableError, FatalError when the embedded log cannot be read; it is only where a pipeline reads it.
     """
-    embedded = await partitions_of_topics(log_path(service.state_dir / service.app, service.app))
+    embedded: dict[str, int] = {}
+    if any(source.name == "log" for plan in plans for source in plan.config.sources):
+        embedded = await partitions_of_topics(log_path(service.state_dir / service.app, service.app))
     found = []
     for plan in plans:
         try:

@@ -153,3 +153,14 @@ def test_what_pipelines_ask_of_a_cluster(tmp_path: Path) -> None:
     assert use.topics["a"].reach == 3900.0
     elsewhere = plan("name: far\nkafka: {bootstrap: 'far:9092'}\nsource: {kafka: {topic: a}}\nsink: discard\n")
     assert len(kafka_uses([copy, elsewhere], service)) == 2
+
+
+def test_a_log_that_cannot_be_read_is_a_finding(cli: Cli, write: Write, tmp_path: Path) -> None:
+    """Also where its topics are to be looked at."""
+    write("streamd.yaml", "app: shop\nstate_dir: state\n")
+    write("p.yaml", "name: p\nsource: {log: {topic: in}}\nsink: {log: {topic: out}}\n")
+    (tmp_path / "state" / "shop").mkdir(parents=True)
+    (tmp_path / "state" / "shop" / "shop.db").write_bytes(b"no database" * 1000)
+    done = cli("doctor", "p.yaml", "--config", "streamd.yaml")
+    assert done.code == 1
+    assert "PROBLEM  embedded log" in done.out
