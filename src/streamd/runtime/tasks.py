@@ -166,6 +166,7 @@ class TaskOwner:
         assert self._group is not None, "Enter the owner first."
         slot = self._slots[assign.task] = Slot(assign, self._clock.monotonic())
         slot.runner = self._group.create_task(self._own(slot), name=f"task {assign.task}")
+        slot.runner.add_done_callback(lambda _: self._never_began(slot))
 
     def revoke(self, task: TaskId, deadline: float, incarnation: int | None = None) -> None:
         """Drain a task, and cancel it after `deadline` seconds, with 0 at once; the earliest counts. No-op for one that
@@ -232,8 +233,14 @@ class TaskOwner:
         else:
             self._end(slot, outcome, fault)
 
+    def _never_began(self, slot: Slot) -> None:
+        """End one that was killed in the turn of the loop in which it was assigned: nothing of `_own` has run."""
+        if self._slots.get(slot.assign.task) is slot:
+            self._end(slot, "killed", None)
+
     async def _attempts(self, slot: Slot) -> tuple[Any, Fault | None]:
-        while True:
+        # It may have been revoked before this turn of the loop: no task was there to be stopped.
+        while not slot.stopping.is_set():
             slot.attempt_at = self._clock.monotonic()
             slot.news.clear()
             began_as = slot.member
@@ -278,6 +285,7 @@ class TaskOwner:
             slot.waiting = True
             if await _happens(slot.stopping, delay):
                 return "stopped", fault
+        return "stopped", None
 
     async def _rebalanced(self, slot: Slot, began_as: Member | None, fault: Fault) -> bool:
         """Whether a fence is a rebalance's: one that began with the attempt or later, and may be known only soon.

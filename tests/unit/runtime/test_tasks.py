@@ -114,6 +114,17 @@ async def test_revoke_drains():
         assert (await owned.end()).outcome == "stopped"
 
 
+@pytest.mark.parametrize(("deadline", "outcome"), [(60.0, "stopped"), (0.0, "killed")])
+async def test_a_task_that_is_revoked_before_it_has_begun_does_not_begin(deadline, outcome):
+    owned = Owned("wait")
+    async with owned.owner as owner:
+        owner.assign(Assign(TASK, 1, 1))
+        owner.revoke(TASK, deadline)
+        ended = await owned.end()
+        assert (ended.outcome, ended.fault, owned.made, owner.tasks) == (outcome, None, [], ())
+    assert owned.ended.empty()
+
+
 async def test_revoke_ends_a_back_off_at_once():
     owned = Owned(TransientError("away", retry_after=3600.0))
     async with owned.owner as owner:
