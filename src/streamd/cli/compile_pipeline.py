@@ -43,8 +43,22 @@ def load_and_compile(
 async def _all_compiled(
     configs: list[PipelineConfig], service: ServiceConfig, problems: list[Diagnostic]
 ) -> list[tuple[PipelineConfig, PipelinePlan, Chains]]:
-    plans = [(config, build_plan(config, service.app)) for config in configs]
-    return [(config, plan, await _compiled(plan, service, problems)) for config, plan in plans]
+    compiled = []
+    for config in configs:
+        try:
+            plan = build_plan(config, service.app)
+        except ConfigError as error:
+            own, sources = _texts(config)
+            problems += [_with_lines(problem, sources[own]) for problem in _diagnostics(error, config)]
+        else:
+            compiled.append((config, plan, await _compiled(plan, service, problems)))
+    return compiled
+
+
+def _texts(config: PipelineConfig) -> tuple[str, dict[str, FileText]]:
+    """The name of a pipeline's own file, and {name: text} of all that it is written in."""
+    own = str(config.file or config.name)
+    return own, {name: FileText(name, text) for name, text in {**config.imports, own: config.text}.items()}
 
 
 async def _compiled(plan: PipelinePlan, service: ServiceConfig, problems: list[Diagnostic]) -> Chains:
@@ -52,8 +66,7 @@ async def _compiled(plan: PipelinePlan, service: ServiceConfig, problems: list[D
     folder = config.file.parent if config.file is not None else Path.cwd()
     state_dir = service.state_dir / service.app
     context = PipelineContext(service.app, config.name, state_dir, folder, config.kafka, service.create_topics)
-    own = str(config.file or config.name)
-    sources = {name: FileText(name, text) for name, text in {**config.imports, own: config.text}.items()}
+    own, sources = _texts(config)
     notes = {stage.place: stage.note for stage in reversed(config.stages)}
     chains: Chains = {}
     tables = Tables(plan.config, context, lambda component: None)

@@ -8,6 +8,7 @@ from dataclasses import dataclass
 from typing import Any, Literal, TypeVar
 
 from streamd.component.model import Model
+from streamd.record import TaskId
 
 Kind = Literal["source", "stage", "sink"]
 
@@ -22,7 +23,8 @@ class ComponentSpec:
     `transport`: "kafka", "embedded" or None: whose transactions it can be part of.
     Sources: `replayable` (can go back to a position), `bounded(config)` (has an end), `decoded` (values are dicts),
     `single(config)` (always has just one partition).
-    Sinks: `documents` (takes dicts, not bytes); `delivery`: what it promises, "exactly once", "at least once", …
+    Sinks: `documents` (takes dicts, not bytes); `delivery`: what it promises, "exactly once", "at least once", …;
+    `alone(config, task)`: the name of what only this task may write (a file's path), None where tasks share.
     Stages: `fused` (FusedStage), `keyed` (KeyedStage) or neither (BatchStage); `outputs(config)` names its outputs, ()
     for the plain one; `inputs(config)`: for a stage whose settings name what it reads, the ids of its ports in order;
     `state(config)`: for batch stages that remember in a store of their own (component/state.py) between records. It
@@ -45,6 +47,7 @@ class ComponentSpec:
     single: Callable[[Any], bool] = lambda config: False
     bounded: Callable[[Any], bool] = lambda config: False
     documents: bool = False
+    alone: Callable[[Any, TaskId], str | None] = lambda config, task: None
     delivery: str = "at least once"
     fused: bool = True
     keyed: bool = False

@@ -78,7 +78,8 @@ def _files(place: Place) -> list[Path]:
     stem, dot, ending = path.name.partition(".")
 
     def pattern(text: str) -> str:
-        return re.escape(text).replace(r"\{partition\}", r"\d+").replace(r"\{pipeline\}", place.pipeline or ".+")
+        numbered = re.sub(r"\\\{part(ition)?\\\}", r"\\d+", re.escape(text))
+        return numbered.replace(r"\{pipeline\}", place.pipeline or ".+")
 
     name = re.compile(rf"{pattern(stem)}(-\d{{8,}})?{pattern(dot + ending)}")
     folder = path.parent

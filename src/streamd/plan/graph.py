@@ -6,6 +6,7 @@ from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, field
 
 from streamd.config.pipeline import ComponentConfig, PipelineConfig
+from streamd.plan.alone import refuse_shared
 from streamd.plan.exchange import pieces, with_exchanges
 from streamd.plan.inherited_keys import with_inherited_keys
 from streamd.plan.validations import with_validations
@@ -108,7 +109,8 @@ class PipelinePlan:
 def build_plan(config: PipelineConfig, app: str = "APP") -> PipelinePlan:
     """Cut the pipeline's graph into parts and chains. Pure; the configuration is taken as checked.
 
-    `app` is in the names of its topics. Raises ConfigError for an exchange that cannot be.
+    `app` is in the names of its topics. Raises ConfigError for an exchange that cannot be, and for files that several
+    sinks or parts would write.
     """
     exchanged = with_exchanges(with_inherited_keys(with_validations(config)), app)
     config = exchanged.config
@@ -122,6 +124,7 @@ def build_plan(config: PipelineConfig, app: str = "APP") -> PipelinePlan:
     # transactional ids and must not wander.
     order = list(dict.fromkeys(piece[source.id] for source in config.sources))
     parts = [_part(i, config, {n for n in nodes if piece[n] == name}, consumers) for i, name in enumerate(order)]
+    refuse_shared(config.name, [part.all_sinks for part in parts])
     return PipelinePlan(config, app, tuple(parts), exchanged.said, exchanged.single)
 
 

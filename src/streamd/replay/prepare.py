@@ -159,7 +159,8 @@ def _refuse_files(fresh: PipelineConfig) -> None:
     for sink in outputs_of(fresh):
         if sink.name == "file":
             path = _file(fresh).parent / sink.settings.path  # type: ignore[attr-defined]
-            pattern = escape(path.name).replace("{partition}", "*").replace("{pipeline}", fresh.name)
+            numbered = escape(path.name).replace("{partition}", "*").replace("{part}", "*")
+            pattern = numbered.replace("{pipeline}", fresh.name)
             there = sorted(path.parent.glob(pattern)) if "{" not in str(path.parent) else []
             if there:
                 raise ConfigError(f"{there[0]} is there already, of an earlier replay; delete it or give a --prefix")

@@ -1,6 +1,7 @@
 """Writes records to files: JSON lines, CSV, lines of text or Avro, plain or compressed.
 
-Each task writes a file of its own: with several tasks the path needs `{partition}`; `{pipeline}` stands for the
+Each task writes a file of its own: with several tasks the path needs `{partition}`, and `{part}` where a sink of dead
+letters serves several parts of the pipeline's graph, as `streamd explain` shows them; `{pipeline}` stands for the
 pipeline's name. Folders are made; a relative path begins at the folder of the pipeline's file, one from an environment
 variable at the working directory. With `rotate` there is a row of numbered files (`orders-00000001.ndjson`), each of
 which appears under its name when it is full and committed.
@@ -40,7 +41,7 @@ from streamd.component.model import Model
 from streamd.component.sink import Writer
 from streamd.component.spec import sink
 from streamd.errors import FatalError, LoadError
-from streamd.record import Row
+from streamd.record import Row, TaskId
 from streamd.transport.batching import Batch, Collected
 from streamd.transport.files.compression import Compression, CompressionSetting, compression_of
 from streamd.transport.files.output import Output
@@ -60,7 +61,7 @@ class FileSinkConfig(Model):
 
     path: LocalPath = Field(
         min_length=1,
-        description="The file; {partition} and {pipeline} in it are filled in.",
+        description="The file; {partition}, {part} and {pipeline} in it are filled in.",
         examples=["out/orders-{partition}.ndjson"],
     )
     format: FileFormat = Field(
@@ -99,9 +100,9 @@ class FileSinkConfig(Model):
             right = "none, deflate or zstd" if self.avro is not None else "none, gzip or zstd"
             raise ValueError(f"compression: with format: {self.format} expected {right}, got {wrong}")
         try:
-            _filled(self.path, "p", 0)
-        except (KeyError, IndexError, ValueError):
-            raise ValueError("path: expected only {partition} and {pipeline} in braces") from None
+            _filled(self.path, TaskId("", "p", 0, 0))
+        except (AttributeError, KeyError, IndexError, TypeError, ValueError):
+            raise ValueError("path: expected only {partition}, {part} and {pipeline} in braces") from None
         return self
 
     @property
@@ -120,11 +121,15 @@ class FileSinkConfig(Model):
         return self.format == "csv"
 
 
-def _filled(path: str, pipeline: str, partition: int) -> str:
-    return path.format(pipeline=pipeline, partition=partition)
+def _filled(path: str, task: TaskId) -> str:
+    return path.format(pipeline=task.pipeline, part=task.part, partition=task.partition)
 
 
-@sink("file", config=FileSinkConfig, delivery="exactly once")
+def _alone(config: FileSinkConfig, task: TaskId) -> str:
+    return str(Path(_filled(config.path, task)).expanduser())
+
+
+@sink("file", config=FileSinkConfig, delivery="exactly once", alone=_alone)
 class FileSink:
     """Files, one per task or a row of them."""
 
@@ -138,13 +143,13 @@ class FileSink:
     async def open(self, task: TaskContext, cursor: Any) -> Writer:
         """Open the task's file as the last checkpoint left it."""
         config = self._config
-        if task.tasks > 1 and _filled(config.path, "p", 0) == _filled(config.path, "p", 1):
+        one, other = (_filled(config.path, task.task._replace(partition=number)) for number in (0, 1))
+        if task.tasks > 1 and one == other:
             raise FatalError(
                 f"file sink: this pipeline has {task.tasks} tasks, and each writes its own file: put {{partition}} "
                 f"into the path, which is {config.path!r}"
             )
-        name = Path(_filled(config.path, task.task.pipeline, task.task.partition)).expanduser()
-        path = self._context.base_dir.absolute() / name
+        path = self._context.base_dir.absolute() / _alone(config, task.task)
         writer = _FileWriter(config, self._context, _output(path, config))
         await writer.open(cursor)
         return writer

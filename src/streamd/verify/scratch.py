@@ -201,7 +201,8 @@ class Scratch:
         if sink.name == "file":
             compression = compression_of(Path(settings.path), settings.compression)
             name = f"data.{_ENDINGS[settings.format]}{_COMPRESSED[compression]}"
-            path = f"{self.output_folder(run, sink.id)}/{{partition}}/{name}"
+            # One number for each task, also where dead letters of several parts meet.
+            path = f"{self.output_folder(run, sink.id)}/{{part}}{{partition:06}}/{name}"
             return Replacement("file", {"path": path, "compression": None})
         if sink.name == "log":
             return Replacement("log", {"topic": settings.topic, "retention": None})

@@ -131,8 +131,9 @@ async def test_several_tasks_need_files_of_their_own(context):
 @pytest.mark.parametrize(
     ("settings", "message"),
     [
-        ({"path": "out/{topic}.ndjson"}, "only {partition} and {pipeline}"),
-        ({"path": "out/{.ndjson"}, "only {partition} and {pipeline}"),
+        ({"path": "out/{topic}.ndjson"}, "only {partition}, {part} and {pipeline}"),
+        ({"path": "out/{.ndjson"}, "only {partition}, {part} and {pipeline}"),
+        ({"path": "out/{part.x}.ndjson"}, "only {partition}, {part} and {pipeline}"),
         ({"path": ""}, "at least 1 character"),
         ({"path": "a", "columns": ["x"]}, "columns: only with format: csv"),
         ({"path": "a", "rotate": {"records": 0}}, "greater than or equal to 1"),
