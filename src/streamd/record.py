@@ -6,6 +6,7 @@ from collections.abc import Sequence
 from typing import Any, NamedTuple, Protocol, TypeAlias
 
 import msgspec
+import orjson
 
 Header: TypeAlias = tuple[str, bytes | None]
 Headers: TypeAlias = Sequence[Header]
@@ -58,6 +59,25 @@ class Result(msgspec.Struct, gc=False):
     topic: str = ""
     partition: int = 0
     offset: int = -1
+
+
+class Passed(msgspec.Struct, gc=False):
+    """What a keyed stage gives of a record that it has not changed: a `Result` whose document is still `raw`, JSON as
+    bytes, or None. What follows takes from it the fields that it needs.
+    """
+
+    raw: bytes | None
+    key: bytes | None
+    timestamp: int
+    headers: Any = ()
+    topic: str = ""
+    partition: int = 0
+    offset: int = -1
+
+    @property
+    def value(self) -> Any:
+        """The document, parsed anew; None for a tombstone."""
+        return None if self.raw is None else orjson.loads(self.raw)
 
 
 class Row(NamedTuple):

@@ -32,6 +32,8 @@ class ComponentSpec:
     `tables(config)`: the tables that it looks rows up in, {id of a source with `table:`: the fields it takes of a
     row, None for all};
     `own_key`: records leave with a key of the stage's own, which is text;
+    `gives`, of a keyed stage: "documents"; "json", so that its results are all `Passed`; or "as read": they are where
+    `Body.as_read` gave bytes;
     `keeps(config, field)`: whether a top-level field of the document for sure comes out as it went in.
     """
 
@@ -57,6 +59,7 @@ class ComponentSpec:
     tables: Callable[[Any], Mapping[str, tuple[str, ...] | None]] = lambda config: {}
     keeps: Callable[[Any, str], bool] = lambda config, field: False
     own_key: bool = False
+    gives: Literal["documents", "json", "as read"] = "documents"
 
     @property
     def stateful(self) -> bool:

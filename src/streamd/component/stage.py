@@ -77,6 +77,14 @@ class Body(Protocol):
     def document(self) -> str:
         """The whole document as a dict expression. Costs a full parse of each record: only where really needed."""
 
+    def json(self) -> str:
+        """The whole document as JSON, bytes: the record's own wherever they still say the same. For `lift`."""
+
+    def as_read(self) -> str:
+        """The document for a stage that gives records on as they came, and whose spec says so: the JSON that it was
+        read as where every record that reaches the stage has it, unchanged; a dict otherwise. For `lift`.
+        """
+
     def set_key(self, source: str) -> None:
         """From here on the record's key is this expression (bytes or None)."""
 
@@ -150,6 +158,8 @@ class KeyedStage(Protocol):
     One with an attribute `sifts` that is true gives rows on at once, or leaves them out on purpose, which is counted.
 
     A row is a tuple: the record that it comes from, its event time and the watermark (ms), then whatever `lift` wrote.
+
+    Results are `Result`, or `Passed` where `gives` in its spec says so.
     """
 
     async def prepare(self) -> None:

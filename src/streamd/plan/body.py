@@ -14,6 +14,7 @@ from streamd.codecs.beside import HeaderReaders
 from streamd.expr import Expression
 from streamd.plan import runtime_names as names
 from streamd.plan.document import Base, Document, FieldUse
+from streamd.plan.json_value import json_value
 
 _KEY_LOST = (
     "`_key` is not what the source read here: records have moved by another key before this stage; take it into the "
@@ -35,7 +36,7 @@ class Code:
 
     `owners` says for each line which component wrote it: an exception's line number tells the stage that failed.
     `counters` are (variable, component id, what) with what in "filtered", "elements", "output:NAME", "checked",
-    "broken:RULE".
+    "broken:RULE". `passing`: stages that are to get records' own bytes; `unlike`: those of them that have none here.
     """
 
     lines: list[str] = field(default_factory=list)
@@ -44,6 +45,8 @@ class Code:
     taken: set[str] = field(default_factory=lambda: set(names.RESERVED))
     counters: list[tuple[str, str, str]] = field(default_factory=list)
     use: FieldUse = field(default_factory=FieldUse)
+    passing: frozenset[str] = frozenset()
+    unlike: set[str] = field(default_factory=set)
 
     def line(self, indent: int, source: str, owner: str) -> None:
         self.lines.append("    " * indent + source)
@@ -199,6 +202,18 @@ class FusedBody:
         without = self.constant("without_fields", names.without_fields)
         return f"{without}({whole}, {self.constant('dropped', doc.dropped)})"
 
+    def json(self) -> str:
+        return json_value(self, own=self.path.document.raw_format == "json")
+
+    def as_read(self) -> str:
+        doc = self.path.document
+        if self.stage_id not in self.code.passing:
+            return self.document()
+        if doc.raw and doc.unchanged and not doc.raw_or_none and doc.raw_format == "json":
+            return doc.raw
+        self.code.unlike.add(self.stage_id)
+        return self.document()
+
     def set_key(self, source: str) -> None:
         self.path.key = self.local("key", source)
         self.path.beside = replace(self.path.beside, decode_key=None, key_codec=None, key_lost=False, mixed_key="")
@@ -271,7 +286,7 @@ class FusedBody:
             if raw is not None:
                 lines.append(f"{raw} = {own}")
         self.path.document = here
-        return Document(Base.DICT, common, raw, raw_or_none=raw is not None)
+        return Document(Base.DICT, common, raw, raw_or_none=raw is not None, raw_format=here.raw_format)
 
     def output(self, name: str, condition: str | None, *, exclusive: bool = True) -> None:
         self.outputs.append((name, condition, exclusive))

@@ -25,13 +25,15 @@ class Document:
     """The document at one point of a chain. All names are local variables of the generated function.
 
     `overlay` maps a field to the variable that holds it; `dropped` are fields of the base that are gone. `raw` is the
-    variable with bytes that say the same as the base, where there is one; with `raw_or_none` it may hold None instead.
+    variable with bytes that say the same as the base, in `raw_format`, where there is one; with `raw_or_none` it may
+    hold None instead.
     """
 
     base: Base
     var: str = ""
     raw: str | None = None
     raw_or_none: bool = False
+    raw_format: str = "json"
     overlay: dict[str, str] = field(default_factory=dict)
     dropped: frozenset[str] = frozenset()
 

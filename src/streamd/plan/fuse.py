@@ -43,6 +43,7 @@ from streamd.plan.beside import BesideValues
 from streamd.plan.body import Code, FusedBody, Path
 from streamd.plan.document import Base, Document, FieldUse
 from streamd.plan.graph import ChainPlan, PartPlan, outputs_of
+from streamd.plan.json_value import json_value
 from streamd.record import Record
 
 Function = Callable[..., tuple[int, ...]]
@@ -57,7 +58,7 @@ class Chain:
 
     `owners[n]` is the id of the component that wrote line n+1 of `source`. `plain` parses every record whole; it is
     `function` itself where that does so anyway. `timed`: they have the argument `times`. `keyed` are the keyed stages
-    among the targets.
+    among the targets. `unlike`: stages of `passing` that get documents here.
     """
 
     entry: str
@@ -68,6 +69,7 @@ class Chain:
     owners: tuple[str, ...]
     counters: tuple[tuple[str, str], ...]
     timed: bool = False
+    unlike: frozenset[str] = frozenset()
     decodes: tuple[str, ...] = field(default=())
     keyed: Mapping[str, Any] = field(default_factory=dict)
 
@@ -89,13 +91,15 @@ def fuse(
     chain: ChainPlan,
     stages: Mapping[str, FusedStage | KeyedStage],
     codecs: Mapping[str, Codec] = MappingProxyType({}),
+    passing: frozenset[str] = frozenset(),
 ) -> Chain:
     """Compile one chain of a part. `stages` are the instances of its fused and keyed stages, by id; `codecs` those of
-    its sources and sinks, their keys and headers, and where there is none for one, it is made.
+    its sources and sinks, their keys and headers, and where there is none for one, it is made. `passing`: those stages
+    that give records "as read" which get them as bytes from all chains.
 
     Raises FuseError, which names the stage, when the chain cannot work.
     """
-    return _Fuser(part, chain, stages, codecs).compile()
+    return _Fuser(part, chain, stages, codecs, passing).compile()
 
 
 class _Fuser:
@@ -105,12 +109,15 @@ class _Fuser:
         chain: ChainPlan,
         stages: Mapping[str, FusedStage | KeyedStage],
         codecs: Mapping[str, Codec],
+        passing: frozenset[str],
     ) -> None:
-        self.part, self.chain, self.stages, self.codecs = part, chain, stages, dict(codecs)
+        self.part, self.chain, self.stages, self.codecs, self.passing = part, chain, stages, dict(codecs), passing
         entry = chain.entry
         self.from_records = entry.kind == "stage"
+        passed = entry.spec.gives == "json" or entry.id in passing
         # Some components decide by their settings: a file gives documents when it holds CSV, and bytes otherwise.
-        self.decoded = self.from_records or entry.spec.decoded or getattr(entry.settings, "decoded", False)
+        gives_documents = entry.spec.decoded or getattr(entry.settings, "decoded", False)
+        self.decoded = gives_documents if not self.from_records else not passed
         self.format = "json" if self.from_records else getattr(entry.settings, "format", "json")
         # Those that a source lets through pass batch stages as they are, which may also make some.
         self.tombstones = "forward" if self.from_records else getattr(entry.settings, "tombstones", "error")
@@ -120,7 +127,8 @@ class _Fuser:
         self.timed = part.timed
         self.topic = "r.topic" if self.from_records else repr(getattr(entry.settings, "topic", None) or entry.id)
         self.misfit_line = 0
-        self.code = Code()
+        self.unlike: set[str] = set()
+        self.code = self._new_code(FieldUse())
         self.target_names: dict[str, str] = {}
         self.beside = BesideValues(part, self.codecs)
         # A record may leave several rows before it fails when it has several ways out, or many elements.
@@ -139,7 +147,7 @@ class _Fuser:
                 if use.whole or use.struct_fields() == before:
                     break
             typed = not use.whole
-        self.code = Code(use=use)
+        self.code = self._new_code(use)
         for target in self.chain.targets:
             self.target_names[target.id] = self.code.fresh(target.id)
         if typed:
@@ -152,9 +160,12 @@ class _Fuser:
             self._function("chain", use, typed=False)
         return self._finish(use if typed else FieldUse())
 
+    def _new_code(self, use: FieldUse) -> Code:
+        return Code(use=use, passing=self.passing, unlike=self.unlike)
+
     def _write(self, name: str, use: FieldUse) -> None:
         """Write the fast function only to see which fields it uses."""
-        self.code = Code(use=FieldUse(probed=dict(use.probed), shadowed=dict(use.shadowed)))
+        self.code = self._new_code(FieldUse(probed=dict(use.probed), shadowed=dict(use.shadowed)))
         for target in self.chain.targets:
             self.target_names[target.id] = self.code.fresh(target.id)
         self._function(name, use, typed=True)
@@ -176,6 +187,7 @@ class _Fuser:
             owners=tuple(code.owners),
             counters=tuple((owner, what) for _, owner, what in code.counters),
             timed=self.timed,
+            unlike=frozenset(self.unlike),
             decodes=tuple(name for name, _ in use.struct_fields()),
             keyed={target.id: self.stages[target.id] for target in self.chain.targets if target.spec.keyed},
         )
@@ -242,12 +254,17 @@ class _Fuser:
             code.line(indent, source, entry)
 
         path = Path(3, Document(Base.DICT, "d"), beside=self.beside.reading(self.chain.entry))
-        line("d = r.value" if self.from_records else "v = r.value")
-        self._tombstone(path, "d" if self.from_records else "v")
+        plain = self.from_records and self.decoded
+        line("d = r.value" if plain else "v = r.raw" if self.from_records else "v = r.value")
+        self._tombstone(path, "d" if plain else "v")
         if self.from_records:
             path.watermark = "watermark" if self.timed else None
+        if plain:
             return path
-        if self.format == "object":
+        if self.from_records and typed and not use.struct_fields():
+            # Read before, it is a document; nothing here asks for more.
+            path.document = Document(Base.TYPED, "d", "v")
+        elif self.format == "object":
             line("d = v")
         elif self.decoded:
             line(f"d = {code.constant('document_of', names.document_of)}(v)")
@@ -263,8 +280,9 @@ class _Fuser:
             line(f"counts = chain_plain((r,), partition, failed{targets})", 4)
             self.misfit_line = len(code.lines)
             line("continue", 4)
-            # The decoder does not look at what it skips, and the bytes may go on as they are. ASCII is right.
-            line("if not v.isascii(): v.decode()")
+            if not self.from_records:
+                # The decoder does not look at what it skips, and the bytes may go on as they are. ASCII is right.
+                line("if not v.isascii(): v.decode()")
             path.document = Document(Base.TYPED, "d", "v")
         elif self.format == "json":
             document_of, loads = code.constant("document_of", names.document_of), code.constant("loads", names.loads)
@@ -272,8 +290,9 @@ class _Fuser:
             path.document = Document(Base.DICT, "d", "v")
         else:
             line(f"d = {code.constant('decode_' + self.format, self._codec(self.chain.entry).decode)}(v)")
-            path.document = Document(Base.DICT, "d", "v")
-        self._event_time(path)
+            path.document = Document(Base.DICT, "d", "v", raw_format=self.format)
+        if not self.from_records:
+            self._event_time(path)
         return path
 
     def _tombstone(self, path: Path, variable: str) -> None:
@@ -434,17 +453,14 @@ class _Fuser:
         if target.spec.documents or getattr(target.settings, "documents", False):
             return self._own(body, body.document())
         out_format = getattr(target.settings, "format", "json")
-        raw = doc.raw if self._passes(target, out_format) else None
-        if raw and doc.unchanged and not doc.raw_or_none:
+        passes = self._passes(target, out_format)
+        if out_format == "json":
+            return json_value(body, own=passes)
+        raw = doc.raw if passes and doc.unchanged else None
+        if raw and not doc.raw_or_none:
             return raw
-        if raw and doc.unchanged:
-            return f"({raw} if {raw} is not None else {self._encoded(target, out_format, body)})"
-        if out_format != "json":
-            return self._encoded(target, out_format, body)
-        required = any(required for _, required in self.code.use.struct_fields())
-        if not (raw and doc.base is Base.TYPED and required and not doc.dropped):
-            return self._encoded(target, out_format, body)
-        return self._splice(body, doc, self.code.constant("dumps", names.dumps))
+        encoded = f"{self.code.constant('encode_' + out_format, self._codec(target).encode)}({body.document()})"
+        return f"({raw} if {raw} is not None else {encoded})" if raw else encoded
 
     def _passes(self, target: ComponentConfig, out_format: str) -> bool:
         """Whether a record's own bytes may be written by the sink, while they still say the same."""
@@ -456,31 +472,6 @@ class _Fuser:
         if component.id not in self.codecs:
             self.codecs[component.id] = format_of(component.settings).codec()
         return self.codecs[component.id]
-
-    def _encoded(self, target: ComponentConfig, out_format: str, body: FusedBody) -> str:
-        if out_format == "json":
-            # What orjson gives has room for a long text behind it: to keep that costs several times the copy.
-            return f"b'%b' % {self.code.constant('dumps', names.dumps)}({body.document()})"
-        return f"{self.code.constant('encode_' + out_format, self._codec(target).encode)}({body.document()})"
-
-    def _splice(self, body: FusedBody, doc: Document, dumps: str) -> str:
-        """Put new fields behind the record's own, into its own bytes; parse it only when it has one of them already."""
-        unset, loads = self.code.constant("UNSET", names.UNSET), self.code.constant("loads", names.loads)
-        absent = [f"{doc.var}.{names.attribute(name)} is {unset}" for name in doc.overlay]
-        value = self.code.fresh("value")
-        body.line(f"if {' and '.join(absent)} and {doc.raw}[-1] == 125:")
-        self.code.line(
-            body.path.indent + 1,
-            f"{value} = b'%b,%b' % ({doc.raw}[:-1], {dumps}({{{doc.literal()}}})[1:])",
-            body.stage_id,
-        )
-        body.line("else:")
-        self.code.line(
-            body.path.indent + 1,
-            f"{value} = b'%b' % {dumps}({{**{loads}({doc.raw}), {doc.literal()}}})",
-            body.stage_id,
-        )
-        return value
 
     def _own(self, body: FusedBody, document: str, *, changed: bool = False) -> str:
         """The document as a dict that its receiver may change, whoever else gets the same record.

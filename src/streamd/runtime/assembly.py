@@ -229,11 +229,24 @@ def compile_chains(
     part: PartPlan, stages: dict[str, Any], codecs: Mapping[str, Codec] = MappingProxyType({})
 ) -> dict[tuple[int, str], Chain]:
     """Every chain of a part, compiled. Raises ConfigError with all that cannot work, each with its place."""
+    passing = frozenset(stage.id for stage in part.stages if stage.spec.gives == "as read")
+    while True:
+        chains = _compile(part, stages, codecs, passing)
+        unlike = frozenset[str]().union(*(chain.unlike for chain in chains.values()))
+        if not unlike:
+            return chains
+        # What such a stage gives is documents then, which the chains behind it are to be written for.
+        passing -= unlike
+
+
+def _compile(
+    part: PartPlan, stages: dict[str, Any], codecs: Mapping[str, Codec], passing: frozenset[str]
+) -> dict[tuple[int, str], Chain]:
     chains: dict[tuple[int, str], Chain] = {}
     problems: list[Diagnostic] = []
     for chain in part.chains:
         try:
-            chains[part.index, chain.entry.id] = fuse(part, chain, stages, codecs)
+            chains[part.index, chain.entry.id] = fuse(part, chain, stages, codecs, passing)
         except FuseError as error:
             problems.append(_diagnostic(error, tuple(part.components)))
     if problems:

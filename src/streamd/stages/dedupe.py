@@ -24,7 +24,7 @@ from streamd.component.model import Model
 from streamd.component.spec import stage
 from streamd.component.stage import Body
 from streamd.errors import LateRecordError
-from streamd.record import RawRecord, Result
+from streamd.record import Passed, RawRecord, Result
 
 
 class DedupeConfig(Model):
@@ -56,7 +56,15 @@ def _settings(config: DedupeConfig) -> dict[str, str]:
     return config.by.settings() | {"within": str(config.within)}
 
 
-@stage("dedupe", config=DedupeConfig, fused=False, keyed=True, state=_settings, keeps=lambda config, field: True)
+@stage(
+    "dedupe",
+    config=DedupeConfig,
+    fused=False,
+    keyed=True,
+    state=_settings,
+    keeps=lambda config, field: True,
+    gives="as read",
+)
 class Dedupe:
     """The stage `dedupe`. It keeps {time: {key: time}}, by pieces of `within`, each with a key once at most."""
 
@@ -72,10 +80,10 @@ class Dedupe:
         """Nothing is to be loaded."""
 
     def lift(self, body: Body, port: int) -> str:
-        """`(r, time, watermark, key, record key, headers, document)`"""
+        """`(r, time, watermark, key, record key, headers, document or its JSON)`"""
         [key] = lift_keys(body, self.config.by)
         time, watermark = body.metadata("_timestamp"), body.watermark()
-        return f"(r, {time}, {watermark}, {key}, {body.key()}, {body.headers()}, {body.document()})"
+        return f"(r, {time}, {watermark}, {key}, {body.key()}, {body.headers()}, {body.as_read()})"
 
     async def open(self, task: TaskContext) -> None:
         """Take the table from the task's store."""
@@ -90,6 +98,7 @@ class Dedupe:
     ) -> None:
         """Let through what is new."""
         seen, within = self._seen, self._within
+        give: Any = Passed if rows and rows[0][-1].__class__ is bytes else Result
         for r, time, watermark, key, record_key, headers, document in rows:
             if time < watermark:
                 failed.append((r, LateRecordError(f"the record is {watermark - time} ms too late to be compared")))
@@ -102,7 +111,7 @@ class Dedupe:
                 table = seen[piece]
                 table[key] = time
                 table.dirty.add(key)
-                out.append(Result(document, record_key, time, headers))
+                out.append(give(document, record_key, time, headers))
 
     def advance(self, watermark: int, out: list[Result]) -> int:
         """Forget what nothing that is to come can be a duplicate of."""

@@ -17,7 +17,6 @@ from base64 import b64decode, b64encode
 from heapq import heapify, heappop, heappush
 from typing import Any, Final
 
-import orjson
 from pydantic import Field
 
 from streamd.component.context import PipelineContext, TaskContext
@@ -26,7 +25,7 @@ from streamd.component.model import Model
 from streamd.component.spec import stage
 from streamd.component.stage import Body
 from streamd.errors import LateRecordError
-from streamd.record import RawRecord, Result
+from streamd.record import Passed, RawRecord, Result
 
 _PIECE: Final = 1000
 _BITS: Final = 44
@@ -70,6 +69,7 @@ def _bytes(value: str | None) -> bytes | None:
     keyed=True,
     state=lambda config: {},
     keeps=lambda config, field: True,
+    gives="json",
 )
 class Sort:
     """The stage `sort`. It keeps {time: {place: row}}, by pieces of `_PIECE` ms.
@@ -91,10 +91,8 @@ class Sort:
 
     def lift(self, body: Body, port: int) -> str:
         """`(r, time, watermark, key, headers, JSON of the document)`"""
-        # What orjson gives has room for a long text behind it: to keep that costs several times the copy.
-        dumps = body.constant("to_json", orjson.dumps)
         time, watermark = body.metadata("_timestamp"), body.watermark()
-        return f"(r, {time}, {watermark}, {body.key()}, {body.headers()}, b'%b' % {dumps}({body.document()}))"
+        return f"(r, {time}, {watermark}, {body.key()}, {body.headers()}, {body.json()})"
 
     def lift_tombstone(self, body: Body, port: int) -> str | None:
         """A record without a value waits as well."""
@@ -129,7 +127,7 @@ class Sort:
             number += 1
         self._number = number
 
-    def advance(self, watermark: int, out: list[Result]) -> int:
+    def advance(self, watermark: int, out: list[Any]) -> int:
         """Give what lies before the watermark, in order."""
         pieces, waiting = self._pieces, self._waiting
         while waiting and (first := waiting[0][0]) < watermark:
@@ -141,7 +139,7 @@ class Sort:
                 place = (time - piece) << _BITS | number
                 key, headers, document = table[place]
                 gone.append(place)
-                out.append(Result(orjson.loads(document), key, time, headers))
+                out.append(Passed(None if document == b"null" else document, key, time, headers))
             if waiting and waiting[0][0] < after:
                 for place in gone:
                     table.remove(place)

@@ -17,7 +17,7 @@ from streamd.config.load import load_pipeline_text
 from streamd.config.service import ServiceConfig
 from streamd.errors import ConfigError, ExtractError, LoadError, TransformError
 from streamd.plan.graph import build_plan
-from streamd.record import SourceRecord
+from streamd.record import Passed, SourceRecord
 from streamd.runtime.assembly import Assembly
 
 AVRO_LONG, AVRO_TEXT = "{avro: {schema: long}}", "{avro: {schema: string}}"
@@ -356,7 +356,7 @@ async def test_behind_an_exchange_that_was_put_in_a_sink_with_a_format_needs_a_k
         await compiled(EXCHANGED.format(more="", stages=stages, sink=", key_format: json"), tmp_path)
     assert "take it into the document first" in caught.value.diagnostics[0].message
     chains = await compiled(EXCHANGED.format(more="", stages=stages, sink=", key: u, key_format: json"), tmp_path)
-    rows, failed = run(chains["dedupe"], SourceRecord(b"ada", {"u": "ada"}, 5, 0), times=[0, 0, 1 << 60])
+    rows, failed = run(chains["dedupe"], Passed(b'{"u": "ada"}', b"ada", 5), times=[0, 0, 1 << 60])
     assert not failed
     assert rows[0][0] == b'"ada"'
 
