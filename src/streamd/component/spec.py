@@ -33,7 +33,8 @@ class ComponentSpec:
     row, None for all};
     `own_key`: records leave with a key of the stage's own, which is text;
     `gives`, of a keyed stage: "documents"; "json", so that its results are all `Passed`; or "as read": they are where
-    `Body.as_read` gave bytes;
+    `Body.as_read` gave bytes; `sifts`: a keyed one gives rows on at once, or leaves them out on purpose, and they are
+    counted;
     `keeps(config, field)`: whether a top-level field of the document for sure comes out as it went in.
     """
 
@@ -60,6 +61,7 @@ class ComponentSpec:
     keeps: Callable[[Any, str], bool] = lambda config, field: False
     own_key: bool = False
     gives: Literal["documents", "json", "as read"] = "documents"
+    sifts: bool = False
 
     @property
     def stateful(self) -> bool:

@@ -155,8 +155,6 @@ class KeyedStage(Protocol):
     fails before any state is touched. `process` then works on whole batches of them. Made as `Stage(config, context)`
     once for the chains (`lift` alone is called) and once for each task.
 
-    One with an attribute `sifts` that is true gives rows on at once, or leaves them out on purpose, which is counted.
-
     A row is a tuple: the record that it comes from, its event time and the watermark (ms), then whatever `lift` wrote.
 
     Results are `Result`, or `Passed` where `gives` in its spec says so.
@@ -207,3 +205,11 @@ class Refusing(Protocol):
     @property
     def refused(self) -> list[tuple[RawRecord, Exception]]:
         """(what was kept of a row, as its record, the error) of each, until somebody takes them."""
+
+
+@runtime_checkable
+class Judging(Protocol):
+    """What a keyed stage has besides that checks records."""
+
+    def take_judged(self) -> tuple[int, dict[str, int]]:
+        """How many records were checked since the last call, and {rule: how many of them broke it}."""

@@ -37,12 +37,13 @@ def _state(config: ValidateSettings) -> dict[str, str]:
     return found
 
 
-@stage("validate", config=ValidateSettings, fused=False, keyed=True, state=_state, keeps=keeps, tables=tables)
+@stage(
+    "validate", config=ValidateSettings, fused=False, keyed=True, state=_state, keeps=keeps, tables=tables, sifts=True
+)
 class KeyedValidation:
     """A `KeyedStage`. Scores go on as results of the topic `PARTS`, one for each window and task."""
 
     spec: Any
-    sifts = True
     due: int | None = None
 
     def __init__(self, config: ValidateSettings, context: PipelineContext) -> None:

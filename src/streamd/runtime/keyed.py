@@ -6,7 +6,7 @@ import time
 from collections.abc import Awaitable, Callable, Mapping, Sequence
 from typing import Any
 
-from streamd.component.stage import KeyedStage, Refusing
+from streamd.component.stage import Judging, KeyedStage, Refusing
 from streamd.config.pipeline import ComponentConfig, PipelineConfig
 from streamd.errors import LateRecordError
 from streamd.plan.graph import PartPlan, producer
@@ -88,10 +88,10 @@ class KeyedStages:
         refused: list[tuple[RawRecord, Exception]] = []
         began = time.perf_counter()
         stage.process(rows, out, refused)
-        if take_judged := getattr(stage, "take_judged", None):
-            self._count.checked(name, *take_judged())
+        if isinstance(stage, Judging):
+            self._count.checked(name, *stage.take_judged())
         failed = self._refused(name, entry, refused)
-        left_out = len(rows) - len(out) - len(refused) if getattr(stage, "sifts", False) else 0
+        left_out = len(rows) - len(out) - len(refused) if self._components[name].spec.sifts else 0
         self._count.stage(name, len(rows), len(out), left_out, time.perf_counter() - began)
         await self._results(name, out)
         return failed

@@ -64,12 +64,12 @@ def _settings(config: DedupeConfig) -> dict[str, str]:
     state=_settings,
     keeps=lambda config, field: True,
     gives="as read",
+    sifts=True,
 )
 class Dedupe:
     """The stage `dedupe`. It keeps {time: {key: time}}, by pieces of `within`, each with a key once at most."""
 
     spec: Any
-    sifts = True
     due: int | None = None
 
     def __init__(self, config: DedupeConfig, context: PipelineContext) -> None:
