@@ -11,6 +11,7 @@ from streamd.component.model import Model
 from streamd.record import TaskId
 
 Kind = Literal["source", "stage", "sink"]
+Gives = Literal["documents", "json", "as read"]
 
 
 @dataclass(frozen=True, slots=True)
@@ -32,7 +33,7 @@ class ComponentSpec:
     `tables(config)`: the tables that it looks rows up in, {id of a source with `table:`: the fields it takes of a
     row, None for all};
     `own_key`: records leave with a key of the stage's own, which is text;
-    `gives`, of a keyed stage: "documents"; "json", so that its results are all `Passed`; or "as read": they are where
+    `gives(config)`, of a keyed stage: "documents"; "json": its results are all `Passed`; or "as read": they are where
     `Body.as_read` gave bytes; `sifts`: a keyed one gives rows on at once, or leaves them out on purpose, and they are
     counted;
     `keeps(config, field)`: whether a top-level field of the document for sure comes out as it went in.
@@ -60,7 +61,7 @@ class ComponentSpec:
     tables: Callable[[Any], Mapping[str, tuple[str, ...] | None]] = lambda config: {}
     keeps: Callable[[Any, str], bool] = lambda config, field: False
     own_key: bool = False
-    gives: Literal["documents", "json", "as read"] = "documents"
+    gives: Callable[[Any], Gives] = lambda config: "documents"
     sifts: bool = False
 
     @property

@@ -114,7 +114,7 @@ class _Fuser:
         self.part, self.chain, self.stages, self.codecs, self.passing = part, chain, stages, dict(codecs), passing
         entry = chain.entry
         self.from_records = entry.kind == "stage"
-        passed = entry.spec.gives == "json" or entry.id in passing
+        passed = entry.spec.gives(entry.settings) == "json" or entry.id in passing
         # Some components decide by their settings: a file gives documents when it holds CSV, and bytes otherwise.
         gives_documents = entry.spec.decoded or getattr(entry.settings, "decoded", False)
         self.decoded = gives_documents if not self.from_records else not passed

@@ -8,15 +8,17 @@ from __future__ import annotations
 
 from typing import Any
 
+import orjson
+
 from streamd.component.context import PipelineContext, TaskContext
 from streamd.component.grouping import Grouping, lift_keys
-from streamd.component.spec import stage
+from streamd.component.spec import Gives, stage
 from streamd.component.stage import Body
-from streamd.quality.checks import ValidateSettings, keeps, tables
+from streamd.quality.checks import TagHeader, ValidateSettings, keeps, tables
 from streamd.quality.conditions import Conditions
 from streamd.quality.scores import PARTS, ScoreWindows
 from streamd.quality.verdict import Verdicts
-from streamd.record import RawRecord, Result
+from streamd.record import Passed, RawRecord, Result
 
 
 class UniqueSettings(ValidateSettings):
@@ -37,8 +39,21 @@ def _state(config: ValidateSettings) -> dict[str, str]:
     return found
 
 
+def _gives(config: ValidateSettings) -> Gives:
+    changes = config.tags and not isinstance(config.tag, TagHeader)
+    return "documents" if changes or config.score is not None else "as read"
+
+
 @stage(
-    "validate", config=ValidateSettings, fused=False, keyed=True, state=_state, keeps=keeps, tables=tables, sifts=True
+    "validate",
+    config=ValidateSettings,
+    fused=False,
+    keyed=True,
+    state=_state,
+    keeps=keeps,
+    tables=tables,
+    gives=_gives,
+    sifts=True,
 )
 class KeyedValidation:
     """A `KeyedStage`. Scores go on as results of the topic `PARTS`, one for each window and task."""
@@ -63,12 +78,12 @@ class KeyedValidation:
         self._conditions.prepare()
 
     def lift(self, body: Body, port: int) -> str:
-        """`(r, time, watermark, what is broken, key, record key, headers, document)`"""
+        """`(r, time, watermark, what is broken, key, record key, headers, document or its JSON)`"""
         broken = self._conditions.write(body)
         by = self.config.unique.unique if self.config.unique is not None else None
         key = lift_keys(body, by)[0] if by is not None else "None"
         time, watermark = body.metadata("_timestamp"), body.watermark()
-        return f"(r, {time}, {watermark}, {broken}, {key}, {body.key()}, {body.headers()}, {body.document()})"
+        return f"(r, {time}, {watermark}, {broken}, {key}, {body.key()}, {body.headers()}, {body.as_read()})"
 
     def lift_tombstone(self, body: Body, port: int) -> str:
         """A row without a document."""
@@ -85,15 +100,13 @@ class KeyedValidation:
     def restored(self) -> None:
         """Nothing is kept beside them."""
 
-    def process(
-        self, rows: list[tuple[Any, ...]], out: list[Result], failed: list[tuple[RawRecord, Exception]]
-    ) -> None:
+    def process(self, rows: list[tuple[Any, ...]], out: list[Any], failed: list[tuple[RawRecord, Exception]]) -> None:
         """Judge, count, and let through what may go on."""
         verdicts, unique, judged, windows = self._verdicts, self._unique, self._judged, self._windows
         tags = self.config.tags
         for r, time, watermark, broken, key, record_key, headers, document in rows:
             if document is None:
-                out.append(Result(None, record_key, time, headers))
+                out.append(Passed(None, record_key, time, headers))
                 continue
             if unique and (time < watermark or self._is_there(key, time)):
                 broken |= unique
@@ -101,7 +114,8 @@ class KeyedValidation:
             if windows is not None:
                 windows.count(max(time, watermark), ",".join(verdicts.names(broken)))
             if broken & verdicts.refused:
-                failed.append((r, verdicts.error(broken, document)))
+                known = orjson.loads(document) if document.__class__ is bytes else document
+                failed.append((r, verdicts.error(broken, known)))
                 continue
             if broken & verdicts.dropped:
                 continue
@@ -111,7 +125,8 @@ class KeyedValidation:
                 table.dirty.add(key)
             if tags:
                 document, headers = verdicts.tag(broken, document, headers)
-            out.append(Result(document, record_key, time, headers))
+            give: Any = Passed if document.__class__ is bytes else Result
+            out.append(give(document, record_key, time, headers))
 
     def _is_there(self, key: Any, time: int) -> bool:
         """Whether a record of the key went on whose time is near enough."""

@@ -229,7 +229,7 @@ def compile_chains(
     part: PartPlan, stages: dict[str, Any], codecs: Mapping[str, Codec] = MappingProxyType({})
 ) -> dict[tuple[int, str], Chain]:
     """Every chain of a part, compiled. Raises ConfigError with all that cannot work, each with its place."""
-    passing = frozenset(stage.id for stage in part.stages if stage.spec.gives == "as read")
+    passing = frozenset(stage.id for stage in part.stages if stage.spec.gives(stage.settings) == "as read")
     while True:
         chains = _compile(part, stages, codecs, passing)
         unlike = frozenset[str]().union(*(chain.unlike for chain in chains.values()))

@@ -63,7 +63,7 @@ def _settings(config: DedupeConfig) -> dict[str, str]:
     keyed=True,
     state=_settings,
     keeps=lambda config, field: True,
-    gives="as read",
+    gives=lambda config: "as read",
     sifts=True,
 )
 class Dedupe:

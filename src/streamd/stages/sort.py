@@ -69,7 +69,7 @@ def _bytes(value: str | None) -> bytes | None:
     keyed=True,
     state=lambda config: {},
     keeps=lambda config, field: True,
-    gives="json",
+    gives=lambda config: "json",
 )
 class Sort:
     """The stage `sort`. It keeps {time: {place: row}}, by pieces of `_PIECE` ms.

@@ -1,4 +1,4 @@
-"""Records that go through `dedupe` and `sort` unchanged: as the bytes that they were read as where there are some, and
+"""Records that keyed stages give on unchanged: as the bytes that they were read as where there are some, and
 always with the same result as without the stage.
 """
 
@@ -63,7 +63,9 @@ def pipeline(folder: Path, above: str, below: str, source: str = "") -> str:
     return "\n".join(["name: p", "sources:", f"- {source}", "stages:", *stages, "sinks:", *sinks]) + "\n"
 
 
-STAGES = {"plain": "", "dedupe": "{dedupe: {by: id, within: 1h}}", "sort": "{sort: {}}"}
+RULES = "[{unique: id, within: 1h, action: drop}, {field: t, range: [0, 100], action: tag}]"
+UNIQUE = f"{{validate: {{rules: {RULES}, tag: {{header: broken}}}}}}"
+STAGES = {"plain": "", "dedupe": "{dedupe: {by: id, within: 1h}}", "sort": "{sort: {}}", "unique": UNIQUE}
 
 
 @pytest.mark.parametrize("below", BELOW)
@@ -78,9 +80,10 @@ async def test_it_comes_out_as_without_the_stage(app, tmp_path, above, below):
     assert len(found["plain"]) >= 35
     assert found["dedupe"] == found["plain"]
     assert found["sort"] == found["plain"]
+    assert found["unique"] == found["plain"]
 
 
-@pytest.mark.parametrize("stage", ["dedupe", "sort"])
+@pytest.mark.parametrize("stage", ["dedupe", "sort", "unique"])
 async def test_a_record_that_nobody_changes_keeps_its_bytes(app, tmp_path, stage):
     (tmp_path / "in.ndjson").write_bytes(b"\n".join(LINES) + b"\n")
     await app.run(pipeline(tmp_path, "", "{filter: price > 0}"))
@@ -124,3 +127,18 @@ async def test_tombstones_wait_in_their_place(app):
         "max_future: null}}}\nstages:\n- sort: {}\nsink: {log: {topic: out}}\n"
     )
     assert [record.value for record in await app.records("out")] == [None, first]
+
+
+@pytest.mark.parametrize("tag", ["{header: broken}", "broken"])
+async def test_tombstones_pass_unique_among_records(app, tag):
+    """With a tag in the document the stage gives documents, and with one in a header the records' bytes."""
+    record = b'{"t": 1700000000005,  "id": 1}'
+    await app.seed([None, record, None, record])
+    rules = "[{unique: id, within: 1h, action: drop}, {field: t, range: [0, null], action: tag}]"
+    await app.run(
+        "name: p\nsource: {log: {topic: in, tombstones: forward, event_time: {field: t}}}\n"
+        f"stages:\n- validate: {{rules: {rules}, tag: {tag}}}\n- filter: id > 0\nsink: {{log: {{topic: out}}}}\n"
+    )
+    values = [record.value for record in await app.records("out")]
+    assert [None if value is None else orjson.loads(value)["id"] for value in values] == [None, 1, None]
+    assert (record in values) is (tag != "broken")
