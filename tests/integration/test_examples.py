@@ -308,6 +308,9 @@ WANTED: dict[str, Callable[[list[Document]], list[Document]]] = {
     "avro-files": lambda orders: [
         {**refund, "day": time_of(refund["ts"], "%Y-%m-%d")} for refund in read("refunds.ndjson")
     ],
+    "binary-files": lambda orders: [
+        {"id": refund["order_id"], "at": refund["ts"], "kind": "refund"} for refund in read("refunds.ndjson")
+    ],
     # They write elsewhere.
     "generate": lambda orders: [],
     "avro": lambda orders: [],
@@ -345,7 +348,9 @@ def test_every_local_example_has_an_expectation():
 
 @pytest.mark.parametrize("name", WANTED)
 def test_example_prints_what_python_computes(name, tmp_path):
-    ended = run(PIPELINES / f"{name}.yaml", tmp_path, AVRO_OUT=str(tmp_path / "refunds.avro"))
+    ended = run(
+        PIPELINES / f"{name}.yaml", tmp_path, AVRO_OUT=str(tmp_path / "refunds.avro"), ORDERS_OUT=str(tmp_path / "o.pb")
+    )
     assert ended.code == 0, ended.all
     wanted = WANTED[name](read("orders.ndjson"))
     assert in_order(printed(ended)) == in_order(wanted)

@@ -8,6 +8,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, Literal
 
+from streamd.codecs.frames import Framing
 from streamd.codecs.schema_registry import SchemaRegistry
 from streamd.component.model import Model
 
@@ -110,7 +111,8 @@ class FormatSpec:
     `settings` is the model of what may stand behind the name; `bare`: the name alone will do. `required` are Python
     packages that it needs beyond streamd's own, and `extra` the extra of streamd that brings them. `topics`: a whole
     message of a topic may be one; `lines`: a record fits in a line of text. `in_files`: what it is of whole files,
-    whose records are no lines; None where there are no such files.
+    whose records are no lines, with their `framing` where they lie one behind the other; None where there are no such
+    files.
     """
 
     name: str
@@ -122,6 +124,7 @@ class FormatSpec:
     topics: bool = True
     lines: bool = False
     in_files: FormatSpec | None = None
+    framing: Framing | None = None
 
     @property
     def module(self) -> str:

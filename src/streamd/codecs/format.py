@@ -10,6 +10,7 @@ from pydantic import GetJsonSchemaHandler
 from pydantic_core import PydanticCustomError, core_schema
 
 from streamd.codecs.codec import Codec, CodecContext, FormatSpec
+from streamd.codecs.frames import Framing
 from streamd.codecs.registry import BESIDE, OF_TOPICS, codec, missing_package, spec_of
 from streamd.component.model import Model
 
@@ -53,6 +54,17 @@ def format_of(settings: object) -> Format:
     """The format that a component's settings say; JSON where they say none."""
     form: str = getattr(settings, "format", JSON)
     return form if isinstance(form, Format) else Format(form)
+
+
+def in_lines(form: Format) -> bool:
+    """Whether a file of the format is one of lines."""
+    return spec_of(str(form)).lines
+
+
+def framing_of(form: Format) -> Framing | None:
+    """How records of the format lie in a file; None for lines, and for Avro's blocks."""
+    spec = spec_of(str(form)).in_files
+    return None if spec is None else spec.framing
 
 
 @dataclass(frozen=True, slots=True)
@@ -153,7 +165,8 @@ LineFormat: TypeAlias = Annotated[Format, Formats(("json", "csv", "text"), (("nd
 
 # What files are made of: lines, or records that are none.
 FileFormat: TypeAlias = Annotated[
-    Format, Formats(("json", "csv", "text", "avro"), (("ndjson", "json"),), settings=False, files=True)
+    Format,
+    Formats(("json", "csv", "text", "avro", "msgpack", "protobuf"), (("ndjson", "json"),), settings=False, files=True),
 ]
 
 # What a record looks like on a terminal.

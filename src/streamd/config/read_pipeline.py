@@ -10,6 +10,7 @@ from typing import Any, Literal
 
 from pydantic import Field
 
+from streamd.codecs.format import format_of, in_lines
 from streamd.component.fields import Duration
 from streamd.component.model import Model
 from streamd.component.registry import Registry
@@ -281,8 +282,8 @@ class PipelineReader:
             sink.id = ids[owner] = made[id(draft)] = free_id(f"{named}_dead_letter" if named else "dead_letter", taken)
             taken.add(sink.id)
             self.components.read_settings(sink)
-            if sink.name == "file" and str(getattr(sink.settings, "format", "")) == "avro":
-                message = "dead letters must go to a file of json, csv or text: they are JSON, got the format avro"
+            if sink.name == "file" and not in_lines(form := format_of(sink.settings)):
+                message = f"dead letters must go to a file of json, csv or text: they are JSON, got the format {form}"
                 self.document.report("wrong-value", message, sink.at, help="leave `format` out")
             config = component_config(self.document, sink)
             if config is not None:

@@ -18,7 +18,7 @@ from streamd.config.service import ServiceConfig
 from streamd.errors import ConfigError
 
 # {ending of a file's name: the format of its lines, or of its records}; all others are JSON lines.
-_ENDINGS = {".csv": "csv", ".txt": "text", ".log": "text", ".avro": "avro"}
+_ENDINGS = {".csv": "csv", ".txt": "text", ".log": "text", ".avro": "avro", ".msgpack": "msgpack"}
 _PIPELINES = (".yaml", ".yml")
 
 

@@ -1,4 +1,4 @@
-"""Writes records to files: JSON lines, CSV, lines of text or Avro, plain or compressed.
+"""Writes records to files: JSON lines, CSV, lines of text, Avro, MessagePack or Protobuf, plain or compressed.
 
 Each task writes a file of its own: with several tasks the path needs `{partition}`, and `{part}` where a sink of dead
 letters serves several parts of the pipeline's graph, as `streamd explain` shows them; `{pipeline}` stands for the
@@ -9,7 +9,8 @@ which appears under its name when it is full and committed.
 A file that is there already is appended to. CSV has a first row with `columns`, or the fields of the first record; a
 document with other fields is refused, one with fewer leaves them empty. Text writes the field `text`, and refuses one
 with a line end in it. Avro makes object container files, with the schema in their header and compression inside; what
-is there must have the same schema.
+is there must have the same schema. MessagePack is written one map behind the other, Protobuf one message behind the
+other, each behind its length; nothing is appended to a file that is not such to its end.
 
 ```yaml
 sink:
@@ -26,6 +27,7 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import Callable, Sequence
+from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal, Self, TypeVar
 
@@ -34,6 +36,8 @@ from pydantic import Field, model_validator
 
 from streamd.codecs import JSON, CodecContext, FileFormat
 from streamd.codecs.csv import format_row, in_columns, parse_header
+from streamd.codecs.format import framing_of, in_lines
+from streamd.codecs.frames import Framing
 from streamd.codecs.json import encode
 from streamd.component.context import PipelineContext, TaskContext
 from streamd.component.fields import LocalPath
@@ -43,7 +47,9 @@ from streamd.component.spec import sink
 from streamd.errors import FatalError, LoadError
 from streamd.record import Row, TaskId
 from streamd.transport.batching import Batch, Collected
-from streamd.transport.files.compression import Compression, CompressionSetting, compression_of
+from streamd.transport.files.bounded import CHUNK_BYTES
+from streamd.transport.files.compression import ByteStream, Compression, CompressionSetting, compression_of
+from streamd.transport.files.frames import FrameCutter
 from streamd.transport.files.output import Output
 from streamd.transport.files.rotation import Rotate, RotatedOutput
 
@@ -66,7 +72,8 @@ class FileSinkConfig(Model):
     )
     format: FileFormat = Field(
         JSON,
-        description="What a line is: json (or ndjson), csv, or text. Or avro with its schema: object container files.",
+        description="What a line is: json (or ndjson), csv, or text. Or avro with its schema: object container files. "
+        "Or msgpack, or protobuf with its message: records one behind the other.",
         examples=["csv", {"avro": {"schema_file": "order.avsc"}}],
     )
     compression: CompressionSetting | Literal["deflate"] = Field(
@@ -162,9 +169,28 @@ def _output(path: Path, config: FileSinkConfig) -> Output | RotatedOutput:
     compression: Compression = "none"
     if config.avro is None and config.compression != "deflate":
         compression = compression_of(path, config.compression)
-    if config.rotate is None:
-        return Output(path, compression, lines=config.avro is None)
-    return RotatedOutput(path, compression, config.rotate)
+    framing = framing_of(config.format)
+    output: Output | RotatedOutput
+    if config.rotate is not None:
+        output = RotatedOutput(path, compression, config.rotate)
+    elif framing is None:
+        output = Output(path, compression, lines=config.avro is None)
+    else:
+        output = Output(path, compression, lines=False, check=partial(_check_frames, framing, path))
+    if framing is not None:
+        output.pack = framing.pack
+    return output
+
+
+def _check_frames(framing: Framing, path: Path, stream: ByteStream) -> None:
+    """Raises FatalError where a file that is there is not of whole frames."""
+    cutter = FrameCutter(framing, path, 0, CHUNK_BYTES)
+    cutter.pass_over(iter(partial(stream.read, CHUNK_BYTES), b""))
+    if unfinished := cutter.finish().starts:
+        raise FatalError(
+            f"{path} ends inside a record of {framing.title}, which begins at byte {unfinished[0]}; nothing is "
+            "appended to it"
+        )
 
 
 class _FileWriter:
@@ -232,7 +258,7 @@ class _FileWriter:
         line_of = self._csv_line if self._config.format == "csv" else _json_line
         if self._config.format == "text":
             line_of = _text_line
-        elif self._config.avro is not None:
+        elif not in_lines(self._config.format):
             line_of = _datum
         for index, value in enumerate(values):
             try:

@@ -1,4 +1,4 @@
-"""Reads files: JSON lines, CSV, lines of text or Avro, plain or compressed, each file as one partition.
+"""Reads files: JSON lines, CSV, lines of text, Avro, MessagePack or Protobuf, plain or compressed, each as a partition.
 
 By default a file is read once, and the source has ended at the end of the last one. With `tail: true` it is followed
 while others append to it; it survives rotation by rename and by copy and truncate, and a half-written line waits for
@@ -10,6 +10,9 @@ for.
 CSV becomes documents with a field for each column, named by the file's first row or by `columns`; values are text
 unless `types` says otherwise, and an empty value of another type is null. Text becomes {"text": line}. Avro object
 container files have their schema with them; a block that is not whole is an error, with `tail: true` it is waited for.
+MessagePack is one map behind the other, Protobuf one message behind the other, each behind its length. A last record
+that is not whole is an error record, with `tail: true` it is waited for. Where a byte cannot be what it must be, the
+pipeline stops, as nothing says where the next record begins.
 
 ```yaml
 source:
@@ -26,6 +29,7 @@ that is known again by its inode and its beginning. A file that changed before t
 
 from __future__ import annotations
 
+import os
 from collections.abc import Callable
 from functools import partial
 from glob import has_magic
@@ -37,6 +41,7 @@ from pydantic import BeforeValidator, Field, WithJsonSchema, model_validator
 
 from streamd.codecs import JSON, CodecContext, FileFormat, Format
 from streamd.codecs.csv import ColumnType
+from streamd.codecs.format import framing_of
 from streamd.component.context import PipelineContext
 from streamd.component.event_time import EventTimeField
 from streamd.component.fields import ByteSize, Duration, LocalPath
@@ -45,10 +50,11 @@ from streamd.component.source import Reader
 from streamd.component.spec import source
 from streamd.errors import FatalError, NotFoundError, TransientError
 from streamd.record import Position
-from streamd.transport.files.bounded import BoundedFile
+from streamd.transport.files.bounded import CHUNK_BYTES, BoundedFile
 from streamd.transport.files.compression import CompressionSetting, compression_of
 from streamd.transport.files.failures import translated
 from streamd.transport.files.follow import FollowedFile
+from streamd.transport.files.frames import FrameCutter
 from streamd.transport.files.lines import Cutter, LineCutter, Spot
 from streamd.transport.files.listing import Listing
 from streamd.transport.files.place import FilePlace
@@ -86,7 +92,8 @@ class FileSourceConfig(Model):
     format: FileFormat = Field(
         JSON,
         description="What a line is: json (or ndjson), csv, or text. Or avro: object container files, which need no "
-        "settings; `schema` or `schema_file` in them is the one that documents are to have.",
+        "settings; `schema` or `schema_file` in them is the one that documents are to have. Or msgpack, or protobuf "
+        "with its message: records one behind the other.",
         examples=["csv"],
     )
     compression: CompressionSetting = Field(
@@ -110,7 +117,10 @@ class FileSourceConfig(Model):
         examples=["restart"],
     )
     max_record_bytes: ByteSize = Field(
-        1024 * 1024, ge=1, description="A longer line is an error record; its bytes are not read.", examples=["4MiB"]
+        1024 * 1024,
+        ge=1,
+        description="A longer line, or other record, is an error record; its bytes are not read.",
+        examples=["4MiB"],
     )
     columns: tuple[str, ...] | None = Field(
         None,
@@ -170,6 +180,7 @@ class FileSource:
     def __init__(self, config: FileSourceConfig, context: PipelineContext) -> None:
         self._config = config
         self._context = context
+        self._framing = framing_of(config.format)
         self._avro: AvroReading | None = None
         if str(config.format) == "avro":
             self._avro = _avro_reading(config.format, config.max_record_bytes, context.base_dir)
@@ -223,7 +234,7 @@ class FileSource:
                 rotate_wait=config.rotate_wait,
                 restart_when_lost=config.on_position_lost == "restart",
                 from_end=config.start == "latest",
-                after_last=None if self._avro is None else partial(self._avro.after_last, path),
+                after_last=self._after_last(path),
             )
         if not path.exists():
             if place.ended:
@@ -238,9 +249,24 @@ class FileSource:
         config = self._config
         if self._avro is not None:
             return self._avro.cutter(path, spot, beginning)
+        if self._framing is not None:
+            return FrameCutter(self._framing, path, spot[0], config.max_record_bytes)
         return LineCutter(
             spot[0], config.max_record_bytes, quoted=config.format == "csv", keep_blank=config.format == "text"
         )
+
+    def _after_last(self, path: Path) -> Callable[[int], Spot] | None:
+        if self._avro is not None:
+            return partial(self._avro.after_last, path)
+        framing = self._framing
+        if framing is None:
+            return None
+
+        def after_last_frame(descriptor: int) -> Spot:
+            chunks = iter(partial(os.read, descriptor, CHUNK_BYTES), b"")
+            return FrameCutter(framing, path, 0, self._config.max_record_bytes).pass_over(chunks)
+
+        return after_last_frame
 
 
 def _avro_reading(form: Format, max_bytes: int, base_dir: Path) -> AvroReading:

@@ -9,7 +9,7 @@ from pathlib import Path
 from typing import Any
 
 from streamd.codecs.csv import format_row
-from streamd.codecs.format import format_of
+from streamd.codecs.format import format_of, in_lines
 from streamd.component.context import PipelineContext
 from streamd.component.fields import nested_component
 from streamd.config.pipeline import ComponentConfig, PipelineConfig
@@ -56,10 +56,11 @@ def check(config: PipelineConfig) -> list[str]:
                 f"records; verify a copy of the pipeline with a source of {', '.join(_REPLACED)}"
             )
     for component in (*config.sources, *config.tables, *config.sinks, *config.dead_letters):
-        if component.name == "file" and str(format_of(component.settings)) == "avro":
+        form = format_of(component.settings)
+        if component.name == "file" and not in_lines(form):
             raise ConfigError(
-                f"{component.place}: the {component.kind} `{component.id}` has files of Avro, which verify does not "
-                "take; verify a copy of the pipeline with lines of JSON, or with a topic"
+                f"{component.place}: the {component.kind} `{component.id}` has files of the format {form}, which "
+                "verify does not take; verify a copy of the pipeline with lines of JSON, or with a topic"
             )
     read = {_topic(source) for source in (*config.sources, *config.tables)}
     for sink in (*config.sinks, *config.dead_letters):

@@ -11,7 +11,11 @@ import sys
 from pathlib import Path
 
 import fastavro
+import msgpack
 import pytest
+from google.protobuf.proto import parse_length_prefixed
+
+from demo.number import number_class, number_descriptor
 
 WRITER = Path(__file__).with_name("file_writer.py")
 COUNT = 1500
@@ -68,3 +72,25 @@ def test_a_row_of_files_of_avro(tmp_path):
     assert run_until_done(tmp_path, settings, random.Random(6)) >= 3
     files = sorted(path for path in (tmp_path / "out").iterdir() if not path.name.startswith("."))
     assert [in_blocks(path) for path in files] == [list(range(n, n + 10)) for n in range(0, COUNT, 10)]
+
+
+def unpacked(path):
+    return [document["n"] for document in msgpack.Unpacker(io.BytesIO(path.read_bytes()))]
+
+
+def parsed(path):
+    stream, found = io.BytesIO(path.read_bytes()), []
+    while (message := parse_length_prefixed(number_class(), stream)) is not None:
+        found.append(message.n)
+    return found
+
+
+@pytest.mark.parametrize(("form", "read"), [("msgpack", unpacked), ("protobuf", parsed)])
+@pytest.mark.parametrize("rotate", [None, {"records": 10}])
+def test_files_of_records_one_behind_the_other(tmp_path, form, read, rotate):
+    given = {} if form == "msgpack" else {"descriptor": str(number_descriptor(tmp_path)), "message": "Number"}
+    settings = {"path": "out/o", "format": {form: given}, "rotate": rotate}
+    assert run_until_done(tmp_path, settings, random.Random(8)) >= 3
+    files = sorted(path for path in (tmp_path / "out").iterdir() if not path.name.startswith("."))
+    assert len(files) == (1 if rotate is None else COUNT // 10)
+    assert [n for path in files for n in read(path)] == list(range(COUNT))

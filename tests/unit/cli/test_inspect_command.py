@@ -8,6 +8,7 @@ import json
 from pathlib import Path
 
 import fastavro
+import msgpack
 import orjson
 import pytest
 
@@ -136,7 +137,7 @@ def test_keys_are_read_as_their_source_reads_them(cli, write, tmp_path):
         (("kafka:orders",), "needs a Kafka cluster, and none is named"),
         (("log:orders",), "there is no embedded log"),
         (("ftp:orders",), "has a scheme that is none"),
-        (("o.ndjson", "--format", "xml"), "must be one of json, csv, text, avro, ndjson"),
+        (("o.ndjson", "--format", "xml"), "must be one of json, csv, text, avro, msgpack, protobuf, ndjson"),
         (("o.ndjson", "--from", "noon"), "expected earliest or latest-N"),
         (("o.ndjson", "--timeout", "soon"), "--timeout"),
         (("o.ndjson", "--source", "a"), "only with a pipeline file"),
@@ -151,6 +152,15 @@ def test_what_is_wrong(cli, write, arguments, said):
     done = cli("inspect", *arguments)
     assert done.code != 0
     assert said in done.err
+
+
+def test_files_of_messagepack_are_known_by_their_ending(cli, tmp_path):
+    (tmp_path / "o.msgpack.gz").write_bytes(
+        gzip.compress(b"".join(msgpack.packb({"n": n}) for n in range(5)) + b"\x07")
+    )
+    found = json.loads(cli("inspect", str(tmp_path / "o.msgpack.gz"), "--json").out)
+    assert (found["records"], [field["path"] for field in found["fields"]]) == (6, ["n"])
+    assert "a record must be a MessagePack map" in str(found)
 
 
 def test_files_of_avro_are_known_by_their_ending(cli, tmp_path):

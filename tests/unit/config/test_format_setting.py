@@ -14,9 +14,19 @@ from streamd.errors import ConfigError
     [
         ("{cvs: {}}", 14, "unknown format `cvs` as `format` of sink `file`", "did you mean `csv`?"),
         ("{csv: {size: 1}}", 14, "format `csv` has settings, which are only for messages of topics, as `format`", ""),
-        ("[csv]", 5, "`format` of sink `file` must be a format: one of json, csv, text, avro, ndjson", ""),
+        (
+            "[csv]",
+            5,
+            "`format` of sink `file` must be a format: one of json, csv, text, avro, msgpack, protobuf, ndjson",
+            "",
+        ),
         ("{csv: {}, text: {}}", 5, "`format` of sink `file` must be a format", ""),
-        ("cvs", 13, "`format` of sink `file` must be one of json, csv, text, avro, ndjson", "did you mean `csv`?"),
+        (
+            "cvs",
+            13,
+            "`format` of sink `file` must be one of json, csv, text, avro, msgpack, protobuf, ndjson",
+            "did you mean `csv`?",
+        ),
     ],
 )
 def test_a_format_is_checked_where_it_stands(service, tmp_path, written, column, message, help_text):

@@ -129,8 +129,8 @@ async def test_why_a_dead_letter_is_refused_is_said(app: InlineApp, monkeypatch:
     assert "`on_error: skip`" in said
 
 
-async def test_dead_letters_are_not_written_to_an_avro_file(app: InlineApp) -> None:
-    schema = '{"type": "record", "name": "L", "fields": []}'
-    file = f"{{file: {{path: d.avro, format: {{avro: {{schema: '{schema}'}}}}}}}}"
+@pytest.mark.parametrize("form", ["{avro: {schema: {type: record, name: L, fields: []}}}", "msgpack"])
+async def test_dead_letters_are_not_written_to_a_file_that_is_not_of_lines(app: InlineApp, form: str) -> None:
+    file = f"{{file: {{path: d, format: {form}}}}}"
     with pytest.raises(ConfigError, match=r"p.yaml:4:26: .*dead letters must go to a file of json, csv or text"):
         await app.run(f"on_error: {{dead_letter: {file}}}\n")

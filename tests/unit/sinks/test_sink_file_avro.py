@@ -199,8 +199,6 @@ async def test_a_record_without_value_is_refused(context):
         ({"format": {"avro": {"schema": SCHEMA, "on_schema_change": "evolve"}}}, "'fail' or 'ignore'"),
         ({"format": {"avro": {"schema": SCHEMA}}, "compression": "gzip"}, "expected none, deflate or zstd, got gzip"),
         ({"compression": "deflate"}, "with format: json expected none, gzip or zstd, got deflate"),
-        ({"format": "msgpack"}, "Input should be 'json', 'csv', 'text', 'avro' or 'ndjson'"),
-        ({"format": "protobuf"}, "Input should be 'json', 'csv', 'text', 'avro' or 'ndjson'"),
     ],
 )
 def test_what_does_not_fit_together(settings, message):

@@ -160,8 +160,6 @@ async def test_a_missing_schema_file_is_told(context):
         ({"avro": {"writer_schema_file": "x.avsc"}}, "writer_schema_file"),
         ({"avro": {"schema": "string", "schema_file": "x.avsc"}}, "expected one of the two"),
         ({"csv": {"delimiter": ";"}}, "settings of a format are for messages of topics"),
-        ("msgpack", "Input should be 'json', 'csv', 'text', 'avro' or 'ndjson'"),
-        ("protobuf", "Input should be 'json', 'csv', 'text', 'avro' or 'ndjson'"),
     ],
 )
 def test_what_a_file_does_not_take(context, form, message):

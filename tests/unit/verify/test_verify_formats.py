@@ -164,15 +164,20 @@ def test_whether_a_registry_is_used(form: str, used: bool) -> None:
 @pytest.mark.parametrize(
     ("source", "sink", "said"),
     [
-        ("{file: {path: in.avro, format: avro}}", "{log: {topic: out}}", "the source `source` has files of Avro"),
+        (
+            "{file: {path: in.avro, format: avro}}",
+            "{log: {topic: out}}",
+            "the source `source` has files of the format avro",
+        ),
         (
             "{log: {topic: in}}",
             "{file: {path: o, format: {avro: {schema: {type: record, name: R, fields: []}}}}}",
-            "the sink `sink` has files of Avro",
+            "the sink `sink` has files of the format avro",
         ),
+        ("{log: {topic: in}}", "{file: {path: o, format: msgpack}}", "the sink `sink` has files of the format msgpack"),
     ],
 )
-def test_files_of_avro_are_refused(tmp_path, source, sink, said):
+def test_files_that_are_not_of_lines_are_refused(tmp_path, source, sink, said):
     text = f"name: p\nsource: {source}\nsink: {sink}\n"
     pipeline = load_pipeline_text(text, tmp_path / "p.yaml", Registry.default(), {}, ServiceConfig())
     with pytest.raises(ConfigError, match=said):

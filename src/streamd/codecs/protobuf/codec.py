@@ -7,15 +7,15 @@ from typing import Any
 from streamd.codecs.codec import Codec, CodecContext, Decode, Document
 from streamd.codecs.protobuf.reading import reader
 from streamd.codecs.protobuf.schema import message_class
-from streamd.codecs.protobuf.settings import ProtobufSettings
+from streamd.codecs.protobuf.settings import MessageSettings, ProtobufSettings
 from streamd.codecs.protobuf.writing import Writing
 from streamd.codecs.undecodable import refuse
 from streamd.errors import ConfigError, ExtractError
 
 
-def codec(settings: ProtobufSettings, context: CodecContext) -> Codec:
+def codec(settings: MessageSettings, context: CodecContext) -> Codec:
     """The codec that the settings ask for. Raises ConfigError."""
-    if settings.registry:
+    if isinstance(settings, ProtobufSettings) and settings.registry:
         from streamd.codecs.protobuf.registered import RegisteredProtobufCodec
 
         return RegisteredProtobufCodec(settings, context)
@@ -27,7 +27,7 @@ class ProtobufCodec(Codec):
 
     binary = True
 
-    def __init__(self, settings: ProtobufSettings, message: Any) -> None:
+    def __init__(self, settings: MessageSettings, message: Any) -> None:
         """`message`: the class of the messages. Raises ConfigError."""
         self.name: str = message.DESCRIPTOR.full_name
         self.decode = decoder(message, settings)
@@ -46,7 +46,7 @@ class ProtobufCodec(Codec):
         return self._writing.taken()
 
 
-def decoder(message: Any, settings: ProtobufSettings) -> Decode:
+def decoder(message: Any, settings: MessageSettings) -> Decode:
     """What makes the document of the bytes of a message. Raises ConfigError; what it gives raises ExtractError."""
     from google.protobuf.message import DecodeError
 

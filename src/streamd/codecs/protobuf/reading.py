@@ -11,7 +11,7 @@ from base64 import b64encode
 from collections.abc import Callable
 from typing import Any
 
-from streamd.codecs.protobuf.settings import ProtobufSettings
+from streamd.codecs.protobuf.settings import MessageSettings
 from streamd.codecs.timestamps import as_milliseconds
 from streamd.errors import ExtractError
 
@@ -29,7 +29,7 @@ BY_JSON_FORMAT = frozenset(
 _SINGLE = struct.Struct("<f")
 
 
-def reader(descriptor: Any, settings: ProtobufSettings) -> Read:
+def reader(descriptor: Any, settings: MessageSettings) -> Read:
     """What makes the document of a message. What it gives raises ExtractError, ValueError and TypeError."""
     source = _Source(settings, descriptor.file.pool)
     name = source.function(descriptor)
@@ -42,7 +42,7 @@ def reader(descriptor: Any, settings: ProtobufSettings) -> Read:
 class _Source:
     """The functions as they are written."""
 
-    def __init__(self, settings: ProtobufSettings, pool: Any) -> None:
+    def __init__(self, settings: MessageSettings, pool: Any) -> None:
         self._settings = settings
         self.functions: list[str] = []
         self._names: dict[str, str] = {}
@@ -170,7 +170,7 @@ def _milliseconds(value: Any) -> int | float:
     return as_milliseconds(value.seconds * 1_000_000 + value.nanos // 1000)
 
 
-def _json_format(settings: ProtobufSettings, pool: Any) -> Callable[[Any], Any]:
+def _json_format(settings: MessageSettings, pool: Any) -> Callable[[Any], Any]:
     from google.protobuf.json_format import MessageToDict
 
     def json(value: Any) -> Any:

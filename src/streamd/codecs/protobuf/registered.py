@@ -15,6 +15,7 @@ from streamd.codecs.codec import CodecContext, Decode
 from streamd.codecs.protobuf.codec import decoder
 from streamd.codecs.protobuf.schema import compiled, compiler, files_of, message_class, pool_of, proto_file
 from streamd.codecs.protobuf.settings import ProtobufSettings
+from streamd.codecs.protobuf.varint import read_varint, varint
 from streamd.codecs.protobuf.writing import Writing
 from streamd.codecs.registered import Import, OwnSchema, Read, RegisteredCodec
 from streamd.codecs.schema_registry import RegisteredSchema
@@ -242,22 +243,15 @@ def _numbers(data: bytes, start: int) -> tuple[tuple[int, ...], int]:
             if number < 0:
                 raise IndexError
             numbers.append(number)
-    except IndexError:
+    except (IndexError, ValueError):
         raise ExtractError("not Protobuf behind the id of its schema: expected the numbers of its message") from None
     return tuple(numbers), at
 
 
 def _zigzag(data: bytes, at: int) -> tuple[int, int]:
-    """A number, and where it ends. Raises IndexError for one that does not end, or has more than 32 bits."""
-    value = shift = 0
-    while shift < 35:
-        byte = data[at]
-        at += 1
-        value |= (byte & 0x7F) << shift
-        if byte < 0x80:
-            return (value >> 1) ^ -(value & 1), at
-        shift += 7
-    raise IndexError
+    """A number, and where it ends. Raises as `read_varint`."""
+    value, at = read_varint(data, at)
+    return (value >> 1) ^ -(value & 1), at
 
 
 def _written_numbers(message: Any) -> bytes:
@@ -270,13 +264,4 @@ def _written_numbers(message: Any) -> bytes:
         message = within
     if numbers == [0]:
         return b"\x00"
-    return b"".join(map(_varint, (len(numbers), *numbers)))
-
-
-def _varint(number: int) -> bytes:
-    rest, out = number << 1, bytearray()
-    while rest > 0x7F:
-        out.append((rest & 0x7F) | 0x80)
-        rest >>= 7
-    out.append(rest)
-    return bytes(out)
+    return b"".join(varint(number << 1) for number in (len(numbers), *numbers))

@@ -12,13 +12,13 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
-from streamd.codecs.protobuf.settings import ProtobufSettings
+from streamd.codecs.protobuf.settings import MessageSettings
 from streamd.errors import ConfigError
 
 _COMPILE_SECONDS = 60
 
 
-def message_class(settings: ProtobufSettings, base_dir: Path) -> Any:
+def message_class(settings: MessageSettings, base_dir: Path) -> Any:
     """The class of the message that the settings name. Raises ConfigError."""
     assert settings.message is not None
     if settings.descriptor is not None:
@@ -33,7 +33,7 @@ def message_class(settings: ProtobufSettings, base_dir: Path) -> Any:
     return found(data, settings.message, path)
 
 
-def proto_file(settings: ProtobufSettings, base_dir: Path) -> tuple[Path, list[Path]]:
+def proto_file(settings: MessageSettings, base_dir: Path) -> tuple[Path, list[Path]]:
     """The .proto file, and the folders where it and its imports are looked for."""
     path = base_dir / Path(settings.proto or "").expanduser()
     return path, [base_dir / Path(folder).expanduser() for folder in settings.proto_paths] or [path.parent]

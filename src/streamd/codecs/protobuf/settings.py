@@ -8,10 +8,11 @@ from pydantic import Field, model_validator
 
 from streamd.codecs.registered import RegistrySettings
 from streamd.component.fields import LocalPath
+from streamd.component.model import Model
 
 
-class ProtobufSettings(RegistrySettings):
-    """Settings of the format protobuf."""
+class MessageSettings(Model):
+    """What settings say of the messages and of their documents."""
 
     descriptor: LocalPath | None = Field(
         None,
@@ -31,8 +32,7 @@ class ProtobufSettings(RegistrySettings):
     message: str | None = Field(
         None,
         min_length=1,
-        description="The message's full name, with its package. With `registry: true` each record says which message "
-        "it is; a source takes all where none is named here.",
+        description="The message's full name, with its package.",
         examples=["shop.Order"],
     )
     field_names: Literal["proto", "json"] = Field(
@@ -59,18 +59,48 @@ class ProtobufSettings(RegistrySettings):
         examples=["ignore"],
     )
 
+    @property
+    def own(self) -> bool:
+        """Whether the settings say where the message's definition is."""
+        return self.descriptor is not None or self.proto is not None
+
     @model_validator(mode="after")
     def _one_type(self) -> Self:
-        own = self.descriptor is not None or self.proto is not None
         if self.descriptor is not None and self.proto is not None:
             raise ValueError("descriptor, proto: expected one of the two")
-        if not self.registry and not own:
-            raise ValueError(
-                "expected one of `descriptor` (a descriptor set) and `proto` (a .proto file), or `registry: true`"
-            )
-        if own and self.message is None:
+        if self.own and self.message is None:
             raise ValueError("message: expected the full name of the message in `descriptor` or `proto`")
         if self.proto_paths and self.proto is None:
             raise ValueError("proto_paths: only with `proto`; a descriptor set has all that it imports")
-        self.check_registry(has_schema=own)
+        return self
+
+
+class ProtobufFileSettings(MessageSettings):
+    """Settings of the format protobuf of files."""
+
+    @model_validator(mode="after")
+    def _has_type(self) -> Self:
+        if not self.own:
+            raise ValueError("expected one of `descriptor` (a descriptor set) and `proto` (a .proto file)")
+        return self
+
+
+class ProtobufSettings(MessageSettings, RegistrySettings):
+    """Settings of the format protobuf."""
+
+    message: str | None = Field(
+        None,
+        min_length=1,
+        description="The message's full name, with its package. With `registry: true` each record says which message "
+        "it is; a source takes all where none is named here.",
+        examples=["shop.Order"],
+    )
+
+    @model_validator(mode="after")
+    def _has_type(self) -> Self:
+        if not self.registry and not self.own:
+            raise ValueError(
+                "expected one of `descriptor` (a descriptor set) and `proto` (a .proto file), or `registry: true`"
+            )
+        self.check_registry(has_schema=self.own)
         return self

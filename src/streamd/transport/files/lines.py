@@ -16,7 +16,7 @@ KEPT_BYTES = 64 * 1024
 
 
 # A place in a file: a byte; in files of blocks that of a block, then the index of a record in it, and that record's
-# number in the file. Of lines these two are 0.
+# number in the file. Of lines and frames these two are 0.
 Spot: TypeAlias = tuple[int, int, int]
 BEGINNING: Spot = (0, 0, 0)
 
@@ -35,7 +35,7 @@ class Lines:
 
 
 class Cutter(Protocol):
-    """What cuts a file's bytes: a `LineCutter`, or a `BlockCutter` of blocks.py.
+    """What cuts a file's bytes: a `LineCutter`, a `FrameCutter` of frames.py, or a `BlockCutter` of blocks.py.
 
     `spot` is where to go on after all that was given; `waiting`: `feed(b"")` may give more of what it has.
     """

@@ -14,7 +14,7 @@ from typing import Any
 import orjson
 
 from streamd.errors import FatalError, TransientError
-from streamd.transport.files.compression import Compression, compressed, decompressed
+from streamd.transport.files.compression import ByteStream, Compression, compressed, decompressed
 from streamd.transport.files.failures import translated
 
 # The longest first row that is looked at to find a file's columns.
@@ -93,18 +93,28 @@ def sync_folder(path: Path) -> None:
 class Output:
     """Where a writer's lines, or other records, go: one file, appended to.
 
-    `header` is what a file begins with, `pack` puts records together. They may be set once it is open.
+    `header` is what a file begins with, `pack` puts records together. They may be set once it is open. `lines`: what
+    others have left there without its line end gets one. `check` gets the bytes of what others have left there; what it
+    raises leaves all as it was.
 
     The cursor is the file's length. Before the first checkpoint there is none: the length that the file had is then
     kept beside it (`.NAME.begin`) until the first commit, so that a crash before it leaves nothing behind either.
     """
 
-    def __init__(self, path: Path, compression: Compression, header: bytes = b"", *, lines: bool = True) -> None:
+    def __init__(
+        self,
+        path: Path,
+        compression: Compression,
+        header: bytes = b"",
+        *,
+        lines: bool = True,
+        check: Callable[[ByteStream], None] | None = None,
+    ) -> None:
         self._path = path
         self._compression = compression
         self.header = header
         self.pack: Callable[[list[bytes]], bytes] = b"".join
-        self._lines = lines
+        self._lines, self._check = lines, check
         self._file: AppendedFile | None = None
         self._begin = path.with_name(f".{path.name}.begin")
 
@@ -113,27 +123,32 @@ class Output:
         file = AppendedFile(self._path)
         try:
             with translated("write", self._begin):
-                if isinstance(cursor, dict) and cursor.get("path") == str(self._path):
+                own = isinstance(cursor, dict) and cursor.get("path") == str(self._path)
+                if own:
                     file.cut(cursor["length"])
                     self._begin.unlink(missing_ok=True)
                 elif self._begin.exists():
                     file.cut(int(orjson.loads(self._begin.read_bytes() or b"0")))
                 else:
+                    self._check_others(file)
                     temporary = self._begin.with_suffix(".tmp")
                     temporary.write_bytes(orjson.dumps(file.length))
                     temporary.replace(self._begin)
                     sync_folder(self._begin)
-            if self._lines and self._ends_inside_a_line(file, cursor):
+            if self._lines and not own and file.length and self._ends_inside_a_line():
                 file.append(compressed(b"\n", self._compression))
         except BaseException:
             file.close()
             raise
         self._file = file
 
-    def _ends_inside_a_line(self, file: AppendedFile, cursor: Any) -> bool:
+    def _check_others(self, file: AppendedFile) -> None:
+        if self._check is not None and file.length:
+            with translated("read", self._path), self._path.open("rb") as raw:
+                self._check(decompressed(raw, self._compression, self._path))
+
+    def _ends_inside_a_line(self) -> bool:
         """Whether what somebody else has left there lacks its line end. Own lines never do."""
-        if file.length == 0 or (isinstance(cursor, dict) and cursor.get("path") == str(self._path)):
-            return False
         with translated("read", self._path), self._path.open("rb") as raw:
             if self._compression == "none":
                 raw.seek(-1, os.SEEK_END)

@@ -1,17 +1,4 @@
-"""MessagePack: a record is one map with texts as keys.
-
-```yaml
-source:
-  kafka:
-    topic: orders
-    format: {msgpack: {timestamps: iso}}
-```
-
-Values that JSON has no word for are: `bin` base64 text, the timestamp extension ms since the epoch (`timestamps: iso`
-for text), any other extension {type, data} with its bytes in base64. Maps within the record have texts as keys as well;
-any other key is an error of the record. Sinks write texts as texts and numbers as numbers; a record that no stage has
-changed goes on in its own bytes.
-"""
+"""The codec of the format msgpack: maps, or the values of keys and headers."""
 
 from __future__ import annotations
 
@@ -23,7 +10,7 @@ from typing import Any, Literal
 import msgspec
 from pydantic import Field
 
-from streamd.codecs.codec import Codec, CodecContext, FormatSpec
+from streamd.codecs.codec import Codec, CodecContext
 from streamd.codecs.timestamps import as_iso, as_milliseconds, microseconds
 from streamd.codecs.undecodable import refuse
 from streamd.component.model import Model
@@ -120,8 +107,6 @@ def _reason(error: msgspec.ValidationError) -> str:
     return "a record must be a MessagePack map"
 
 
-def _codec(settings: MsgpackSettings, context: CodecContext) -> Codec:
+def codec(settings: MsgpackSettings, context: CodecContext) -> Codec:
+    """The codec that the settings ask for."""
     return MsgpackCodec(settings, whole=context.whole)
-
-
-FORMAT = FormatSpec("msgpack", _codec, settings=MsgpackSettings)
