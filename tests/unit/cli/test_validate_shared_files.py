@@ -38,7 +38,7 @@ def text(*, second: str = "out-b.ndjson", dead: str = "bad-{part}.ndjson", own: 
         (text(second='"bad-{part}.ndjson"'), "11:26", "`sink_2` and `dead_letter` would both write bad-1", "its own"),
         (
             text(own=', on_error: {dead_letter: {file: {path: "bad-{part}.ndjson"}}}'),
-            "7:62", "would both write bad-1.ndjson", "name the sink once, in the pipeline's `on_error`",
+            "7:71", "would both write bad-1.ndjson", "name the sink once, in the pipeline's `on_error`",
         ),
     ],
     ids=["dead-letters-of-two-parts", "partition-is-not-part", "two-sinks", "sink-and-dead-letters", "twice"],
