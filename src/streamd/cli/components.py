@@ -36,7 +36,8 @@ def command(
         typer.Option(
             "--from",
             metavar="PATH",
-            help="Show the chains and filters of this file, or of the files in this folder. May be repeated.",
+            help="Show the chains and filters of this file, or of the files directly in this folder, and of what they "
+            "import; folders within it are not looked into. May be repeated.",
             show_default=False,
         ),
     ] = None,

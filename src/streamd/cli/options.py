@@ -14,7 +14,12 @@ from streamd.config.service import ServiceConfig
 from streamd.errors import ConfigError
 
 Paths: TypeAlias = Annotated[
-    list[Path], typer.Argument(metavar="PATH…", help="Pipeline files, or folders of them.", show_default=False)
+    list[Path],
+    typer.Argument(
+        metavar="PATH…",
+        help="Pipeline files, or folders of them; folders within these are not looked into.",
+        show_default=False,
+    ),
 ]
 ConfigOption: TypeAlias = Annotated[
     Path | None,

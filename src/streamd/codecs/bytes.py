@@ -6,6 +6,7 @@ from typing import Any
 
 from streamd.codecs.codec import Codec, CodecContext, FormatSpec, NoSettings, PlainCodec
 from streamd.codecs.undecodable import refuse
+from streamd.component.event_time import json_name
 from streamd.errors import LoadError
 
 
@@ -26,7 +27,7 @@ def encode(document: Any) -> bytes:
             return value.encode()
         except UnicodeEncodeError as error:
             raise LoadError(f"the field 'bytes' has no UTF-8 form at character {error.start}: {error.reason}") from None
-    found = "is missing" if "bytes" not in document else f"is a {type(value).__name__}"
+    found = "is missing" if "bytes" not in document else f"is {json_name(value)}"
     raise LoadError(f"format bytes writes the field 'bytes', which {found}; expected bytes or text")
 
 
@@ -38,7 +39,7 @@ def decode_any(value: bytes) -> bytes:
 def encode_any(value: Any) -> bytes:
     """Bytes as they are, a text as UTF-8. Raises LoadError."""
     if value.__class__ is not bytes and value.__class__ is not str:
-        raise LoadError(f"the document is a {type(value).__name__}, expected bytes or text")
+        raise LoadError(f"the document is {json_name(value)}, expected bytes or text")
     return encode({"bytes": value})
 
 

@@ -20,6 +20,7 @@ from pydantic import Field, field_validator
 
 from streamd.codecs.codec import Codec, CodecContext, FormatSpec, PlainCodec
 from streamd.codecs.undecodable import refuse
+from streamd.component.event_time import json_name
 from streamd.component.model import Model
 from streamd.errors import ExtractError, LoadError
 
@@ -68,7 +69,7 @@ def _read(value: Any, encoding: str, name: str) -> str:
 def _written(document: Any, encoding: str, name: str) -> bytes:
     text = document.get("text")
     if not isinstance(text, str):
-        found = "is missing" if "text" not in document else f"is a {type(text).__name__}"
+        found = "is missing" if "text" not in document else f"is {json_name(text)}"
         raise LoadError(f"format text writes the field 'text', which {found}; expected text")
     try:
         return text.encode(encoding)

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from typing import NoReturn
 
+from streamd.component.event_time import json_name
 from streamd.errors import ExtractError
 
 
@@ -38,4 +39,4 @@ def refuse(value: object, expected: str) -> NoReturn:
         raise ExtractError(value.reason)
     if value is None:
         raise ExtractError(f"the record has no value (a tombstone), expected {expected}")
-    raise ExtractError(f"the record's value is a {type(value).__name__}, expected bytes holding {expected}")
+    raise ExtractError(f"the record's value is {json_name(value)}, expected bytes holding {expected}")

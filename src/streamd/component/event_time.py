@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from datetime import UTC, datetime
 from typing import Annotated, Any, Literal, TypeAlias
 
@@ -79,10 +80,12 @@ def event_time(value: Any) -> int:
     raise ExtractError(f"the event time must be a number of milliseconds or ISO 8601 text, this one is {got}")
 
 
+_NAMES: Mapping[type, str] = {
+    type(None): "null", list: "a list", dict: "an object", str: "a string", bool: "a boolean", int: "a number",
+    float: "a number", bytes: "bytes",
+}  # fmt: skip
+
+
 def json_name(value: Any) -> str:
     """What a JSON value is, in words."""
-    if value is None:
-        return "null"
-    return {list: "a list", str: "a string", bool: "a boolean", int: "a number", float: "a number"}.get(
-        type(value), type(value).__name__
-    )
+    return _NAMES.get(type(value), type(value).__name__)

@@ -9,6 +9,7 @@ from typing import Any, Final, Protocol
 import orjson
 
 from streamd.errors import TransformError
+from streamd.expr.limits import type_name
 
 MAX_KEY_BYTES: Final = 64 * 1024
 # The integers that JSON is written with here.
@@ -104,7 +105,7 @@ def key_of(value: Any) -> Hashable:
     try:
         key = orjson.dumps(value, option=orjson.OPT_SORT_KEYS)
     except TypeError:
-        raise TransformError(f"a key is no JSON value, but of type {type(value).__name__}") from None
+        raise TransformError(f"a key is no JSON value, but of type {type_name(value)}") from None
     _check_length(len(key))
     return key
 

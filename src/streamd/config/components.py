@@ -16,6 +16,7 @@ from streamd.component.model import Model
 from streamd.component.registry import Registry
 from streamd.component.spec import ComponentSpec, Kind
 from streamd.component.table import NOT_OF_A_TABLE, TableSettings
+from streamd.config.beside import RESERVED, misplaced
 from streamd.config.conditions import ConditionReader, is_condition
 from streamd.config.diagnostics import did_you_mean, nearest, one_of
 from streamd.config.model_check import Check, Reported, describe, plain_value
@@ -28,11 +29,6 @@ from streamd.errors import ConfigError
 from streamd.quality.schema_drift import SchemaDrift
 
 _ID_HINT = "letters, digits, `_` and `-`, not starting with a digit"
-_RESERVED: dict[Kind, tuple[str, ...]] = {
-    "source": ("id", "on_error", "table", "schema_drift"),
-    "stage": ("id", "from", "on_error"),
-    "sink": ("id", "from", "on_error", "validate"),
-}
 
 
 @dataclass(slots=True, eq=False)
@@ -102,7 +98,7 @@ class ComponentReader:
                 expected=f"one of the {kind}s {', '.join(self.registry.names(kind))}",
             )
             return None
-        reserved = _RESERVED[kind] if beside is None else beside
+        reserved = RESERVED[kind] if beside is None else beside
         name = self._component_key(kind, node, at, reserved)
         if name is None:
             return None
@@ -156,7 +152,7 @@ class ComponentReader:
 
     def _report_beside(self, kind: Kind, node: Mapping, key: str, chosen: str, reserved: tuple[str, ...]) -> None:
         spec = self._spec(kind, chosen)
-        help_text = did_you_mean(key, reserved)
+        help_text = did_you_mean(key, reserved) or misplaced(key, f"{kind} `{chosen}`")
         if spec is not None and key in {info.alias or name for name, info in spec.config.model_fields.items()}:
             help_text = f"`{key}` is a setting of `{chosen}`: indent it below `{chosen}:`"
         elif kind == "source" and key == "from":

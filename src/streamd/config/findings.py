@@ -166,6 +166,16 @@ def models_in(annotation: Any) -> list[type[BaseModel]]:
 
 def known_fields(model: type[BaseModel], path: Location) -> dict[str, FieldInfo]:
     """{key: field} of what is allowed at a path below a model."""
+    return {key: info for candidate in _models_at(model, path) for key, info in _fields(candidate).items()}
+
+
+def hint_of(model: type[BaseModel], path: Location, key: str) -> str:
+    """What a model at a path below another says of a key that it does not have (`Model.hints`)."""
+    hints = (getattr(found, "hints", {}).get(key, "") for found in _models_at(model, path))
+    return next(filter(None, hints), "")
+
+
+def _models_at(model: type[BaseModel], path: Location) -> list[type[BaseModel]]:
     models = [model]
     for element in path:
         inner = [
@@ -176,7 +186,7 @@ def known_fields(model: type[BaseModel], path: Location) -> dict[str, FieldInfo]
             for found in models_in(info.annotation)
         ]
         models = inner or models
-    return {key: info for candidate in models for key, info in _fields(candidate).items()}
+    return models
 
 
 def _fields(model: type[BaseModel]) -> dict[str, FieldInfo]:

@@ -9,9 +9,10 @@ from typing import Any, Generic, TypeVar
 from pydantic import BaseModel, SecretStr, ValidationError, WithJsonSchema
 from pydantic.fields import FieldInfo
 
+from streamd.config.beside import misplaced
 from streamd.config.diagnostics import did_you_mean, nearest, one_of
 from streamd.config.file_text import is_secret_name
-from streamd.config.findings import PATTERN, Finding, Location, findings, known_fields, models_in
+from streamd.config.findings import PATTERN, Finding, Location, findings, hint_of, known_fields, models_in
 from streamd.config.scalars import character_index, inline_yaml
 from streamd.config.yaml_nodes import Document, Mapping, Node, Scalar, Sequence
 from streamd.observability import redact
@@ -170,7 +171,9 @@ class Check(Generic[M]):
             self.document.hide(finding.node)
         message = f"unknown key `{name}` in {self._name(tuple(path))}"
         expected = one_of(sorted(known)) if known else "no settings"
-        self.document.report("unknown-key", message, finding.key, expected, did_you_mean(str(name), known))
+        help_text = hint_of(self.model, tuple(path), str(name)) or ("" if path else misplaced(str(name), self.subject))
+        help_text = help_text or did_you_mean(str(name), known)
+        self.document.report("unknown-key", message, finding.key, expected, help_text)
 
     def _report_missing(self, finding: Finding) -> None:
         name = self._name((*finding.path, finding.name))

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from streamd.errors import ConfigError, MissingFieldError, RecordError, TransformError
+from streamd.expr.wrong_types import in_words
 
 
 class ExpressionError(ConfigError, ValueError):
@@ -57,7 +58,7 @@ def failure(error: Exception, names: frozenset[str] = frozenset()) -> RecordErro
 def _reason(error: Exception) -> str:
     """Python's own texts are passed on only where they are known to name types and never values."""
     if isinstance(error, TypeError):
-        return f"wrong type: {error}"
+        return f"wrong type: {in_words(str(error))}"
     if isinstance(error, ZeroDivisionError):
         return "division by zero"
     if isinstance(error, OverflowError):

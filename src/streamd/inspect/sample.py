@@ -186,8 +186,8 @@ def _document(record: RawRecord, codec: Codec | None) -> dict[str, Any] | str | 
 
 
 def _reason(message: str) -> str:
-    """The same words for records that fail alike at other places."""
-    return re.sub(r"\d+", "N", message)
+    """The same words for records that fail alike at other places. Digits of a name, as of UTF-8, stay."""
+    return re.sub(r"(?<![\w-])\d+", "N", message)
 
 
 def _key(key: bytes | None, codec: Codec | None) -> Any:

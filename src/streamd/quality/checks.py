@@ -65,7 +65,7 @@ class CheckSettings(Model):
             raise ValueError("two rules are `unique`: put one of them into a `validate` of its own")
         for name, count in Counter(check.name for check in self.checks).items():
             if count > 1:
-                raise ValueError(f"{count} checks are called {name!r}: expected a `name` of its own for each")
+                raise ValueError(f"the name {name!r} is that of {count} checks: expected a `name` of its own for each")
         return self
 
     @property

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import re
 import sysconfig
 import traceback
 from collections import deque
@@ -17,7 +18,7 @@ from streamd.config.pipeline import ComponentConfig, ErrorPolicy, ErrorThreshold
 from streamd.errors import ExtractError, FatalError, LoadError, RecordError, SchemaDriftError, TransformError
 from streamd.expr.errors import failure as failure_in_words
 from streamd.plan.fuse import Chain
-from streamd.record import Headers, RawRecord, Row
+from streamd.record import BEGINNING, END, Headers, RawRecord, Row
 
 # Folders whose lines say nothing to who wrote a stage.
 _NOT_OWN = (str(Path(__file__).resolve().parents[1]), sysconfig.get_paths()["stdlib"], "<")
@@ -28,8 +29,19 @@ FACT = "streamd."
 # `topic/partition/offset`. Whatever comes of it has them, the next dead letter among it.
 REPLAYS, ORIGIN = "streamd.replays", "streamd.origin"
 
+# The whole numbers that JSON is written with here.
+_LEAST, _MOST = -(2**63), 2**64 - 1
+
 # What the header takes that says of a letter that it is cut, with room for how lengths are written.
 _CUT_BYTES = 64
+
+# What is JSON by its grammar alone.
+_NOT_JSON = {
+    "number is infinity": "a number is out of the range of 64-bit floating-point numbers",
+    "no low surrogate": "a text holds half a surrogate pair",
+    "invalid low surrogate": "a text holds half a surrogate pair",
+    "invalid high surrogate": "a text holds half a surrogate pair",
+}
 
 PHASES = {"source": "extract", "stage": "transform", "sink": "load"}
 
@@ -71,7 +83,7 @@ def failure_of(
     phase = error.phase if isinstance(error, RecordError) else PHASES[component.kind]
     if phase == "extract" and not isinstance(error, RecordError):
         error = _extract_error(record.value, error, chain.words if chain else frozenset())
-    elif phase == "load" and type(error) is TypeError and (reason := _unwritable(error)) is not None:
+    elif phase == "load" and type(error) is TypeError and (reason := _unwritable(error, record, chain)) is not None:
         error = LoadError(reason, str(error))
     name = type(error).__name__
     if isinstance(error, RecordError):
@@ -98,11 +110,13 @@ def _line_in(error: BaseException) -> str:
     return f" in {Path(frames[-1].filename).name}, line {frames[-1].lineno}" if frames else ""
 
 
-def _unwritable(error: TypeError) -> str | None:
+def _unwritable(error: TypeError, record: RawRecord, chain: Chain | None) -> str | None:
     """Why a document has no JSON form; None for an error of something else."""
     text = str(error)
     if text.startswith("Integer exceeds 64-bit"):
-        return "a number is beyond 64 bits, which JSON is not written with; str(…) keeps it as text"
+        field = _field_beyond(record, chain) if chain is not None else None
+        what = "a number" if field is None else f"field `{field}`"
+        return f"{what} is beyond 64 bits, which JSON is not written with; str(…) keeps it as text"
     if "surrogates not allowed" in text:
         return "a text holds half a surrogate pair, which has no UTF-8 form"
     if text.startswith("Dict key must be str"):
@@ -112,12 +126,37 @@ def _unwritable(error: TypeError) -> str | None:
     return None
 
 
+def _field_beyond(record: RawRecord, chain: Chain) -> str | None:
+    """The field that a chain was to write as a number beyond 64 bits, where its code names it."""
+    # The chain has gone on to other records since. Alone, this one is the last that its variables were about.
+    failed: list[tuple[RawRecord, Exception]] = []
+    chain.plain(
+        (record,), 0, failed, *([[BEGINNING, BEGINNING, END]] if chain.timed else []), *([] for _ in chain.targets)
+    )
+    trace = failed[0][1].__traceback__ if failed else None
+    for name, value in (trace.tb_frame.f_locals if trace is not None else {}).items():
+        if _is_beyond(value) and (found := re.search(rf"'([^']+)': {name}\b", chain.source)) is not None:
+            return found[1]
+        if type(value) is dict:
+            known = (key for key, part in value.items() if _is_beyond(part) and repr(key) in chain.source)
+            if (field := next(known, None)) is not None:
+                return str(field)
+    return None
+
+
+def _is_beyond(value: Any) -> bool:
+    return type(value) is int and not _LEAST <= value <= _MOST
+
+
 def _extract_error(value: Any, error: BaseException, words: frozenset[str]) -> ExtractError:
     if value is None:
         return ExtractError("the record has no value (a tombstone); `tombstones: forward` or `drop` lets it be")
     if isinstance(value, Undecodable):
         return ExtractError(value.reason)
     if isinstance(error, json.JSONDecodeError):
+        for said, told in _NOT_JSON.items():
+            if error.msg.startswith(said):
+                return ExtractError(f"{told}, at byte {error.pos}", str(error))
         return ExtractError(f"the value is not JSON, from byte {error.pos} on", str(error))
     if isinstance(error, UnicodeDecodeError):
         return ExtractError(f"the value is not UTF-8 text, from byte {error.start} on", error.reason)

@@ -31,7 +31,6 @@ from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal, Self, TypeVar
 
-import orjson
 from pydantic import Field, model_validator
 
 from streamd.codecs import JSON, CodecContext, FileFormat
@@ -39,6 +38,7 @@ from streamd.codecs.csv import format_row, in_columns, parse_header
 from streamd.codecs.format import framing_of, in_lines
 from streamd.codecs.frames import Framing
 from streamd.codecs.json import encode
+from streamd.codecs.lines import json_line, parsed, text_line
 from streamd.component.context import PipelineContext, TaskContext
 from streamd.component.fields import LocalPath
 from streamd.component.model import Model
@@ -322,7 +322,7 @@ class _FileWriter:
         return result
 
     def _csv_line(self, value: Any) -> bytes:
-        document = _parsed(value) if isinstance(value, bytes) else value
+        document = parsed(value) if isinstance(value, bytes) else value
         if type(document) is not dict:
             raise LoadError("the record is no document, expected fields for the columns of a CSV file")
         if self._columns is None:
@@ -337,18 +337,10 @@ class _FileWriter:
 
 def _json_line(value: Any) -> bytes:
     if value.__class__ is bytes:
-        # Records that nobody changed come as they were read, and may be spread over lines.
-        return (value if b"\n" not in value else encode(_parsed(value))) + b"\n"
+        return json_line(value)
     if value is None:
         raise LoadError("the record has no value (a tombstone), which a file cannot hold")
     return encode(value) + b"\n"
-
-
-def _parsed(value: bytes) -> Any:
-    try:
-        return orjson.loads(value)
-    except orjson.JSONDecodeError as error:
-        raise LoadError(f"the record is not JSON, from byte {error.pos} on") from None
 
 
 def _datum(value: Any) -> bytes:
@@ -358,8 +350,4 @@ def _datum(value: Any) -> bytes:
 
 
 def _text_line(value: Any) -> bytes:
-    if not isinstance(value, bytes):
-        raise LoadError("the record has no value (a tombstone), which a file cannot hold")
-    if b"\n" in value or value.endswith(b"\r"):
-        raise LoadError("a text with a line end is no line of a file")
-    return value + b"\n"
+    return text_line(_datum(value))

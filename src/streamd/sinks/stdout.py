@@ -1,6 +1,7 @@
 """Writes records to standard output, one a line: for looking, and for pipes.
 
-`json` is one compact object a line, `pretty` is indented, `text` is the field `text`. Lines of several tasks do not
+`json` is one object a line, `pretty` is indented, `text` is the field `text`, and a text with a line end in it is
+refused, as it is by files. Lines of several tasks do not
 mix. A reader that goes away (`streamd run … | head`) stops the pipeline with a clear error.
 
 ```yaml
@@ -26,6 +27,7 @@ from typing import Any
 from pydantic import Field
 
 from streamd.codecs import JSON, ShownFormat
+from streamd.codecs.lines import json_line, text_line
 from streamd.component.context import PipelineContext, TaskContext
 from streamd.component.model import Model
 from streamd.component.sink import Writer
@@ -130,24 +132,33 @@ class _SharedOutput:
         return not view
 
 
+def _ended(value: bytes) -> bytes:
+    return value + b"\n"
+
+
 class _StdoutWriter:
     def __init__(self, config: StdoutConfig, context: PipelineContext, output: _SharedOutput) -> None:
         self._output = output
+        self._line_of = {"json": json_line, "text": text_line}.get(str(config.format), _ended)
         self._waiting = Collected(config.batch, context.clock)
         self._moving: list[bytes] = []
         self._ending = threading.Event()
         self._running: asyncio.Future[None] | None = None
 
     def write(self, rows: Sequence[Row]) -> list[tuple[int, Exception]]:
-        """Take lines. Refuses rows without value."""
+        """Take lines. Refuses rows without value, and texts that are no line."""
         refused: list[tuple[int, Exception]] = []
         lines: list[bytes] = []
+        line_of = self._line_of
         for index, row in enumerate(rows):
             value = row[1]
             if value is None:
                 refused.append((index, LoadError("the record has no value (a tombstone), which has no text")))
-            else:
-                lines.append(value + b"\n")
+                continue
+            try:
+                lines.append(line_of(value))
+            except LoadError as error:
+                refused.append((index, error))
         self._waiting.add(lines)
         return refused
 

@@ -20,6 +20,7 @@ from streamd.component.model import Model
 from streamd.component.spec import stage
 from streamd.component.stage import Body
 from streamd.errors import TransformError
+from streamd.expr.limits import type_name
 
 
 class FlattenConfig(Model):
@@ -66,12 +67,12 @@ class Flatten:
 def elements(value: Any) -> list[Any]:
     """The list to flatten."""
     if type(value) is not list:
-        raise TransformError(f"flatten needs a list, the value is of type {type(value).__name__}")
+        raise TransformError(f"flatten needs a list, the value is of type {type_name(value)}")
     return value
 
 
 def as_object(element: Any) -> dict[str, Any]:
     """The element as a document."""
     if type(element) is not dict:
-        raise TransformError(f"flatten with `only` needs objects in the list, one is of type {type(element).__name__}")
+        raise TransformError(f"flatten with `only` needs objects in the list, one is of type {type_name(element)}")
     return element

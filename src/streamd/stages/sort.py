@@ -35,6 +35,12 @@ _NUMBERS: Final = (1 << _BITS) - 1
 class SortConfig(Model):
     """Settings of `sort`."""
 
+    hints = dict.fromkeys(
+        ("by", "key", "order", "field"),
+        "records come out by their event times, the earliest first; elements of a list are sorted by "
+        "`transform: [{sort: {list: items, by: desc(price)}}]`",
+    )
+
     late: LateField = Field("drop", description="What becomes of a record that is late.", examples=["dead_letter"])
 
     @property

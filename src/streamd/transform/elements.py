@@ -200,6 +200,8 @@ def _objects(names: list[str], rows: str) -> str:
 class Sort(_Looped):
     """Elements in order. Equal ones stay as they were; nulls come last."""
 
+    hints = dict.fromkeys(("order", "descending", "desc", "reverse"), "the greatest first is `by: desc(item.price)`")
+
     by: OrderField = Field(
         description="What elements are compared by: one expression or several, in desc(…) for the greatest first.",
         examples=["item.price", ["desc(item.price)", "item.sku"]],

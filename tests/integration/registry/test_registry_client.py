@@ -238,7 +238,9 @@ async def test_what_is_no_registry_at_all():
         return web.Response(text="hello", status=200)
 
     async with serving(hello) as (url, _), client_of(url) as client:
-        with pytest.raises(FatalError, match="answers 200 to GET /schemas/ids/1"):
+        with pytest.raises(
+            FatalError, match="to GET /schemas/ids/1 it answers 200 with text/plain, expected a JSON object"
+        ):
             await client.by_id(1)
     async with serving(answers(404)) as (url, _), client_of(url) as client:
         with pytest.raises(FatalError, match="is no schema registry"):

@@ -35,6 +35,13 @@ def test_a_profile_for_people(cli, write):
     assert any(line.startswith("event time?  ts: milliseconds, 2026-01-05 09:00:05.918Z") for line in rest)
 
 
+def test_digits_of_a_name_stay_where_places_are_left_out(cli, write, tmp_path):
+    write("lines.txt", "")
+    (tmp_path / "lines.txt").write_bytes(b"a\xff\n" + b"abcde\xff\n")
+    done = cli("inspect", "lines.txt", "--format", "text")
+    assert "  2 undecodable: not valid UTF-8 at byte N: invalid start byte" in done.out.splitlines()
+
+
 def test_without_examples_no_contents_are_shown(cli, write):
     write("orders.ndjson", lines([{"name": "Ada", "pin": 4711} for _ in range(30)]))
     for more in ((), ("--json",)):

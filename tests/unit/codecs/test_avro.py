@@ -50,7 +50,11 @@ def test_fields_that_a_document_lacks_have_their_defaults():
         ({}, "field `id`: is missing, and the schema has no default"),
         ({"id": "4711"}, "field `id`: expected a long, got text"),
         ({"id": True}, "field `id`: expected a long, got a boolean"),
-        ({"id": 4711.0}, "field `id`: expected a long, got a number"),
+        ({"id": 4711.5}, "field `id`: expected a long, got a number with a fraction"),
+        ({"id": float("nan")}, "field `id`: expected a long, got a number with a fraction"),
+        ({"id": 2.0**53 + 2}, "field `id`: expected a long, got a number with a point beyond 2^53"),
+        ({"id": 1, "count": 2.0**31}, "field `count`: expected an int, got a whole number beyond 32 bits"),
+        ({"id": 1, "total": 2**64 - 1}, "field `total`: is no field of the schema, and a whole number beyond 64 bits"),
         ({"id": 2**63}, "field `id`: expected a long, got a whole number beyond 64 bits"),
         ({"id": 1, "count": 2**31}, "field `count`: expected an int, got a whole number beyond 32 bits"),
         ({"id": 1, "user": {"name": None}}, "field `user.name`: expected a string, got null"),
@@ -199,7 +203,9 @@ def test_a_number_of_a_symbol_or_of_a_branch_that_there_is_not_is_an_extract_err
     made = codec("avro", AvroSettings(schema={"type": "record", "name": "R", "fields": fields}))
     around = (b"\x00\x02" + zigzag(2**62) + b"\x02") * levels
     for broken in (zigzag(index) + b"\x02\x04\x00", b"\x00" + zigzag(index) + b"\x04\x00", b"\x00\x00" + zigzag(index)):
-        with pytest.raises(ExtractError, match=r"not Avro of its schema \((Key|Index)Error\)"):
+        with pytest.raises(
+            ExtractError, match="it names a type of a union, or a symbol of an enum, that the schema does not have"
+        ):
             made.decode(around + broken)
     assert made.decode(around + b"\x02\x02\x04\x00")
 
@@ -251,6 +257,53 @@ def test_times_of_another_unit_are_the_same_moment(tmp_path):
         plain = codec("avro", AvroSettings(schema=written))
         text = {"time": "00:00:05.000", "timestamp": 5000}.get(family, "1970-01-01T00:00:05.000")
         assert read.decode(plain.encode({"v": text})) == {"v": text}
+
+
+@pytest.mark.parametrize(
+    ("of", "value", "read"),
+    [
+        ("long", 4711.0, 4711),
+        ("int", -1.0, -1),
+        ("long", -(2.0**53), -(2**53)),
+        (["null", "long"], 5.0, 5),
+        (["long", "double"], 5.0, 5.0),
+        (["long", "double"], 5.5, 5.5),
+        (["long", "string"], 0.0, 0),
+        ("double", 2**60, 2.0**60),
+        ("float", 2**24, 2.0**24),
+    ],
+)
+def test_a_number_that_is_whole_is_one_however_it_is_written(of, value, read):
+    made = one(of)
+    found = made.decode(made.encode({"v": value}))["v"]
+    assert (found, type(found)) == (read, type(read))
+
+
+@pytest.mark.parametrize(
+    ("of", "value", "message"),
+    [
+        ("double", 2**53 + 1, "expected a double, got a whole number that it would round"),
+        ("double", -(2**64) + 1, "expected a double, got a whole number that it would round"),
+        ("double", 10**400, "expected a double, got a number beyond its range"),
+        ("float", 2**24 + 1, "expected a float, got a whole number that it would round"),
+        ("float", 10**40, "expected a float, got a number beyond its range"),
+    ],
+)
+def test_no_whole_number_is_rounded(of, value, message):
+    with pytest.raises(LoadError, match=message):
+        one(of).encode({"v": value})
+
+
+@pytest.mark.parametrize(
+    ("of", "data", "message"),
+    [
+        ("boolean", b"", "it ends too early"),
+        (logical("int", "date"), b"\xfe\xff\xff\xff\x0f", "a number in it is out of range"),
+    ],
+)
+def test_what_is_no_avro_is_told_without_words_of_python(of, data, message):
+    with pytest.raises(ExtractError, match=f"not Avro of its schema: {message}"):
+        one(of).decode(data)
 
 
 def test_a_schema_of_a_file_and_the_schema_that_records_were_written_with(tmp_path):

@@ -91,7 +91,7 @@ def test_a_key_of_bytes_is_its_bytes():
     one = beside("bytes")
     assert one.decode_key(b"\xff") == one.encode_key(b"\xff") == b"\xff"
     assert one.encode_key("é") == b"\xc3\xa9"
-    with pytest.raises(LoadError, match=r"^the record's key is a int, expected bytes or text$"):
+    with pytest.raises(LoadError, match=r"^the record's key is a number, expected bytes or text$"):
         one.encode_key(4711)
 
 

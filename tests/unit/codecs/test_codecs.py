@@ -70,7 +70,7 @@ def test_every_format_refuses_tombstones_and_what_the_source_could_not_read(name
         ("json", {"a": "\ud800"}, "cannot be written as JSON"),
         ("pretty", {"a": 1 << 70}, "cannot be written as JSON"),
         ("text", {"a": 4711}, "'text', which is missing"),
-        ("text", {"text": 4711}, "which is a int"),
+        ("text", {"text": 4711}, "which is a number"),
         ("text", {"text": "\ud800"}, "no UTF-8 form"),
         ("bytes", {"bytes": 4711}, "expected bytes or text"),
         ("csv", {"values": [{4711}]}, "cannot be written as CSV"),

@@ -210,3 +210,20 @@ def test_a_nested_component_is_resolved_by_the_registry(load: Load, problems: Pr
     assert (wrong.code, wrong.place.column) == ("wrong-type", 68)
     (no_component,) = problems(text.format(late="5"))
     assert no_component.code == "wrong-type"
+
+
+def test_a_key_that_belongs_elsewhere_says_where(problems: Problems) -> None:
+    text = """name: p
+schema_drift: warn
+source: {topic: {topic: x, schema_drift: warn}}
+stages:
+- {filter: a > 1, schema_drift: warn}
+sink: {discard: {on_error: skip}, table: {}}
+"""
+    assert [problem.help for problem in problems(text)] == [
+        "`schema_drift` is for sources: `source: {NAME: {…}, schema_drift: …}`",
+        "`schema_drift` stands beside `topic:`, not below it",
+        "`schema_drift` is for sources: `source: {NAME: {…}, schema_drift: …}`",
+        "`on_error` stands beside `discard:`, not below it",
+        "`table` is for sources: `source: {NAME: {…}, table: …}`",
+    ]

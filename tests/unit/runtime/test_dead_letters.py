@@ -77,8 +77,45 @@ async def test_a_number_beyond_64_bits_is_an_error_of_the_sink(app: InlineApp) -
     headers = dict(dead.headers)
     assert (headers["streamd.error"], headers["streamd.phase"]) == (b"LoadError", b"load")
     assert headers["streamd.message"] is not None
-    assert b"beyond 64 bits" in headers["streamd.message"]
+    assert headers["streamd.message"].startswith(b"field `m` is beyond 64 bits")
     assert await app.values() == [{"m": 16}]
+
+
+@pytest.mark.parametrize(
+    ("raw", "told"),
+    [
+        (b'{"n": 1e400}', b"a number is out of the range of 64-bit floating-point numbers, at byte 6"),
+        (b'{"n": "\\ud800"}', b"a text holds half a surrogate pair, at byte 7"),
+        (b'{"n": "\\udc00"}', b"a text holds half a surrogate pair, at byte 7"),
+        (b'{"n": tru}', b"the value is not JSON, from byte 6 on"),
+    ],
+)
+async def test_what_cannot_be_read_of_json_says_why(app: InlineApp, raw: bytes, told: bytes) -> None:
+    await app.seed([raw])
+    await app.run("stages:\n- filter: n == 1\non_error: {dead_letter: {log: {topic: dlq}}}\n")
+    [dead] = await app.records("dlq")
+    assert dict(dead.headers)["streamd.message"] == told
+
+
+@pytest.mark.parametrize(
+    ("stage", "told"),
+    [
+        ("transform: [{rename: {user.name: name}}]", b"wrong type: null has no fields and no items"),
+        ('transform: [{template: {a: "{user.name}"}}]', b"wrong type: null has no fields and no items"),
+        ("filter: user > 1", b"wrong type: `>` cannot compare null with number"),
+        ("filter: n in user", b"wrong type: `in` looks into text, list or object, not into null"),
+        ("filter: len(user) > 1", b"wrong type: len takes text, list or object, not null"),
+        ("set: {m: -text}", b"wrong type: `-` cannot be used on text"),
+        ("set: {m: text * 1.5}", b"wrong type: `*` cannot be used on text or list and a number with a fraction"),
+        ("set: {m: user + n}", b"wrong type: `+` cannot be used on null and number"),
+        ("set: {m: text.x}", b"wrong type: text has no fields, only characters by their number"),
+    ],
+)
+async def test_a_wrong_type_is_told_in_words_of_expressions(app: InlineApp, stage: str, told: bytes) -> None:
+    await app.seed([{"user": None, "n": 1, "text": "a"}])
+    await app.run(f"stages:\n- {stage}\non_error: {{dead_letter: {{log: {{topic: dlq}}}}}}\n")
+    [dead] = await app.records("dlq")
+    assert dict(dead.headers)["streamd.message"] == told
 
 
 async def test_a_missing_event_time_is_named(app: InlineApp) -> None:

@@ -209,7 +209,7 @@ async def test_a_text_with_a_line_end_is_refused_alone(context, tmp_path, text):
     [(index, error)] = writer.write(rows(b"1", text, b"a\rb"))
     assert index == 1
     assert isinstance(error, LoadError)
-    assert str(error) == "a text with a line end is no line of a file"
+    assert str(error) == "a text with a line end is not one line"
     await writer.flush()
     await writer.close()
     assert (tmp_path / "out.txt").read_bytes() == b"1\na\rb\n"

@@ -55,6 +55,27 @@ def test_every_style_is_a_format_of_the_codecs():
         assert codec(StdoutConfig(format=style).format).encode({"text": "a"})
 
 
+@pytest.mark.parametrize(
+    ("style", "value", "line"),
+    [
+        ("json", b'{"a":\n 1}', b'{"a":1}\n'),
+        ("json", b'{"a": "\\n"}', b'{"a": "\\n"}\n'),
+        ("text", b"a\rb", b"a\rb\n"),
+        ("text", b"a\nb", None),
+        ("text", b"a\r", None),
+        ("pretty", b'{\n  "a": 1\n}', b'{\n  "a": 1\n}\n'),
+    ],
+)
+async def test_a_record_is_one_line_but_where_it_is_to_be_pretty(context, pipe, style, value, line):
+    writer = await writer_of(StdoutSink(StdoutConfig(format=style), context, pipe[1]), context)
+    refused = writer.write([(None, value, 0, ()), (None, b"{}", 0, ())])
+    await writer.flush()
+    assert os.read(pipe[0], 100) == (line or b"") + b"{}\n"
+    assert [(index, str(error)) for index, error in refused] == (
+        [] if line else [(0, "a text with a line end is not one line")]
+    )
+
+
 async def test_tombstones_are_refused(context, pipe):
     writer = await writer_of(StdoutSink(StdoutConfig(), context, pipe[1]), context)
     refused = writer.write(rows(b"1", None))

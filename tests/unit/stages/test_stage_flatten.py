@@ -48,12 +48,12 @@ async def test_a_failing_element_takes_its_record_and_no_other(through, app):
     assert app.total("streamd_failed_records_total") == 1
 
 
-@pytest.mark.parametrize(("value", "name"), [("text", "str"), ({"a": 1}, "dict"), (None, "NoneType"), (3, "int")])
+@pytest.mark.parametrize(("value", "name"), [("text", "text"), ({"a": 1}, "object"), (None, "null"), (3, "number")])
 async def test_what_is_no_list_is_an_error(through, value, name):
     with pytest.raises(FatalError, match=f"flatten needs a list, the value is of type {name}"):
         await through("stages:\n- flatten: items\n", {"items": value})
 
 
 async def test_only_needs_objects(through):
-    with pytest.raises(FatalError, match="flatten with `only` needs objects in the list, one is of type int"):
+    with pytest.raises(FatalError, match="flatten with `only` needs objects in the list, one is of type number"):
         await through("stages:\n- flatten: {list: items, only: true}\n", {"items": [{}, 1]})

@@ -187,7 +187,7 @@ WRONG = [
     ("rules: [{field: a, range: [null, null]}]", "[least, greatest]"),
     ("rules: [{field: a, pattern: '('}]", "not a regular expression"),
     ("rules: [{field: a, pattern: '(a+)+$'}]", "could take too long"),
-    ("rules: [{field: a, range: [0, 1]}, {field: a, range: [2, 3]}]", "2 checks are called 'a_range'"),
+    ("rules: [{field: a, range: [0, 1]}, {field: a, range: [2, 3]}]", "the name 'a_range' is that of 2 checks"),
     ("rules: [{unique: a}]", "`unique` and `within` belong together"),
     ("rules: [{not_null: a, within: 1m}]", "`unique` and `within` belong together"),
     ("rules: [{unique: a, within: 1m}, {unique: b, within: 1m}]", "two rules are `unique`"),

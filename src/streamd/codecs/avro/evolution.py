@@ -142,8 +142,7 @@ class _Change:
             return False
         for index, branch in enumerate(branches):
             for wider in () if logical(branch) else _WIDER.get(kind(branch), ()):
-                whole = error.value.__class__ is int
-                if wider in branches or (wider == "long" and not (whole and -(2**63) <= error.value < 2**63)):
+                if wider in branches or not _holds(wider, error.value):
                     continue
                 branches[index] = wider
                 field["type"] = branches if isinstance(field["type"], list) else wider
@@ -157,7 +156,7 @@ class _Change:
         if isinstance(value, dict):
             return self._of_object(value, name)
         known = {bool: "boolean", int: "long", float: "double", str: "string"}
-        return known.get(value.__class__)
+        return known.get(value.__class__) if value.__class__ is not int or _holds("long", value) else None
 
     def _of_items(self, items: list[Any], name: str) -> Type | None:
         present = [item for item in items if not untold(item)]
@@ -182,6 +181,16 @@ class _Change:
                 return None
             fields.append({"name": key, "type": ["null", of], "default": None})
         return {"type": "record", "name": own, "fields": fields}
+
+
+def _holds(of: str, number: Any) -> bool:
+    """Whether a type has this number as it is: none is rounded."""
+    if of == "long":
+        return number.__class__ is int and -(2**63) <= number < 2**63
+    try:
+        return number.__class__ is float or float(number) == number
+    except OverflowError:
+        return False
 
 
 def _find(node: Any, name: str, namespace: str) -> dict[str, Any] | None:

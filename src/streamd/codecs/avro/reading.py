@@ -112,6 +112,15 @@ FAILURES = (
 )
 
 
+_TOLD: Mapping[type[Exception], str] = {
+    IndexError: "it ends too early",
+    KeyError: "it names a type of a union, or a symbol of an enum, that the schema does not have",
+    OverflowError: "a number in it is out of range",
+    MemoryError: "it claims to be larger than this machine's memory",
+    ValueError: "a date or time in it is out of range",
+}
+
+
 def failure(error: BaseException) -> ExtractError:
     """What an error of fastavro's means."""
     if isinstance(error, ExtractError):
@@ -122,7 +131,10 @@ def failure(error: BaseException) -> ExtractError:
         return ExtractError("not Avro of its schema: a text in it is not UTF-8")
     if isinstance(error, RecursionError):
         return ExtractError("Avro that is nested too deeply")
-    return ExtractError(f"not Avro of its schema ({type(error).__name__})")
+    for of, told in _TOLD.items():
+        if isinstance(error, of):
+            return ExtractError(f"not Avro of its schema: {told}")
+    return ExtractError("not Avro of its schema: a value in it cannot be read")
 
 
 def _text_reader(read: Read) -> Read:

@@ -20,13 +20,15 @@ Write = Callable[[Any, bytearray], None]
 _DOUBLE = struct.Struct("<d")
 _FLOAT = struct.Struct("<f")
 _MISSING = object()
+# Up to here each whole number has its own double, or float.
+_EXACT, _EXACT_FLOAT = 2**53, 2**24
 # What a union tries last: types whose values are texts that may as well be meant as texts.
 _CONVERTED_LAST = frozenset({"bytes", "fixed"})
 _CLASSES: Mapping[str, tuple[type, ...]] = {
     "null": (type(None),),
     "boolean": (bool,),
-    "int": (int,),
-    "long": (int,),
+    "int": (int, float),
+    "long": (int, float),
     "float": (int, float),
     "double": (float, int),
     "string": (str,),
@@ -219,7 +221,10 @@ class Writing:
 
 
 def _added(node: Type, value: dict[str, Any], name: str) -> UnfitError:
-    error = UnfitError("is no field of the schema", node, value[name], added=name)
+    reason = "is no field of the schema"
+    if value[name].__class__ is int and not -(2**63) <= value[name] < 2**63:
+        reason += ", and a whole number beyond 64 bits has no type that it could get"
+    error = UnfitError(reason, node, value[name], added=name)
     error.path.append(name)
     return error
 
@@ -229,6 +234,8 @@ def _rank(node: Type, value: type) -> int:
     of = kind(node)
     if logical(node) or of in _CONVERTED_LAST:
         return 3
+    if of in ("int", "long") and value is float:
+        return 4
     if of == "float":
         return 2
     return 1 if of == "double" and value is int else 0
@@ -318,9 +325,23 @@ def _boolean(value: Any, out: bytearray) -> None:
         raise UnfitError(f"expected a boolean, got {_told(value)}", "boolean", value)
 
 
+def _whole(value: Any, node: str) -> int:
+    """A number that is whole, though it is written with a point: 1.0. Raises UnfitError."""
+    article = "an int" if node == "int" else "a long"
+    if value.__class__ is not float:
+        raise UnfitError(f"expected {article}, got {_told(value)}", node, value)
+    if not value.is_integer():
+        raise UnfitError(f"expected {article}, got a number with a fraction", node, value)
+    if abs(value) > _EXACT:
+        raise UnfitError(
+            f"expected {article}, got a number with a point beyond 2^53, which may be rounded", node, value
+        )
+    return int(value)
+
+
 def _int(value: Any, out: bytearray) -> None:
     if value.__class__ is not int:
-        raise UnfitError(f"expected an int, got {_told(value)}", "int", value)
+        value = _whole(value, "int")
     if 0 <= value < 4096:
         out += _SMALL[value]
     elif -(2**31) <= value < 2**31:
@@ -331,7 +352,7 @@ def _int(value: Any, out: bytearray) -> None:
 
 def _long(value: Any, out: bytearray) -> None:
     if value.__class__ is not int:
-        raise UnfitError(f"expected a long, got {_told(value)}", "long", value)
+        value = _whole(value, "long")
     if 0 <= value < 4096:
         out += _SMALL[value]
         return
@@ -345,9 +366,20 @@ def _long(value: Any, out: bytearray) -> None:
     out.append(rest)
 
 
+def _is_exact(value: int, form: struct.Struct) -> bool:
+    """Whether a whole number is the same in a floating-point type. True for one beyond its range, which is refused."""
+    try:
+        [held] = form.unpack(form.pack(value))
+    except (OverflowError, struct.error):
+        return True
+    return bool(held == value)
+
+
 def _double(value: Any, out: bytearray) -> None:
     if value.__class__ is not float and value.__class__ is not int:
         raise UnfitError(f"expected a double, got {_told(value)}", "double", value)
+    if value.__class__ is int and not -_EXACT <= value <= _EXACT and not _is_exact(value, _DOUBLE):
+        raise UnfitError("expected a double, got a whole number that it would round", "double", value)
     try:
         out += _DOUBLE.pack(value)
     except (OverflowError, struct.error):
@@ -357,6 +389,8 @@ def _double(value: Any, out: bytearray) -> None:
 def _float(value: Any, out: bytearray) -> None:
     if value.__class__ is not float and value.__class__ is not int:
         raise UnfitError(f"expected a float, got {_told(value)}", "float", value)
+    if value.__class__ is int and not -_EXACT_FLOAT <= value <= _EXACT_FLOAT and not _is_exact(value, _FLOAT):
+        raise UnfitError("expected a float, got a whole number that it would round", "float", value)
     try:
         out += _FLOAT.pack(value)
     except (OverflowError, struct.error):

@@ -178,6 +178,7 @@ class SchemaRegistryClient:
         try:
             async with self._opened().request(method, url + path, data=data) as response:
                 status, content = response.status, await response.read()
+                of = response.content_type
         except TimeoutError:
             seconds = self._settings.timeout
             raise UnavailableError(f"the schema registry {url} does not answer within {seconds:g} s") from None
@@ -196,6 +197,11 @@ class SchemaRegistryClient:
             answer = None
         if status == 404 and (not isinstance(answer, dict) or "error_code" not in answer):
             raise FatalError(f"{url} is no schema registry: it does not know {path.split('?')[0]} (404)")
+        if status < 400 and not isinstance(answer, dict):
+            raise FatalError(
+                f"{url} is no schema registry: to {method} {path.split('?')[0]} it answers {status} with "
+                f"{of[:_MOST_SHOWN]}, expected a JSON object; look at `url` of `schema_registry`"
+            )
         if not isinstance(answer, dict) or (status >= 400 and status not in (404, 409, 422)):
             raise FatalError(f"the schema registry {url} answers {status} to {method} {path.split('?')[0]}")
         return status, answer
