@@ -21,10 +21,10 @@ import math
 import re
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from functools import partial
-from typing import Any, Literal, Self
+from typing import Annotated, Any, Literal, Self, TypeAlias
 
 import orjson
-from pydantic import Field, field_validator, model_validator
+from pydantic import AfterValidator, Field, model_validator
 
 from streamd.codecs.codec import Codec, CodecContext, Document, FormatSpec, PlainCodec
 from streamd.codecs.undecodable import Undecodable, refuse
@@ -43,6 +43,36 @@ _INT = re.compile(r"\s*[+-]?[0-9]+\s*")
 _NUMBER = re.compile(r"\s*[+-]?(?:[0-9]+\.?[0-9]*|\.[0-9]+)(?:[eE][+-]?[0-9]+)?\s*")
 
 
+def _no_line_end(value: str) -> str:
+    if value in "\r\n":
+        raise ValueError("expected a character other than a line end")
+    return value
+
+
+# What stands between values, or around them.
+CsvCharacter: TypeAlias = Annotated[str, Field(min_length=1, max_length=1), AfterValidator(_no_line_end)]
+
+
+def check_form(columns: Sequence[str], types: Iterable[str], delimiter: str, quote: str = '"') -> None:
+    """Raises ValueError where these do not fit together."""
+    if delimiter == quote:
+        raise ValueError("delimiter, quote: expected two different characters")
+    if len(set(columns)) != len(columns) or not all(columns):
+        raise ValueError("columns: expected each name once, and none empty")
+    if unknown := [name for name in types if name not in columns]:
+        raise ValueError(f"types: {', '.join(unknown)} is none of the columns")
+
+
+def check_form_of_files(settings: Model, form: str) -> None:
+    """The same for a source or sink of files, where the form is said beside `format`. Raises ValueError."""
+    if form != "csv" and (given := {"columns", "types", "delimiter"} & settings.model_fields_set):
+        raise ValueError(f"{', '.join(sorted(given))}: only with format: csv, the format is {form}")
+    # Without columns the file's first row has them.
+    columns = getattr(settings, "columns", None)
+    types = () if columns is None else getattr(settings, "types", ())
+    check_form(columns or (), types, getattr(settings, "delimiter", ","))
+
+
 class CsvSettings(Model):
     """Settings of the format csv."""
 
@@ -57,10 +87,8 @@ class CsvSettings(Model):
         description="What columns hold, other than text: int, float, bool or json. What is empty there is null.",
         examples=[{"amount": "float"}],
     )
-    delimiter: str = Field(",", min_length=1, max_length=1, description="What stands between values.", examples=[";"])
-    quote: str = Field(
-        '"', min_length=1, max_length=1, description="What stands around a value that needs it.", examples=["'"]
-    )
+    delimiter: CsvCharacter = Field(",", description="What stands between values.", examples=[";"])
+    quote: CsvCharacter = Field('"', description="What stands around a value that needs it.", examples=["'"])
     null_text: str | None = Field(
         None,
         description="The text that stands for null, in every column and on both sides. Without it null is written as "
@@ -68,22 +96,9 @@ class CsvSettings(Model):
         examples=["NULL"],
     )
 
-    @field_validator("delimiter", "quote", mode="after")
-    @classmethod
-    def _no_line_end(cls, value: str) -> str:
-        if value in "\r\n":
-            raise ValueError("expected a character other than a line end")
-        return value
-
     @model_validator(mode="after")
     def _fits_together(self) -> Self:
-        if self.delimiter == self.quote:
-            raise ValueError("delimiter, quote: expected two different characters")
-        columns = self.columns or ()
-        if len(set(columns)) != len(columns) or not all(columns):
-            raise ValueError("columns: expected each name once, and none empty")
-        if unknown := [name for name in self.types if name not in columns]:
-            raise ValueError(f"types: {', '.join(unknown)} is none of the columns")
+        check_form(self.columns or (), self.types, self.delimiter, self.quote)
         return self
 
 

@@ -34,7 +34,7 @@ from typing import TYPE_CHECKING, Any, Literal, Self, TypeVar
 from pydantic import Field, model_validator
 
 from streamd.codecs import JSON, CodecContext, FileFormat
-from streamd.codecs.csv import format_row, in_columns, parse_header
+from streamd.codecs.csv import CsvCharacter, check_form_of_files, format_row, in_columns, parse_header
 from streamd.codecs.format import framing_of, in_lines
 from streamd.codecs.frames import Framing
 from streamd.codecs.json import encode
@@ -85,9 +85,7 @@ class FileSinkConfig(Model):
     columns: tuple[str, ...] | None = Field(
         None, min_length=1, description="With csv: the columns, in order.", examples=[["id", "amount"]]
     )
-    delimiter: str = Field(
-        ",", min_length=1, max_length=1, description="With csv: what stands between values.", examples=[";"]
-    )
+    delimiter: CsvCharacter = Field(",", description="With csv: what stands between values.", examples=[";"])
     rotate: Rotate | None = Field(
         None, description="When to begin a new file; without it there is one.", examples=[{"records": 100000}]
     )
@@ -95,9 +93,7 @@ class FileSinkConfig(Model):
 
     @model_validator(mode="after")
     def _fits_together(self) -> Self:
-        csv_only = {"columns", "delimiter"} & self.model_fields_set
-        if self.format != "csv" and csv_only:
-            raise ValueError(f"{', '.join(sorted(csv_only))}: only with format: csv, the format is {self.format}")
+        check_form_of_files(self, self.format)
         if self.avro is not None and self.avro.schema_ is None and self.avro.schema_file is None:
             raise ValueError(
                 "format avro: expected a schema, as files have it in their header: `schema` or `schema_file`"

@@ -40,7 +40,7 @@ import structlog
 from pydantic import BeforeValidator, Field, WithJsonSchema, model_validator
 
 from streamd.codecs import JSON, CodecContext, FileFormat, Format
-from streamd.codecs.csv import ColumnType
+from streamd.codecs.csv import ColumnType, CsvCharacter, check_form_of_files
 from streamd.codecs.format import framing_of
 from streamd.component.context import PipelineContext
 from streamd.component.event_time import EventTimeField
@@ -133,9 +133,7 @@ class FileSourceConfig(Model):
         description="With csv: what columns hold, other than text: int, float, bool or json.",
         examples=[{"amount": "float"}],
     )
-    delimiter: str = Field(
-        ",", min_length=1, max_length=1, description="With csv: what stands between values.", examples=[";"]
-    )
+    delimiter: CsvCharacter = Field(",", description="With csv: what stands between values.", examples=[";"])
     event_time: EventTimeField | None = Field(
         None,
         description="The field with the record's time, or {field, out_of_order, idle, max_future}; without it the time "
@@ -145,20 +143,12 @@ class FileSourceConfig(Model):
 
     @model_validator(mode="after")
     def _fits_together(self) -> Self:
-        csv_only = {"columns", "types", "delimiter"} & self.model_fields_set
-        if self.format != "csv" and csv_only:
-            raise ValueError(f"{', '.join(sorted(csv_only))}: only with format: csv, the format is {self.format}")
+        check_form_of_files(self, self.format)
         tail_only = {"start", "rotate_wait", "on_position_lost"} & self.model_fields_set
         if not self.tail and tail_only:
             raise ValueError(f"{', '.join(sorted(tail_only))}: only with tail: true")
         if self.tail and self.compression not in ("auto", "none"):
             raise ValueError("tail: a compressed file cannot be followed, expected compression: none")
-        if self.columns is not None:
-            unknown = [name for name in self.types if name not in self.columns]
-            if unknown or len(set(self.columns)) != len(self.columns):
-                raise ValueError(
-                    f"columns: expected each name once, and those in types; not there: {', '.join(unknown)}"
-                )
         return self
 
     @property

@@ -136,6 +136,8 @@ async def test_several_tasks_need_files_of_their_own(context):
         ({"path": "out/{part.x}.ndjson"}, "only {partition}, {part} and {pipeline}"),
         ({"path": ""}, "at least 1 character"),
         ({"path": "a", "columns": ["x"]}, "columns: only with format: csv"),
+        ({"path": "a", "format": "csv", "columns": ["x", "x"]}, "each name once"),
+        ({"path": "a", "format": "csv", "delimiter": "\r"}, "other than a line end"),
         ({"path": "a", "rotate": {"records": 0}}, "greater than or equal to 1"),
     ],
 )
