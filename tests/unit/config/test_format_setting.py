@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+import importlib.util
+import sys
+
 import pytest
 
 from streamd.component.registry import Registry
@@ -37,3 +40,20 @@ def test_a_format_is_checked_where_it_stands(service, tmp_path, written, column,
     assert message in found.message
     assert (found.place.line, found.place.column) == (6, column)
     assert found.help == help_text
+
+
+def test_files_of_messagepack_say_what_they_need_and_topics_need_nothing(service, tmp_path, monkeypatch):
+    there = importlib.util.find_spec
+    monkeypatch.setattr(
+        importlib.util, "find_spec", lambda name, *more: there(name, *more) if name != "msgpack" else None
+    )
+    monkeypatch.setitem(sys.modules, "msgpack", None)
+    text = "name: p\nsource: {log: {topic: in, format: msgpack}}\nsink: {file: {path: out, format: FORMAT}}\n"
+
+    def load(form):
+        return load_pipeline_text(text.replace("FORMAT", form), tmp_path / "p.yaml", Registry.default(), {}, service)
+
+    assert load("json").sources[0].settings.format.codec().decode(b"\x81\xa1n\x01") == {"n": 1}
+    for form in ("msgpack", "{msgpack: {timestamps: iso}}"):
+        with pytest.raises(ConfigError, match=r"needs the Python package `msgpack`.*install streamd\[msgpack\]"):
+            load(form)
