@@ -62,7 +62,12 @@ _COMPARE: dict[str, Callable[[Any, Any], Any]] = {
     "is not": operator.is_not,
 }
 _UNARY: dict[str, Callable[[Any], Any]] = {"-": operator.neg, "+": operator.pos, "not": operator.not_}
-_CONVERSIONS: dict[str | None, Callable[[Any], Any]] = {None: lambda value: value, "s": str, "r": repr, "a": ascii}
+_CONVERSIONS: dict[str | None, Callable[[Any], Any]] = {
+    None: lambda value: value,
+    "s": limits.as_text,
+    "r": repr,
+    "a": ascii,
+}
 
 
 def evaluate(node: Node, scope: Scope) -> Any:
@@ -162,7 +167,8 @@ class _Interpreter:
         return result
 
     def _piece(self, piece: Piece) -> str:
-        return format(_CONVERSIONS[piece.conversion](self.value(piece.value)), piece.spec)
+        conversion = piece.conversion if piece.spec else piece.conversion or "s"
+        return format(_CONVERSIONS[conversion](self.value(piece.value)), piece.spec)
 
     def _call(self, node: Call) -> Any:
         function = node.function

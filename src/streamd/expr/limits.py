@@ -10,6 +10,8 @@ from __future__ import annotations
 from collections.abc import Callable, Iterable, Iterator
 from typing import Any
 
+import orjson
+
 from streamd.errors import TransformError
 
 MAX_TEXT = 1_000_000  # characters in a text that an expression builds
@@ -74,6 +76,22 @@ def power(base: Any, exponent: Any) -> Any:
     if isinstance(value, complex):
         raise TransformError("a negative number has no real power with this exponent")
     return value
+
+
+def as_text(value: Any) -> str:
+    """A value as text: a text as it is, a number by the digits that it needs, anything else as JSON. `str(…)` and what
+    stands in braces.
+    """
+    if value.__class__ is str:
+        return value
+    if value.__class__ is int or value.__class__ is float:
+        return str(value)
+    try:
+        written = orjson.dumps(value).decode()
+    except (orjson.JSONEncodeError, RecursionError):
+        raise TransformError(f"the {type_name(value)} cannot be written as text: it has no JSON form") from None
+    check_text(len(written))
+    return written
 
 
 def check_text(length: int) -> None:

@@ -43,7 +43,7 @@ from streamd.expr.paths import MISSING, get_path, has_path
 if TYPE_CHECKING:
     from streamd.expr.expression import Resolver
 
-BUILTINS = frozenset({"abs", "all", "any", "ascii", "format", "len", "max", "min", "repr", "round", "str", "sum"})
+BUILTINS = frozenset({"abs", "all", "any", "ascii", "format", "len", "max", "min", "repr", "round", "sum"})
 MAX_ADDITIONS = 16  # of values of unknown type: more of them could make a text many times as long as the record
 _OPERATORS: dict[str, type[ast.operator]] = {
     "+": ast.Add,
@@ -65,7 +65,7 @@ _COMPARE: dict[str, type[ast.cmpop]] = {
     "is": ast.Is,
     "is not": ast.IsNot,
 }
-_CONVERSIONS = {"s": "str", "r": "repr", "a": "ascii"}
+_CONVERSIONS = {"r": "repr", "a": "ascii"}
 _UNARY: dict[str, type[ast.unaryop]] = {"-": ast.USub, "+": ast.UAdd, "not": ast.Not}
 
 
@@ -201,7 +201,7 @@ class _Writer(Loops):
 
     def _text(self, node: Text) -> ast.expr:
         pieces = [part for part in node.parts if isinstance(part, Piece)]
-        values = [self.write(piece.value) for piece in pieces]
+        values = [self._piece(piece) for piece in pieces]
         if all(isinstance(part, str) for part in node.parts):
             return ast.Constant("".join(str(part) for part in node.parts))
         if _fits_f_string(node, values):
@@ -212,12 +212,20 @@ class _Writer(Loops):
                     parts.append(ast.Constant(part))
                 else:
                     spec = ast.JoinedStr([ast.Constant(part.spec)]) if part.spec else None
-                    conversion = ord(part.conversion) if part.conversion else -1
+                    conversion = ord(part.conversion) if part.conversion in _CONVERSIONS else -1
                     parts.append(ast.FormattedValue(next(remaining), conversion, spec))
             return self.paid(ast.JoinedStr(parts))
         template = ast.Constant("".join(_template(part) for part in node.parts))
         values = [_formatted(piece, value) for piece, value in zip(pieces, values, strict=True)]
         return self.paid(ast.Call(ast.Attribute(template, "format", ast.Load()), values, []))
+
+    def _piece(self, piece: Piece) -> ast.expr:
+        """A value in braces: as text, where nothing says another form. Texts and numbers are by themselves."""
+        value = self.write(piece.value)
+        plain = piece.conversion is None and piece.spec
+        if plain or piece.conversion in _CONVERSIONS or piece.value.kind in ("text", "int", "float"):
+            return value
+        return ast.Call(self.bound("as_text", limits.as_text), [value], [])
 
     def _call(self, node: Call) -> ast.expr:
         function = node.function
@@ -303,13 +311,13 @@ def _fits_f_string(node: Text, values: list[ast.expr]) -> bool:
 def _template(part: str | Piece) -> str:
     if isinstance(part, str):
         return part.replace("{", "{{").replace("}", "}}")
-    return "{}" if part.spec or part.conversion is None else f"{{!{part.conversion}}}"
+    return "{}" if part.spec or part.conversion not in _CONVERSIONS else f"{{!{part.conversion}}}"
 
 
 def _formatted(piece: Piece, value: ast.expr) -> ast.expr:
     """A value formatted before the next one is read, as in an f-string."""
     if not piece.spec:
         return value
-    if piece.conversion is not None:
+    if piece.conversion in _CONVERSIONS:
         value = ast.Call(load(_CONVERSIONS[piece.conversion]), [value], [])
     return ast.Call(load("format"), [value, ast.Constant(piece.spec)], [])

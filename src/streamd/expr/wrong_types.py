@@ -26,6 +26,7 @@ _TOLD: tuple[tuple[str, Callable[..., str]], ...] = (
     (r"'(\w+)' object is not iterable", lambda of: f"cannot loop over {of}"),
     (r"argument of type '(\w+)' is not .*", lambda of: f"`in` looks into text, list or object, not into {of}"),
     (r"unhashable type: '(\w+)'", lambda of: f"{of} cannot be the name of a field"),
+    (r"unsupported format string passed to (\w+)\.__format__", lambda of: f"{of} has no such format"),
     (r"object of type '(\w+)' has no len\(\)", lambda of: f"len takes text, list or object, not {of}"),
     (r"descriptor '(\w+)' for '(\w+)' objects doesn't apply to an? '(\w+)' object",
      lambda name, wanted, of: f"{name} takes {wanted}, not {of}"),

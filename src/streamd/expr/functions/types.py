@@ -10,7 +10,7 @@ import orjson
 
 from streamd.errors import TransformError
 from streamd.expr.functions.catalogue import Catalogue
-from streamd.expr.limits import check_text, type_name
+from streamd.expr.limits import as_text, check_text, type_name
 
 TYPE = Catalogue("type")
 _NAMESPACE = ids.UUID("6f1f3d7e-53b1-4f3c-9a55-5a0f7f0f2f10")
@@ -23,14 +23,14 @@ MAX_DIGITS = 1000  # of a number written as text
     "str(value)",
     ("str(12)", "12"),
     ("str(1.5)", "1.5"),
-    ("str(null)", "None"),
+    ("str(null)", "null"),
+    ('str([1, true, "a"])', '[1,true,"a"]'),
     result="text",
-    builtin="str",
     linear=True,
 )
 def to_str(value: Any) -> str:
-    """The value as Python writes it: `True`, `None`, `[1, 2]`; `json_text` writes it as JSON."""
-    return str(value)
+    """The value as text: a text as it is, anything else as JSON writes it. So are values in braces: `f"{value}"`."""
+    return as_text(value)
 
 
 @TYPE.function(
