@@ -46,13 +46,15 @@ class Codec:
     `decode`: the bytes of one record → its document; raises ExtractError. `encode`: a document → bytes; raises
     LoadError. Of a key or a header it is any JSON value in place of a document, and there are always bytes. Neither
     awaits anything, neither keeps the document, and neither error's message holds record contents. Both are attributes
-    that stay the same for the codec's life: the chains bind them. `binary`: the bytes are no text.
+    that stay the same for the codec's life: the chains bind them. `binary`: the bytes are no text. `gives_nan`: so
+    documents may hold NaN and infinities, which JSON has no word for.
 
     Whoever writes one: `__init__(settings, context)` reads what lies on this machine (a schema's file) and raises
     ConfigError; it also runs for `streamd validate`. What is to be asked of a server is `prepare`'s.
     """
 
     binary = False
+    gives_nan = False
     decode: Decode
     encode: Encode
 

@@ -455,7 +455,7 @@ class _Fuser:
         out_format = getattr(target.settings, "format", "json")
         passes = self._passes(target, out_format)
         if out_format == "json":
-            return json_value(body, own=passes)
+            return json_value(body, own=passes, checked=self._may_hold_nan())
         raw = doc.raw if passes and doc.unchanged else None
         if raw and not doc.raw_or_none:
             return raw
@@ -467,6 +467,13 @@ class _Fuser:
         if self.decoded or out_format != self.format:
             return False
         return out_format == "json" or self._codec(target).passes(self._codec(self.chain.entry))
+
+    def _may_hold_nan(self) -> bool:
+        """Whether documents may hold numbers that are none: out of own code, or of a format that has such."""
+        entry = self.chain.entry
+        if self.decoded:
+            return self.from_records and not entry.spec.keyed
+        return self.format not in ("json", "object") and self._codec(entry).gives_nan
 
     def _codec(self, component: ComponentConfig) -> Codec:
         if component.id not in self.codecs:

@@ -6,6 +6,7 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
+from streamd.codecs.json.codec import encode_finite
 from streamd.plan import runtime_names as names
 from streamd.plan.document import Base, Document
 
@@ -13,9 +14,13 @@ if TYPE_CHECKING:
     from streamd.plan.body import FusedBody
 
 
-def json_value(body: FusedBody, *, own: bool) -> str:
-    """Python source of the document at hand as bytes. `own`: whether the record's bytes are JSON that may go on."""
+def json_value(body: FusedBody, *, own: bool, checked: bool = False) -> str:
+    """Python source of the document at hand as bytes. `own`: whether the record's bytes are JSON that may go on;
+    `checked`: it may hold numbers that JSON has no word for, which are refused.
+    """
     doc = body.path.document
+    if checked:
+        return f"{body.constant('encode_finite', encode_finite)}({body.document()})"
     raw = doc.raw if own else None
     if raw and doc.unchanged:
         return f"({raw} if {raw} is not None else {_anew(body)})" if doc.raw_or_none else raw

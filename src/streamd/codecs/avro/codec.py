@@ -54,7 +54,7 @@ def read_schema(file: str | None, context: CodecContext) -> Schema | None:
 class AvroCodec(Codec):
     """Values without anything around them, all of one schema."""
 
-    binary = True
+    binary = gives_nan = True
 
     def __init__(
         self, settings: AvroSettings | AvroFileSettings, schema: Schema, written: Schema | None, *, records: bool = True

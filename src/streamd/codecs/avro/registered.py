@@ -31,6 +31,7 @@ class RegisteredAvroCodec(RegisteredCodec):
     """With `on_schema_change: evolve` a sink registers the next schema before the record that needs it is written."""
 
     kind, title, setting = "AVRO", "Avro", "`schema` or `schema_file`"
+    gives_nan = True
 
     def __init__(self, settings: AvroSettings, context: CodecContext, schema: Schema | None) -> None:
         """`schema`: the sink's, or the one that a source's documents are to have. Raises ConfigError."""

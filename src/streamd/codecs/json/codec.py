@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterable
+from math import isfinite
 from typing import Any
 
 import orjson
@@ -51,6 +53,31 @@ def encode(document: Any) -> bytes:
     except (TypeError, ValueError) as error:
         # orjson names the type, not the value.
         raise LoadError(f"the document cannot be written as JSON: {error}") from None
+
+
+def encode_finite(document: Any) -> bytes:
+    """As `encode`, for documents that may hold what is no number: that would be written as null. Raises LoadError."""
+    data = encode(document)
+    # A document may well hold null: to read it again and compare takes a fraction of what a walk through it does.
+    if b"null" in data and orjson.loads(data) != document and (path := _not_finite(document)) is not None:
+        where = ".".join(path)
+        raise LoadError(f"field `{where}` is NaN or an infinity, which JSON has no word for")
+    return data
+
+
+def _not_finite(value: Any) -> list[str] | None:
+    """The way to the first number in a document that is none."""
+    if value.__class__ is float:
+        return None if isfinite(value) else []
+    parts: Iterable[tuple[Any, Any]] = ()
+    if isinstance(value, dict):
+        parts = value.items()
+    elif isinstance(value, list | tuple):
+        parts = enumerate(value)
+    for name, part in parts:
+        if (path := _not_finite(part)) is not None:
+            return [str(name), *path]
+    return None
 
 
 def codec(settings: JsonSettings, context: CodecContext) -> Codec:

@@ -32,7 +32,7 @@ class MsgpackSettings(Model):
 class MsgpackCodec(Codec):
     """Maps, with values as JSON has them. `whole`: False for what need be no map."""
 
-    binary = True
+    binary = gives_nan = True
 
     def __init__(self, settings: MsgpackSettings, *, whole: bool = True) -> None:
         self._whole = whole
