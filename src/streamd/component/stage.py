@@ -35,6 +35,9 @@ class Body(Protocol):
     def local(self, name_hint: str, source: str) -> str:
         """Assign to a new local variable and return its name."""
 
+    def collect(self, name_hint: str, expression: Expression, names: Mapping[str, str] | None = None) -> str:
+        """Assign the list that a comprehension makes to a new local variable, and return its name."""
+
     def constant(self, name_hint: str, value: Any) -> str:
         """Make a Python object known to the generated function and return the name it has there."""
 

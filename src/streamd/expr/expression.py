@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from types import MappingProxyType
 from typing import Any, Literal, Protocol
@@ -130,6 +130,15 @@ class Expression:
         from streamd.expr.source import write
 
         return write(self.node, resolver)
+
+    def loop_lines(self, resolver: Resolver, collected: str, fresh: Callable[[str], str]) -> list[str] | None:
+        """Lines that make the list of a comprehension in the variable `collected`, by a loop, where that costs less.
+
+        `fresh` gives new names of variables that look like a hint.
+        """
+        from streamd.expr.source import write_loop
+
+        return write_loop(self.node, resolver, collected, fresh)
 
     def interpret(self, scope: Scope) -> Any:
         """The expression's meaning, by walking its tree: slow, and what `source` is tested against.

@@ -5,6 +5,7 @@ from __future__ import annotations
 import ast
 import re
 from abc import abstractmethod
+from collections.abc import Callable
 
 from streamd.expr import limits
 from streamd.expr.functions import Function
@@ -37,10 +38,12 @@ _NARROW = 20  # characters
 class Loops:
     """The half of the writer that knows comprehensions.
 
-    Inside one that has a budget, whatever reads or builds much pays for it.
+    Inside one that has a budget, whatever reads or builds much pays for it. `fresh` gives names of new variables, where
+    there is room for lines.
     """
 
-    def __init__(self) -> None:
+    def __init__(self, fresh: Callable[[str], str] | None = None) -> None:
+        self.fresh = fresh
         self.taken: set[str] = set()  # names that the resolver uses
         self.in_loop = False
         self.in_plain = False
@@ -81,12 +84,51 @@ class Loops:
             self.multiplies = False
         return ast.GeneratorExp(element, sources) if node.lazy else ast.ListComp(element, sources)
 
+    def plain_loop(self, node: Loop, collected: str) -> ast.Module | None:
+        """The lines of a plain loop that has products; None where it has none."""
+        [each] = node.sources
+        iterable = self.write(each.iterable)
+        self.in_plain = True
+        over = self._over(each, iterable)
+        append = ast.Attribute(ast.Name(collected, ast.Load()), "append", ast.Load())
+        inner: ast.stmt = ast.Expr(ast.Call(append, [self.write(node.element)], []))
+        if not self.multiplies:
+            return None
+        for condition in reversed(over.ifs):
+            inner = ast.If(condition, [inner], [])
+        built = ast.Assign([ast.Name(_BUILT, ast.Store())], ast.List([ast.Constant(0)], ast.Load()))
+        start = ast.Assign([ast.Name(collected, ast.Store())], ast.List([], ast.Load()))
+        lines = ast.Module([start, built, ast.For(over.target, iterable, [inner], [])], [])
+        self.name_variables(lines)
+        return lines
+
     def product(self, left: ast.expr, right: ast.expr) -> ast.expr:
         """A product of values that may be text or lists, which it would repeat."""
         if self.in_plain:
             self.multiplies = True
-            return ast.Call(self.bound("product", limits.product), [left, right, ast.Name(_BUILT, ast.Load())], [])
+            if self.fresh is not None:
+                return self._product_in_place(left, right, self.fresh)
+            return self._counted_product(left, right)
         return self.paid(ast.Call(self.bound("times", limits.times), [left, right], []))
+
+    def _counted_product(self, left: ast.expr, right: ast.expr) -> ast.expr:
+        return ast.Call(self.bound("product", limits.product), [left, right, ast.Name(_BUILT, ast.Load())], [])
+
+    def _product_in_place(self, left: ast.expr, right: ast.expr, fresh: Callable[[str], str]) -> ast.expr:
+        """A product that is multiplied here where both are of one type: then neither can repeat the other."""
+        kinds: list[ast.expr] = []
+        values: list[ast.expr] = []
+        for operand in (left, right):
+            if isinstance(operand, ast.Constant):
+                kinds.append(ast.Name(type(operand.value).__name__, ast.Load()))
+                values.append(operand)
+                continue
+            name = fresh(_hint(operand))
+            named = ast.NamedExpr(ast.Name(name, ast.Store()), operand)
+            kinds.append(ast.Attribute(named, "__class__", ast.Load()))
+            values.append(ast.Name(name, ast.Load()))
+        same = ast.Compare(kinds[0], [ast.Is()], [kinds[1]])
+        return ast.IfExp(same, ast.BinOp(values[0], ast.Mult(), values[1]), self._counted_product(*values))
 
     def paid(self, value: ast.expr) -> ast.expr:
         """The value, paid for by its length."""
@@ -101,7 +143,7 @@ class Loops:
         call = ast.Attribute(ast.Name(_BUDGET, ast.Load()), "call", ast.Load())
         return ast.Call(call, [called, *arguments], [])
 
-    def name_variables(self, tree: ast.expr) -> None:
+    def name_variables(self, tree: ast.AST) -> None:
         """Give each loop variable its name, and none that the resolver uses."""
         chosen: dict[str, str] = {}
         for node in ast.walk(tree):
@@ -111,6 +153,8 @@ class Loops:
                 node.id = chosen[node.id]
 
     def _free(self, name: str) -> str:
+        if self.fresh is not None:
+            return self.fresh(name)
         number, free = 1, name
         while free in self.taken:
             number += 1
@@ -132,6 +176,14 @@ class Loops:
         names: list[ast.expr] = [ast.Name(f"${target.number}:{target.name}", ast.Store()) for target in each.targets]
         target = ast.Tuple(names, ast.Store()) if each.unpack else names[0]
         return ast.comprehension(target, iterable, [self.write(condition) for condition in each.conditions], 0)
+
+
+def _hint(operand: ast.expr) -> str:
+    """The name of what an operand reads."""
+    match operand:
+        case ast.Subscript(_, ast.Constant(str(name))) | ast.Attribute(_, name):
+            return name
+    return "factor"
 
 
 def is_plain(node: Loop) -> bool:

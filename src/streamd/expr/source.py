@@ -8,11 +8,12 @@ from __future__ import annotations
 
 import ast
 import builtins
+from collections.abc import Callable
 from operator import getitem
 from typing import TYPE_CHECKING
 
 from streamd.expr import limits
-from streamd.expr.loops import Loops
+from streamd.expr.loops import Loops, is_plain
 from streamd.expr.nodes import (
     NUMERIC,
     Binary,
@@ -77,13 +78,24 @@ def write(node: Node, resolver: Resolver) -> str:
     return ast.unparse(ast.fix_missing_locations(tree))
 
 
+def write_loop(node: Node, resolver: Resolver, collected: str, fresh: Callable[[str], str]) -> list[str] | None:
+    """The node's list, made in the variable `collected` by a `for` of its own: where it is a plain comprehension with
+    products, which can tell numbers from texts in place there. None for any other node.
+    """
+    if not (isinstance(node, Loop) and is_plain(node)) or node.lazy:
+        return None
+    writer = _Writer(resolver, node, fresh)
+    lines = writer.plain_loop(node, collected)
+    return None if lines is None else ast.unparse(ast.fix_missing_locations(lines)).splitlines()
+
+
 def load(name: str) -> ast.Name:
     return ast.Name(name, ast.Load())
 
 
 class _Writer(Loops):
-    def __init__(self, resolver: Resolver, root: Node) -> None:
-        super().__init__()
+    def __init__(self, resolver: Resolver, root: Node, fresh: Callable[[str], str] | None = None) -> None:
+        super().__init__(fresh)
         self.resolver = resolver
         additions = sum(
             isinstance(part, Binary) and part.operator == "+" and not _adds_numbers(part) for part in walk(root)

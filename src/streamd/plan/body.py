@@ -35,6 +35,7 @@ class Code:
     """The lines of the generated function, its constants and its counters.
 
     `owners` says for each line which component wrote it: an exception's line number tells the stage that failed.
+    `given`: variables whose dict was given away, or got another name.
     `counters` are (variable, component id, what) with what in "filtered", "elements", "output:NAME", "checked",
     "broken:RULE". `passing`: stages that are to get records' own bytes; `unlike`: those of them that have none here.
     """
@@ -47,6 +48,7 @@ class Code:
     use: FieldUse = field(default_factory=FieldUse)
     passing: frozenset[str] = frozenset()
     unlike: set[str] = field(default_factory=set)
+    given: set[str] = field(default_factory=set)
 
     def line(self, indent: int, source: str, owner: str) -> None:
         self.lines.append("    " * indent + source)
@@ -101,6 +103,7 @@ class Path:
     """Where the writing stands on one way through the graph.
 
     `may_continue`: nothing else follows in the innermost loop, so that a record can be given up with `continue`.
+    `repeated`: what follows runs once for each element of a list.
     `filtered`: some records may already be gone, so a full parse from here on is not paid by every record.
     `watermark`: the variable that holds it, where a keyed stage wants it. `beside`: how key and headers are read.
     """
@@ -111,6 +114,7 @@ class Path:
     timestamp: str = "r.timestamp"
     headers: str = "r.headers"
     may_continue: bool = True
+    repeated: bool = False
     filtered: bool = False
     watermark: str | None = None
     beside: Reading = field(default_factory=Reading)
@@ -140,6 +144,14 @@ class FusedBody:
         name = self.code.fresh(name_hint)
         self.line(f"{name} = {source}")
         return name
+
+    def collect(self, name_hint: str, expression: Expression, names: Mapping[str, str] | None = None) -> str:
+        self._header_names = expression.headers
+        collected = self.code.fresh(name_hint)
+        lines = expression.loop_lines(NamedHere(self, names) if names else self, collected, self.code.fresh)
+        for line in lines or [f"{collected} = {self.value(expression, names)}"]:
+            self.line(line)
+        return collected
 
     def constant(self, hint: str, value: Any) -> str:
         return self.code.constant(hint, value)
@@ -195,6 +207,7 @@ class FusedBody:
         if doc.base is Base.NOTHING:
             return f"{{{doc.literal()}}}"
         if not doc.overlay and not doc.dropped:
+            self.code.given.add(doc.var)
             return doc.var
         whole = f"{{**{doc.var}, {doc.literal()}}}" if doc.overlay else f"{{**{doc.var}}}"
         if not doc.dropped:
@@ -214,6 +227,21 @@ class FusedBody:
         self.code.unlike.add(self.stage_id)
         return self.document()
 
+    def last_document(self) -> str:
+        """The whole document for its last reader: the parsed one, changed in place, where nobody else has it.
+
+        A record that fails after that goes on as it came, as bytes.
+        """
+        self._own_base()
+        doc = self.path.document
+        if not (doc.own and self.path.may_continue) or self.path.repeated or doc.var in self.code.given:
+            return self.document()
+        for name, value in doc.overlay.items():
+            self.line(f"{doc.var}[{name!r}] = {value}")
+        for name in sorted(doc.dropped):
+            self.line(f"{doc.var}.pop({name!r}, None)")
+        return doc.var
+
     def set_key(self, source: str) -> None:
         self.path.key = self.local("key", source)
         self.path.beside = replace(self.path.beside, decode_key=None, key_codec=None, key_lost=False, mixed_key="")
@@ -227,7 +255,7 @@ class FusedBody:
         item = self.code.fresh(name_hint)
         self.line(f"for {item} in {iterable}:")
         self.path.indent += 1
-        self.path.may_continue = True
+        self.path.may_continue = self.path.repeated = True
         self.line(f"{counter} += 1")
         yield item
 
@@ -411,7 +439,7 @@ class FusedBody:
                 self.code.use.whole = True
             loads = self.constant("loads", names.loads)
             whole = self.local("whole", f"{loads}({doc.raw})")
-            self.path.document = replace(doc, base=Base.DICT, var=whole)
+            self.path.document = replace(doc, base=Base.DICT, var=whole, own=True)
 
 
 def _agree(documents: Sequence[Document]) -> bool:

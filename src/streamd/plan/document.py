@@ -27,6 +27,7 @@ class Document:
     `overlay` maps a field to the variable that holds it; `dropped` are fields of the base that are gone. `raw` is the
     variable with bytes that say the same as the base, in `raw_format`, where there is one; with `raw_or_none` it may
     hold None instead.
+    `own`: `var` was parsed from the record here, so that nobody has it but those whom this function gave it.
     """
 
     base: Base
@@ -34,6 +35,7 @@ class Document:
     raw: str | None = None
     raw_or_none: bool = False
     raw_format: str = "json"
+    own: bool = False
     overlay: dict[str, str] = field(default_factory=dict)
     dropped: frozenset[str] = frozenset()
 

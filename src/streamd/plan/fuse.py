@@ -286,8 +286,9 @@ class _Fuser:
             path.document = Document(Base.TYPED, "d", "v")
         elif self.format == "json":
             document_of, loads = code.constant("document_of", names.document_of), code.constant("loads", names.loads)
-            line(f"d = {document_of}({loads}(v))")
-            path.document = Document(Base.DICT, "d", "v")
+            line(f"d = {loads}(v)")
+            line(f"if d.__class__ is not dict: {document_of}(d)")
+            path.document = Document(Base.DICT, "d", "v", own=True)
         else:
             line(f"d = {code.constant('decode_' + self.format, self._codec(self.chain.entry).decode)}(v)")
             path.document = Document(Base.DICT, "d", "v", raw_format=self.format)

@@ -32,7 +32,7 @@ def json_value(body: FusedBody, *, own: bool, checked: bool = False) -> str:
 
 def _anew(body: FusedBody) -> str:
     # What orjson gives has room for a long text behind it: to keep that costs several times the copy.
-    return f"b'%b' % {body.constant('dumps', names.dumps)}({body.document()})"
+    return f"b'%b' % {body.constant('dumps', names.dumps)}({body.last_document()})"
 
 
 def _spliced(body: FusedBody, doc: Document) -> str:

@@ -133,7 +133,14 @@ def coercer(rule: Coercion) -> Callable[[Any], Any]:
                 raise TransformError(f"coerce: the value, of type {type_name(value)}, is no {rule.to}") from None
             return None if on_failure == "null" else value if on_failure == "keep" else default
 
-    return coerce
+    def coerce_int(value: Any) -> Any:
+        if value.__class__ is int:
+            return value
+        if value.__class__ is str and value.isdigit() and value.isascii() and len(value) <= MAX_DIGITS:
+            return int(value)
+        return coerce(value)
+
+    return coerce_int if rule.to == "int" else coerce
 
 
 def _converter(rule: Coercion) -> Callable[[Any], Any]:
@@ -147,11 +154,8 @@ def to_int(value: Any) -> int:
     kind = type(value)
     if kind is int:
         return value  # type: ignore[no-any-return]
-    if kind is str and len(value) <= MAX_DIGITS:
-        if value.isdigit() and value.isascii():
-            return int(value)
-        if _INT.fullmatch(text := value.strip()):
-            return int(text)
+    if kind is str and len(value) <= MAX_DIGITS and _INT.fullmatch(text := value.strip()):
+        return int(text)
     if kind is float and value.is_integer():
         return int(value)
     raise ValueError

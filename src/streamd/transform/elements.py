@@ -124,12 +124,13 @@ class _Looped(_OfList):
 
     def elements(self, body: Body) -> str:
         """A variable with the list."""
-        operation = type(self).__name__.lower()
-        return body.local("elements", f"{body.constant('as_list', as_list)}({body.value(self.list_)}, {operation!r})")
+        elements = body.local("elements", body.value(self.list_))
+        check = f"{body.constant('as_list', as_list)}({elements}, {type(self).__name__.lower()!r})"
+        body.line(f"if {elements}.__class__ is not list: {check}")
+        return elements
 
-    def looped(self, body: Body, elements: str, value: object, where: object = None) -> str:
-        expression = loop(self.each, str(value), None if where is None else str(where))
-        return body.value(expression, {LIST: elements})
+    def looped(self, body: Body, elements: str, value: object) -> str:
+        return body.value(loop(self.each, str(value)), {LIST: elements})
 
 
 class Filter(_Looped):
@@ -143,7 +144,8 @@ class Filter(_Looped):
         return [("where", self.each, str(self.where))]
 
     def write(self, body: Body) -> None:
-        body.set_field(self.target, self.looped(body, self.elements(body), self.each, self.where))
+        where = loop(self.each, self.each, str(self.where))
+        body.set_field(self.target, body.collect(self.target[-1], where, {LIST: self.elements(body)}))
 
 
 class Map(_Looped):
@@ -168,20 +170,19 @@ class Map(_Looped):
         return [("fields", str(value), None) for value in (self.fields or {}).values()]
 
     def write(self, body: Body) -> None:
-        elements = self.elements(body)
-        if self.fields is None:
-            body.set_field(self.target, self.looped(body, elements, self.value))
-            return
+        elements, fields = self.elements(body), self.fields or {}
         whole = self._whole()
         if whole is not None:
-            body.set_field(self.target, body.value(whole, {LIST: elements}))
+            body.set_field(self.target, body.collect(self.target[-1], whole, {LIST: elements}))
             return
         # Each field by itself: one that is cheap stays cheap whatever the others are.
-        columns = [body.local(name, self.looped(body, elements, value)) for name, value in self.fields.items()]
-        body.set_field(self.target, _objects(list(self.fields), f"zip({', '.join(columns)})"))
+        columns = [body.collect(name, loop(self.each, str(value)), {LIST: elements}) for name, value in fields.items()]
+        body.set_field(self.target, _objects(list(fields), f"zip({', '.join(columns)})"))
 
     def _whole(self) -> Expression | None:
-        """All fields in one loop, where it is one that needs no bounds."""
+        """The value, or all fields in one loop, where that is one that needs no bounds."""
+        if self.value is not None:
+            return loop(self.each, str(self.value))
         fields = ", ".join(f"{name!r}: (\n{value}\n)" for name, value in (self.fields or {}).items())
         try:
             whole = loop(self.each, f"{{{fields}}}")

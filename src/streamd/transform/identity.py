@@ -2,15 +2,10 @@
 
 from __future__ import annotations
 
-from collections.abc import Hashable, Iterable
+from collections.abc import Hashable
 from typing import Any
 
 _OWN = frozenset({str, int, float})  # of types whose values are their own
-
-
-def identities(values: list[Any]) -> Iterable[Hashable]:
-    """Those of all values."""
-    return values if _OWN.issuperset(map(type, values)) else map(identity, values)
 
 
 def identity(value: Any) -> Hashable:

@@ -9,7 +9,7 @@ from typing import Any
 from streamd.errors import TransformError
 from streamd.expr.limits import MAX_ITEMS, type_name
 from streamd.transform.fields import as_list
-from streamd.transform.identity import identities
+from streamd.transform.identity import identity
 
 
 def sorter(descending: Sequence[bool]) -> Callable[..., list[Any]]:
@@ -33,17 +33,19 @@ def sorter_by(descending: Sequence[bool]) -> Callable[..., list[Any]]:
     """The function (elements, key functions…) → elements in order; one function for each part of the order."""
     orders = list(enumerate(descending))[::-1]
 
+    def sort_by_one(elements: list[Any], key: Callable[[Any], Any], reverse: bool = descending[0]) -> list[Any]:
+        try:
+            return sorted(elements, key=key, reverse=reverse)
+        except TypeError:
+            by = [key(element) for element in elements]
+            return [elements[place] for place in _sorted_with_nulls(range(len(by)), by, reverse)]
+
     def sort(elements: list[Any], *keys: Callable[[Any], Any]) -> list[Any]:
         for number, reverse in orders:
-            key = keys[number]
-            try:
-                elements = sorted(elements, key=key, reverse=reverse)
-            except TypeError:
-                by = [key(element) for element in elements]
-                elements = [elements[place] for place in _sorted_with_nulls(range(len(by)), by, reverse)]
+            elements = sort_by_one(elements, keys[number], reverse)
         return elements
 
-    return sort
+    return sort_by_one if len(orders) == 1 else sort
 
 
 def _sorted_with_nulls(places: Sequence[int], by: list[Any], reverse: bool) -> list[int]:
@@ -60,7 +62,8 @@ def _sorted_with_nulls(places: Sequence[int], by: list[Any], reverse: bool) -> l
 def group_list(elements: list[Any], keys: list[Any]) -> list[dict[str, Any]]:
     """`{"key": …, "items": […]}` for each key, in the order of their first appearance."""
     groups: dict[Any, dict[str, Any]] = {}
-    for element, key, known in zip(elements, keys, identities(keys), strict=True):
+    for element, key in zip(elements, keys):  # noqa: B905 — one key for each; to say so costs as much as five elements
+        known = key if key.__class__ is str or key.__class__ is int else identity(key)
         if known in groups:
             groups[known]["items"].append(element)
         else:
@@ -71,7 +74,7 @@ def group_list(elements: list[Any], keys: list[Any]) -> list[dict[str, Any]]:
 def group_object(elements: list[Any], keys: list[Any]) -> dict[str, list[Any]]:
     """The elements by their keys, which are texts."""
     groups: dict[str, list[Any]] = {}
-    for element, key in zip(elements, keys, strict=True):
+    for element, key in zip(elements, keys):  # noqa: B905 — as above
         if key.__class__ is not str:
             _text(key, "group")
         if key in groups:
@@ -90,7 +93,8 @@ def _text(key: Any, operation: str) -> str:
 def unique(elements: list[Any], keys: list[Any]) -> list[Any]:
     """The first element of each key."""
     first: dict[Any, Any] = {}
-    for element, known in zip(elements, identities(keys), strict=True):
+    for element, key in zip(elements, keys):  # noqa: B905 — as above
+        known = key if key.__class__ is str or key.__class__ is int else identity(key)
         if known not in first:
             first[known] = element
     return list(first.values())
@@ -132,7 +136,7 @@ def pivoter(duplicates: str) -> Callable[[list[Any], list[Any]], dict[str, Any]]
 
     def pivot(names: list[Any], values: list[Any]) -> dict[str, Any]:
         made: dict[str, Any] = {}
-        for name, value in zip(names, values, strict=True):
+        for name, value in zip(names, values):  # noqa: B905 — as above
             if name.__class__ is not str:
                 _text(name, "pivot")
             if name not in made:

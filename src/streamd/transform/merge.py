@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
-from typing import Any, Literal
+import math
+from typing import Any
+from typing import Literal as OneOf
 
 from pydantic import Field
 
@@ -10,6 +12,7 @@ from streamd.component.fields import ExpressionField, FieldPath
 from streamd.component.model import Model
 from streamd.component.stage import Body
 from streamd.errors import TransformError
+from streamd.expr.nodes import Literal, Object
 from streamd.expr.paths import MISSING
 from streamd.transform.fields import as_object, found
 from streamd.transform.identity import identity
@@ -30,16 +33,16 @@ class Merge(Model):
     into: FieldPath | None = Field(
         None, description="The field that it goes into. The whole document where not said.", examples=["profile"]
     )
-    lists: Literal["replace", "append", "union"] | ByField = Field(
+    lists: OneOf["replace", "append", "union"] | ByField = Field(
         "replace",
         description="What becomes of two lists: the new one, the old one and the new one behind it, the same without "
         "repetitions, or {by: FIELD}: objects with the same value there are merged, others are put behind.",
         examples=["append", {"by": "id"}],
     )
-    wins: Literal["new", "old", "error"] = Field(
+    wins: OneOf["new", "old", "error"] = Field(
         "new", description="Which of two values stays where they cannot be merged; or neither may be.", examples=["old"]
     )
-    nulls: Literal["set", "remove", "ignore"] = Field(
+    nulls: OneOf["set", "remove", "ignore"] = Field(
         "set",
         description="What a null that is merged in does: it is a value like any other, it removes the field (as in a "
         "JSON Merge Patch, RFC 7396), or nothing.",
@@ -51,12 +54,40 @@ class Merge(Model):
         return None if self.into is None else frozenset(self.into[:1])
 
     def write(self, body: Body) -> None:
+        fields = self._overwrites()
+        if fields is not None and self.into is None:
+            for name, source in fields.items():
+                body.set_field((name,), source)
+            return
+        if fields is not None and self.into is not None and len(self.into) == 1:
+            old = body.local(self.into[0], body.field_or(self.into[0], "{}"))
+            body.line(f"if {old}.__class__ is not dict: {body.constant('as_object', as_object)}({old}, 'merge')")
+            display = "".join(f", {name!r}: {source}" for name, source in fields.items())
+            body.set_field(self.into, f"{{**{old}{display}}}")
+            return
         merge = body.constant("merge", Merger(self).merge)
         new = body.value(self.with_)
         if self.into is None:
             body.replace_document(f"{merge}({body.document()}, {new})")
         else:
             body.set_field(self.into, f"{merge}({found(body, self.into)}, {new})")
+
+    def _overwrites(self) -> dict[str, str] | None:
+        """Sources by name, where all that is merged in are constants that are set whatever is there."""
+        if not isinstance(self.with_.node, Object) or self.wins != "new":
+            return None
+        fields: dict[str, str] = {}
+        for key, value in self.with_.node.entries:
+            if not (isinstance(key, Literal) and isinstance(value, Literal) and isinstance(key.value, str)):
+                return None
+            if not _is_written_plainly(value.value) or (value.value is None and self.nulls != "set"):
+                return None
+            fields[key.value] = repr(value.value)
+        return fields
+
+
+def _is_written_plainly(value: object) -> bool:
+    return value is None or isinstance(value, str | int) or (isinstance(value, float) and math.isfinite(value))
 
 
 class Merger:

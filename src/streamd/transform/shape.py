@@ -61,10 +61,29 @@ def write_rename(body: Body, fields: Mapping[str, str | Renaming]) -> None:
 
 
 def _put(body: Body, path: tuple[str, ...], value: str, left: bool) -> None:
+    if len(path) == 2:
+        holder = body.field_or(path[0], body.constant("MISSING", MISSING))
+        value = f"{body.constant('with_new', with_new(path, left))}({holder}, {value})"
+        body.set_field(path[:1], value)
+        return
     there = found(body, path)
     if there != body.constant("MISSING", MISSING):
         value = f"{body.constant('into', into('.'.join(path), left))}({there}, {value})"
     body.set_field(path, value)
+
+
+def with_new(path: tuple[str, str], left: bool) -> Callable[[Any, Any], dict[str, Any]]:
+    """Gives an object, null or missing perhaps, with a field that it has not yet, or, where `left`, an empty object in
+    its place. The object is not changed itself.
+    """
+    free, name = into(".".join(path), left), path[1]
+
+    def put(holder: Any, value: Any) -> dict[str, Any]:
+        if holder.__class__ is not dict:
+            return with_fields(holder, {name: value})
+        return {**holder, name: free(holder[name], value) if name in holder else value}
+
+    return put
 
 
 def into(name: str, left: bool) -> Callable[[Any, Any], Any]:
@@ -145,12 +164,16 @@ def unnester(path: tuple[str, ...], prefix: str) -> Callable[[dict[str, Any]], d
         if len(steps) > 1:
             return {**document, name: unnest(inner, steps[1:])}
         moved = {prefix + key: value for key, value in inner.items()} if prefix else inner
-        made: dict[str, Any] = {}
-        for key, value in document.items():
+        before: dict[str, Any] = {}
+        for key in document:
             if key == name:
-                made.update(moved)
-            else:
-                made[key] = value
+                break
+            before[key] = document[key]
+        made = {**before, **moved, **document}
+        if name in moved:
+            made[name] = moved[name]
+        else:
+            del made[name]
         if len(made) < len(document) - 1 + len(moved):
             raise TransformError("unnest: a field of the object is also beside it; give them a `prefix`")
         return made
