@@ -376,6 +376,16 @@ def merge(value: bytes) -> bytes:
     return dumps(document)
 
 
+def merge_field(value: bytes) -> bytes:
+    document = parsed(value)
+    old, new = the_object(document["user"]), the_object(document["changes"])
+    for name, one in new.items():
+        if type(one) is dict and type(old.get(name)) is dict:
+            raise ValueError  # one level deep
+        old[name] = one
+    return dumps(document)
+
+
 def patch(value: bytes) -> bytes:
     document = parsed(value)
     if document["user"]["country"] != "DE":

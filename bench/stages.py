@@ -254,6 +254,8 @@ ROWS = [
                orders(4), by_hand.coerce_strictly, "by hand, digits only"),
     Comparison("transform: merge", _transform({"merge": {"with": "{'country': 'FR', 'seen': true}", "into": "user"}}),
                orders(4), by_hand.merge),
+    Comparison("transform: merge of a field", _transform({"merge": {"with": "changes", "into": "user"}}),
+               [{**order, "changes": {"country": "FR", "seen": True}} for order in orders(4)], by_hand.merge_field),
     Comparison("transform: patch of 4 operations", _transform({"patch": PATCH}), orders(10), by_hand.patch),
     Comparison("transform: patch of 4 operations", _transform({"patch": PATCH}), orders(10), _patch_library,
                "jsonpatch"),

@@ -29,8 +29,11 @@ class Body(Protocol):
         `names`: what the expression reads as fields by these names are sources of its own, which cannot fail.
         """
 
-    def field_or(self, name: str, default: str) -> str:
-        """Python source of a top-level field's value, or of `default`, which cannot fail, where it is absent."""
+    def field_or(self, name: str, default: str, *, usual: bool = False) -> str:
+        """Python source of a top-level field's value, or of `default`, which cannot fail, where it is absent.
+
+        `usual`: most records have it.
+        """
 
     def local(self, name_hint: str, source: str) -> str:
         """Assign to a new local variable and return its name."""

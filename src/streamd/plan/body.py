@@ -338,7 +338,7 @@ class FusedBody:
             return f"{need}({doc.var}.{names.attribute(name)}, {name!r})"
         return f"{doc.var}.{names.attribute(name)}"
 
-    def field_or(self, name: str, default: str) -> str:
+    def field_or(self, name: str, default: str, *, usual: bool = False) -> str:
         doc = self.path.document
         if name in doc.overlay:
             return doc.overlay[name]
@@ -351,6 +351,8 @@ class FusedBody:
                 else f"({doc.var}[{name!r}] if {name!r} in {doc.var} else {default})"
             )
         self.code.use.probed[name] = None
+        if usual:
+            self.code.use.usual.add(name)
         unset = self.constant("UNSET", names.UNSET)
         attribute = f"{doc.var}.{names.attribute(name)}"
         return f"({attribute} if {attribute} is not {unset} else {default})"
@@ -429,7 +431,7 @@ class FusedBody:
         if self.path.document.base is Base.TYPED:
             use.shadowed[name] = None
             # A record that has the field already, as one that was read has, must be parsed whole in the end.
-            use.whole = use.whole or (name in use.read and not self.path.filtered)
+            use.whole = use.whole or ((name in use.read or name in use.usual) and not self.path.filtered)
 
     def _own_base(self) -> None:
         """Have the whole document as a dict: parse it here when only fields of it were decoded so far."""

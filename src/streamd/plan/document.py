@@ -62,13 +62,14 @@ class FieldUse:
     """How the chain uses the fields of the base: decides what the typed decoder decodes.
 
     `read`: taken as given, a record without them leaves the fast path. `probed`: may be absent (`has`, `get`).
-    `shadowed`: set by a stage, so that the decoder must tell whether the record already has them.
-    `whole`: somebody needs the whole document before any record was filtered out.
+    `usual`: probed, but most records have them. `shadowed`: set by a stage, so that the decoder must tell whether the
+    record already has them. `whole`: somebody needs the whole document before any record was filtered out.
     """
 
     read: dict[str, None] = field(default_factory=dict)
     probed: dict[str, None] = field(default_factory=dict)
     shadowed: dict[str, None] = field(default_factory=dict)
+    usual: set[str] = field(default_factory=set)
     whole: bool = False
 
     def struct_fields(self) -> list[tuple[str, bool]]:

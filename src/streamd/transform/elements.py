@@ -231,7 +231,8 @@ class Sort(_Looped):
             return False
         return not any(
             (isinstance(part, Binary) and part.operator == "*")
-            or (isinstance(part, DocumentField) and part.name == self.each)
+            # A field may be in a variable of its own name, which the function's parameter would hide.
+            or (isinstance(part, DocumentField) and (part.name == self.each or part.name.startswith("each")))
             for part in walk(node.element)
         )
 

@@ -78,7 +78,7 @@ def _literal(name: str) -> str:
 def found(body: Body, path: tuple[str, ...]) -> str:
     """Source of a field's value, MISSING where it is not there."""
     missing = body.constant("MISSING", MISSING)
-    top = body.field_or(path[0], missing)
+    top = body.field_or(path[0], missing, usual=True)
     if len(path) == 1:
         return top
     return f"{body.constant('find', find)}({top}, {', '.join(map(repr, path[1:]))})"

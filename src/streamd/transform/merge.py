@@ -60,7 +60,7 @@ class Merge(Model):
                 body.set_field((name,), source)
             return
         if fields is not None and self.into is not None and len(self.into) == 1:
-            old = body.local(self.into[0], body.field_or(self.into[0], "{}"))
+            old = body.local(self.into[0], body.field_or(self.into[0], "{}", usual=True))
             body.line(f"if {old}.__class__ is not dict: {body.constant('as_object', as_object)}({old}, 'merge')")
             display = "".join(f", {name!r}: {source}" for name, source in fields.items())
             body.set_field(self.into, f"{{**{old}{display}}}")

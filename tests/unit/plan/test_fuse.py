@@ -307,3 +307,65 @@ async def test_event_time_becomes_the_timestamp_and_the_far_future_is_refused(
     assert (len(rows), len(failed)) == ((1, 0) if passes else (0, 1))
     if passes:
         assert rows[0][2] in (1_700_000_000_000, 1_714_521_600_000)
+
+
+async def test_the_last_reader_of_a_document_changes_it_in_place(compiled: Any) -> None:
+    chain = await compiled(SOURCE + "stages:\n- set: {a: a + 1, n: 1}\n- drop: b\n" + SINK)
+    assert "d['a'] = a\n" in chain.source
+    assert "{**" not in chain.source
+    [rows], failed, _ = run(chain, [record(b'{"b":1,"a":1,"c":2}'), record({"a": 2}), record({"b": 1})])
+    assert [row[1] for row in rows] == [b'{"a":2,"c":2,"n":1}', b'{"a":3,"n":1}']
+    assert len(failed) == 1
+
+
+async def test_a_record_that_fails_after_its_document_was_changed_is_as_it_came(compiled: Any) -> None:
+    chain = await compiled(SOURCE + "stages:\n- set: {a: a * a}\n- drop: b\n" + SINK)
+    raw = b'{"a": 9223372036854775807, "b": 1}'
+    [rows], failed, _ = run(chain, [record(raw), record({"a": 2})])
+    assert values(rows) == [{"a": 4}]
+    assert [(failure.value, chain.owner_of(error)) for failure, error in failed] == [(raw, "sink")]
+
+
+@pytest.mark.parametrize(
+    ("stages", "expected"),
+    [
+        ("- set: {copy: _value, a: 2}\n- drop: b\n", [{"a": 2, "copy": {"a": 1, "b": 1, "l": [1, 2]}, "l": [1, 2]}]),
+        ("- set: {a: 2}\n- drop: b\n- set: {copy: _value, c: 3}\n",
+         [{"a": 2, "c": 3, "copy": {"a": 2, "l": [1, 2]}, "l": [1, 2]}]),
+        ("- drop: b\n- flatten: l\n- set: {a: a + l}\n", [{"a": 2, "l": 1}, {"a": 3, "l": 2}]),
+        ("- drop: b\n- flatten: l\n- set: {a: a + len(_value)}\n", [{"a": 3, "l": 1}, {"a": 3, "l": 2}]),
+        ("- drop: b\n- set: {l: '[_value, _value]'}\n- flatten: {list: l, only: true}\n- set: {a: a + 1}\n",
+         [{"a": 2, "l": [1, 2]}, {"a": 2, "l": [1, 2]}]),
+        ("- drop: b\n- transform: {operations: [{set: {a: 5}}, {set: {c: 1 / 0 }}], on_failure: rollback}\n",
+         [{"a": 1, "l": [1, 2]}]),
+    ],
+)  # fmt: skip
+async def test_a_document_that_others_have_is_not_changed(compiled: Any, stages: str, expected: list[Any]) -> None:
+    chain = await compiled(SOURCE + "stages:\n" + stages + SINK)
+    [rows], failed, _ = run(chain, [record({"a": 1, "b": 1, "l": [1, 2]})])
+    assert not failed
+    assert values(rows) == expected
+
+
+async def test_each_of_several_ways_out_has_its_own_changes(compiled: Any) -> None:
+    chain = await compiled(
+        SOURCE
+        + "stages:\n- {id: one, drop: b, from: source}\n- {id: two, set: {a: a + 1}, from: one}\n"
+        + "- {id: three, set: {a: a * 10, c: _value}, from: one}\n- {id: cut, drop: a, from: one}\n"
+        + "- {id: way, route: {outputs: {high: a > 1}, otherwise: low}, from: one}\n"
+        + "- {id: high, set: {h: 1}, from: way.high}\n- {id: low, set: {l: 1}, from: way.low}\n"
+        + "sinks:\n"
+        + "".join(f"  out_{name}: {{from: {name}, log: {{topic: {name}}}}}\n" for name in WAYS)
+    )
+    outs, failed, _ = run(chain, [record({"a": 1, "b": 1}), record({"b": 1, "a": 2, "d": 0})])
+    assert not failed
+    assert {target.removeprefix("out_"): values(rows) for target, rows in zip(chain.targets, outs, strict=True)} == WAYS
+
+
+WAYS = {
+    "two": [{"a": 2}, {"a": 3, "d": 0}],
+    "three": [{"a": 10, "c": {"a": 10}}, {"a": 20, "c": {"a": 20, "d": 0}, "d": 0}],
+    "cut": [{}, {"d": 0}],
+    "high": [{"a": 2, "d": 0, "h": 1}],
+    "low": [{"a": 1, "l": 1}],
+}

@@ -111,6 +111,21 @@ async def test_select(transformed, selection, expected):
          {"items": [SHOP["items"][2], SHOP["items"][0], SHOP["items"][1]]}),
         ({"sort": {"list": "[3, 1, 2]", "each": "limit", "by": "limit % _value.limit", "as": "out"}},
          {"out": [1, 2, 3]}),
+        ({"sort": {"list": "[3, 1, 2]", "by": "item - 1", "as": "out"}}, {"out": [1, 2, 3]}),
+        ({"map": {"list": "items", "value": "item.sku * item.n", "as": "out"}}, {"out": ["aa", "b", "a"]}),
+        ({"map": {"list": "[2, 0.5, true, 'x', [1]]", "value": "item * 2", "as": "out"}},
+         {"out": [4, 1.0, 2, "xx", [1, 1]]}),
+        ({"map": {"list": "items", "value": "limit * item.n * item.sku", "as": "out"}},
+         {"out": ["a" * 12, "b" * 6, "a" * 6]}),
+        ({"map": {"list": "items", "value": "item.n * item.sku if item.n > 1 else item.n * 1", "as": "out"}},
+         {"out": ["aa", 1, 1]}),
+        ({"map": {"list": "items", "value": "f'{item.price * item.n!s:>4} EUR'", "as": "out"}},
+         {"out": ["  10 EUR", "  20 EUR", "   7 EUR"]}),
+        ({"map": {"list": "items", "fields": {"s": "item.sku * 2", "n": "sum(x for x in [item.n * 2])"}, "as": "out"}},
+         {"out": [{"s": "aa", "n": 4}, {"s": "bb", "n": 2}, {"s": "aa", "n": 2}]}),
+        ({"filter": {"list": "items", "where": "item.price * item.n >= 10 and item.n", "as": "out"}},
+         {"out": SHOP["items"][:2]}),
+        ({"filter": {"list": "items", "where": "item.sku * item.n == 'aa'", "as": "out"}}, {"out": SHOP["items"][:1]}),
         ({"group": {"list": "[1, true, 1.0, [1], [true]]", "by": "item", "as": "out"}},
          {"out": [{"key": 1, "items": [1, 1.0]}, {"key": True, "items": [True]}, {"key": [1], "items": [[1]]},
                   {"key": [True], "items": [[True]]}]}),
@@ -136,6 +151,16 @@ async def test_select(transformed, selection, expected):
         ({"merge": {"with": '{"user": {"age": 36}, "limit": 7}'}}, {"user": {"name": "Ada", "age": 36}, "limit": 7}),
         ({"merge": {"with": '{"age": 36}', "into": "user"}}, {"user": {"name": "Ada", "age": 36}}),
         ({"merge": {"with": '{"age": 36}', "into": "new"}}, {"new": {"age": 36}}),
+        ({"merge": {"with": '{"age": 36, "name": null}', "into": "user"}}, {"user": {"name": None, "age": 36}}),
+        ({"merge": {"with": '{"age": 36, "name": null}', "into": "user", "nulls": "remove"}}, {"user": {"age": 36}}),
+        ({"merge": {"with": '{"name": "Bea"}', "into": "user", "wins": "old"}}, {}),
+        ({"merge": {"with": "{}", "into": "new"}}, {"new": {}}),
+        ({"merge": {"with": '{"user": 1, "x-y": "it\\"s", "": true, "f": -1.5}'}},
+         {"user": 1, "x-y": 'it"s', "": True, "f": -1.5}),
+        ({"rename": {"limit": "user.most"}}, {"limit": None, "user": {"name": "Ada", "most": 6}}),
+        ({"rename": {"limit": "new.most"}}, {"limit": None, "new": {"most": 6}}),
+        ({"rename": {"user.name": "user.called"}}, {"user": {"called": "Ada"}}),
+        ({"rename": {"user.name": "user.name"}}, {}),
         ({"patch": [{"op": "remove", "path": "/limit"}, {"op": "add", "path": "/user/age", "value": 36}]},
          {"limit": None, "user": {"name": "Ada", "age": 36}}),
         ({"patch": {"in": "items", "operations": [{"op": "remove", "path": "/0"}]}}, {"items": SHOP["items"][1:]}),
@@ -166,6 +191,7 @@ async def test_operations(transformed, operation, expected):
         ({"rename": {"limit": "user"}}, "has a field 'user' already"),
         ({"rename": {"limit": {"to": "user", "on_missing": "skip"}}}, "has a field 'user' already"),
         ({"rename": {"limit": "user.name"}}, "has a field 'user.name' already"),
+        ({"rename": {"user": "limit.inner"}}, "cannot set 'inner' inside a number"),
         ({"rename": {"limit": "x", "items": "x"}}, "has a field 'x' already"),
         ({"nest": {"x": ["nothing"]}}, "'nothing' is missing"),
         ({"nest": {"limit": {"prefix": "it"}}}, "nest needs an object"),
@@ -177,6 +203,11 @@ async def test_operations(transformed, operation, expected):
         ({"filter": {"list": "user", "where": "true"}}, "filter needs a list"),
         ({"filter": {"list": "items", "where": "item.nothing"}}, "'nothing' is missing"),
         ({"map": {"list": "limit", "value": "item"}}, "map needs a list"),
+        ({"map": {"list": "items", "value": "item.sku * item.sku"}}, "can't multiply"),
+        ({"map": {"list": "items", "value": "item.sku * 1000001"}}, "makes it longer than 1,000,000"),
+        ({"map": {"list": "items", "value": "item.sku * 400000"}}, "builds more than 1,000,000"),
+        ({"map": {"list": "items", "value": "item.n * item.nothing"}}, "'nothing' is missing"),
+        ({"filter": {"list": "items", "where": "item.sku * 400000"}}, "builds more than 1,000,000"),
         ({"sort": {"list": "[1, 'a']", "by": "item", "as": "x"}}, "number and text have no order"),
         ({"group": {"list": "items", "by": "item.price", "shape": "object"}}, "the key is of type number"),
         ({"flatten": {"list": "limit"}}, "flatten needs a list"),
@@ -186,6 +217,7 @@ async def test_operations(transformed, operation, expected):
         ({"unpivot": {"object": "items"}}, "unpivot needs an object"),
         ({"merge": {"with": "items"}}, "merge needs an object"),
         ({"merge": {"with": "user", "into": "limit"}}, "merge needs an object"),
+        ({"merge": {"with": '{"a": 7}', "into": "limit"}}, "merge needs an object"),
         ({"merge": {"with": '{"limit": 7}', "wins": "error"}}, "both have a value"),
         ({"coerce": {"user": "int"}}, "of type object, is no int"),
         ({"coerce": {"nothing": "int"}}, "'nothing' is missing"),
@@ -235,3 +267,52 @@ async def test_behind_a_filter_and_before_a_map(through):
 async def test_metadata_and_constants_in_expressions(through):
     out = await through(_stage({"set": {"k": "_key"}}, {"map": {"list": "l", "value": "_key + item"}}), {"l": ["x"]})
     assert out == [{"l": ["k0x"], "k": "k0"}]
+
+
+async def test_constants_are_merged_into_what_is_there_or_not(through):
+    stages = _stage({"merge": {"with": "{'a': 1, 'b': 'x'}", "into": "o"}})
+    assert await through(stages, {"o": {"a": {"deep": 1}, "c": 2}}, {"z": 1}, {"o": {}}) == [
+        {"o": {"a": 1, "c": 2, "b": "x"}},
+        {"z": 1, "o": {"a": 1, "b": "x"}},
+        {"o": {"a": 1, "b": "x"}},
+    ]
+
+
+async def test_constants_are_merged_into_the_document_whatever_was_there(through):
+    stages = _stage({"merge": {"with": "{'a': 1, 'b': 'x'}"}})
+    assert await through(stages, {"a": {"deep": 1}, "c": 2}) == [{"a": 1, "c": 2, "b": "x"}]
+
+
+async def test_a_null_is_no_object_to_merge_into(through):
+    stages = _stage({"merge": {"with": "{'a': 1}", "into": "o"}})
+    assert await through(stages + "on_error: skip\n", {"o": None}, {"o": {}}) == [{"o": {"a": 1}}]
+
+
+async def test_a_null_is_one_to_rename_into(through):
+    assert await through(_stage({"rename": {"n": "o.n"}}), {"o": None, "n": 1}) == [{"o": {"n": 1}}]
+
+
+async def test_fields_that_are_taken_out_of_an_object_are_in_its_place(through, app):
+    await app.seed([{"first": 1, "o": {"b": 2, "o": {"x": 3}}, "last": 4}])
+    await app.run(_stage({"unnest": "o"}))
+    [out] = await app.records("out")
+    assert out.value == b'{"first":1,"b":2,"o":{"x":3},"last":4}'
+
+
+async def test_a_field_that_has_the_name_of_a_loop_variable(through):
+    operations = [
+        {"set": {"each_item": "2", "price": "3", "each_built": "5"}},
+        {"sort": {"list": "l", "by": "(item.price - each_item) % 3"}},
+        {"map": {"list": "l", "value": "item.price * each_item * price * each_built"}},
+    ]
+    assert await through(_stage(*operations), {"l": [{"price": 1}, {"price": 2}, {"price": 3}]}) == [
+        {"l": [60, 90, 30], "each_item": 2, "price": 3, "each_built": 5}
+    ]
+
+
+async def test_an_operation_that_has_run_through_the_list_once_may_do_so_again(through):
+    stages = _stage({"map": {"list": "l", "value": "item * 2"}}, {"map": {"list": "l", "value": "item * 2", "as": "m"}})
+    assert await through(stages, {"l": [1, "a"]}, {"l": []}) == [
+        {"l": [2, "aa"], "m": [4, "aaaa"]},
+        {"l": [], "m": []},
+    ]
