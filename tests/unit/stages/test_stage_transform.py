@@ -203,7 +203,7 @@ async def test_operations(transformed, operation, expected):
         ({"filter": {"list": "user", "where": "true"}}, "filter needs a list"),
         ({"filter": {"list": "items", "where": "item.nothing"}}, "'nothing' is missing"),
         ({"map": {"list": "limit", "value": "item"}}, "map needs a list"),
-        ({"map": {"list": "items", "value": "item.sku * item.sku"}}, "can't multiply"),
+        ({"map": {"list": "items", "value": "item.sku * item.sku"}}, "`*` cannot be used on text"),
         ({"map": {"list": "items", "value": "item.sku * 1000001"}}, "makes it longer than 1,000,000"),
         ({"map": {"list": "items", "value": "item.sku * 400000"}}, "builds more than 1,000,000"),
         ({"map": {"list": "items", "value": "item.n * item.nothing"}}, "'nothing' is missing"),
