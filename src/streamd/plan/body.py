@@ -38,6 +38,7 @@ class Code:
     `given`: variables whose dict was given away, or got another name.
     `counters` are (variable, component id, what) with what in "filtered", "elements", "output:NAME", "checked",
     "broken:RULE". `passing`: stages that are to get records' own bytes; `unlike`: those of them that have none here.
+    `may_hold_nan`: whether documents may hold what JSON has no word for.
     """
 
     lines: list[str] = field(default_factory=list)
@@ -48,6 +49,7 @@ class Code:
     use: FieldUse = field(default_factory=FieldUse)
     passing: frozenset[str] = frozenset()
     unlike: set[str] = field(default_factory=set)
+    may_hold_nan: bool = False
     given: set[str] = field(default_factory=set)
 
     def line(self, indent: int, source: str, owner: str) -> None:
@@ -216,7 +218,7 @@ class FusedBody:
         return f"{without}({whole}, {self.constant('dropped', doc.dropped)})"
 
     def json(self) -> str:
-        return json_value(self, own=self.path.document.raw_format == "json")
+        return json_value(self, own=self.path.document.raw_format == "json", checked=self.code.may_hold_nan)
 
     def as_read(self) -> str:
         doc = self.path.document

@@ -161,7 +161,7 @@ class _Fuser:
         return self._finish(use if typed else FieldUse())
 
     def _new_code(self, use: FieldUse) -> Code:
-        return Code(use=use, passing=self.passing, unlike=self.unlike)
+        return Code(use=use, passing=self.passing, unlike=self.unlike, may_hold_nan=self._may_hold_nan())
 
     def _write(self, name: str, use: FieldUse) -> None:
         """Write the fast function only to see which fields it uses."""
@@ -456,7 +456,7 @@ class _Fuser:
         out_format = getattr(target.settings, "format", "json")
         passes = self._passes(target, out_format)
         if out_format == "json":
-            return json_value(body, own=passes, checked=self._may_hold_nan())
+            return json_value(body, own=passes, checked=self.code.may_hold_nan)
         raw = doc.raw if passes and doc.unchanged else None
         if raw and not doc.raw_or_none:
             return raw
@@ -473,7 +473,8 @@ class _Fuser:
         """Whether documents may hold numbers that are none: out of own code, or of a format that has such."""
         entry = self.chain.entry
         if self.decoded:
-            return self.from_records and not entry.spec.keyed
+            # What a keyed stage keeps is JSON; what it lets pass is not.
+            return self.from_records and (not entry.spec.keyed or entry.spec.gives(entry.settings) == "as read")
         return self.format not in ("json", "object") and self._codec(entry).gives_nan
 
     def _codec(self, component: ComponentConfig) -> Codec:

@@ -86,3 +86,12 @@ async def test_what_own_code_gives_is_looked_at_too(app: InlineApp, monkeypatch:
     await app.seed([{"n": 0}, {"n": 1, "a": None}])
     await app.run("stages: [{python: 'own_nan:Divide'}]\non_error: skip\n")
     assert await app.values() == [{"n": 1.0, "a": None}]
+
+
+@pytest.mark.parametrize("stage", ["dedupe: {by: id, within: 1h}", "sort: {}"])
+async def test_a_stage_that_gives_records_on_hides_none(app: InlineApp, stage: str) -> None:
+    await app.seed([ENCODE["msgpack"]({"id": number, "n": n}) for number, n in enumerate([1.5, math.nan, None, 2.5])])
+    await app.run(pipeline("msgpack", stages=f"[{{{stage}}}]"))
+    assert [value["n"] for value in await app.values()] in ([1.5, None, 2.5], [1.5, None])  # sort waits with the last
+    [dead] = await app.records("dlq")
+    assert dict(dead.headers)["streamd.message"] == b"field `n` is NaN or an infinity, which JSON has no word for"
