@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
@@ -39,3 +40,14 @@ def test_nothing_is_lost_with_quotes(data, draws):
     for start, value in found:
         if isinstance(value, bytes) and start:
             assert data[start : start + len(value)] == value
+
+
+@pytest.mark.parametrize("mark", [b"", b"\xef\xbb\xbf"])
+@pytest.mark.parametrize("size", [11, 12, 13, 30])
+@pytest.mark.parametrize("end", [b"", b"\n", b"\r\n", b"\r", b"\r\r\n"])
+def test_neither_a_mark_nor_the_end_counts_wherever_it_is_cut(mark, size, end):
+    data = mark + b"a" * size + end
+    whole = lines_of([data])
+    for cut in range(3 if mark else 0, len(data) + 1):
+        assert lines_of([data[:cut], data[cut:]]) == whole
+        assert lines_of([data[:cut], *(data[at : at + 1] for at in range(cut, len(data)))]) == whole

@@ -71,6 +71,9 @@ class LineCutter:
         # Where the line began whose rest is being thrown away; None when none is.
         self._skipping_from: int | None = None
         self._skipped_start = b""
+        # Of that line, what is not counted: a mark before it, and a "\r" that may belong to its end.
+        self._skipped_mark = 0
+        self._skipped_return = False
 
     @property
     def offset(self) -> int:
@@ -92,7 +95,7 @@ class LineCutter:
         self._rest = lines.pop()
         if lines:
             self._take(lines, found)
-        if len(self._rest) > self._max_bytes:
+        if len(self._rest) > self._max_bytes and self._size(self._rest) > self._max_bytes:
             self._cut_off(found)
         found.end = self.offset
         return found
@@ -101,8 +104,7 @@ class LineCutter:
         """What is left when no more bytes will come: a last line without line end."""
         found = Lines()
         if self._skipping_from is not None:
-            self._too_long(self._skipping_from, self._skipped_start, self._offset - self._skipping_from, found)
-            self._skipping_from = None
+            self._skipped(0, found)
         elif self._rest:
             quoted, self._quoted = self._quoted, False
             if quoted and self._rest.count(b'"') % 2:
@@ -183,21 +185,40 @@ class LineCutter:
             found.starts += again.starts
             found.values += again.values
             return
-        self._skipping_from, self._skipped_start = self._offset, self._rest[:KEPT_BYTES]
+        self._skipped_mark = self._mark(self._rest)
+        self._skipped_return = self._rest.endswith(b"\r")
+        self._skipping_from = self._offset
+        self._skipped_start = self._rest[self._skipped_mark : self._skipped_mark + KEPT_BYTES]
         self._offset += len(self._rest)
         self._rest = b""
+
+    def _mark(self, line: bytes) -> int:
+        """How many bytes of a line are the byte order mark of a file."""
+        return len(_BOM) if self._offset == 0 and line.startswith(_BOM) else 0
+
+    def _size(self, line: bytes) -> int:
+        """How long a line is that has no end yet, if that comes next."""
+        return len(line) - self._mark(line) - line.endswith(b"\r")
 
     def _skip(self, data: bytes, found: Lines) -> bytes:
         """Throw away up to the line's end; gives what comes behind it."""
         at = data.find(b"\n")
+        skipped = data if at < 0 else data[:at]
+        if skipped:
+            self._skipped_return = skipped.endswith(b"\r")
+        self._offset += len(skipped)
         if at < 0:
-            self._offset += len(data)
             return b""
-        assert self._skipping_from is not None
-        self._too_long(self._skipping_from, self._skipped_start, self._offset + at - self._skipping_from, found)
-        self._skipping_from = None
-        self._offset += at + 1
+        self._skipped(1, found)
         return data[at + 1 :]
+
+    def _skipped(self, line_end: int, found: Lines) -> None:
+        """The line that was thrown away is over."""
+        assert self._skipping_from is not None
+        size = self._offset - self._skipping_from - self._skipped_mark - self._skipped_return
+        self._too_long(self._skipping_from, self._skipped_start, size, found)
+        self._skipping_from = None
+        self._offset += line_end
 
     def _too_long(self, start: int, beginning: bytes, size: int, found: Lines) -> None:
         found.starts.append(start)
