@@ -42,6 +42,14 @@ class _Slot:
         self.copy: Copy | None = None
         self.fault: Fault | None = None
         self.runner: asyncio.Task[None] | None = None
+        # Set when it is let go of: the cancel may be lost behind an error of the same moment.
+        self.left = False
+
+    def leave(self) -> None:
+        """Let go of it."""
+        self.left = True
+        if self.runner is not None:
+            self.runner.cancel()
 
 
 class StandbyOwner:
@@ -66,8 +74,8 @@ class StandbyOwner:
     def unfollow(self, task: TaskId, incarnation: int) -> None:
         """Let go of a copy."""
         slot = self._slots.get(task)
-        if slot is not None and slot.order.incarnation == incarnation and slot.runner is not None:
-            slot.runner.cancel()
+        if slot is not None and slot.order.incarnation == incarnation:
+            slot.leave()
 
     def reports(self) -> list[StandbyReport]:
         """How each copy does, now."""
@@ -90,8 +98,8 @@ class StandbyOwner:
     async def close(self) -> None:
         """Let go of everything."""
         runners = [slot.runner for slot in self._slots.values() if slot.runner is not None]
-        for runner in runners:
-            runner.cancel()
+        for slot in self._slots.values():
+            slot.leave()
         await asyncio.gather(*runners, return_exceptions=True)
 
     def _over(self, slot: _Slot) -> None:
@@ -105,7 +113,7 @@ class StandbyOwner:
         def made(copy: Copy) -> None:
             slot.copy, slot.fault = copy, None
 
-        while True:
+        while not slot.left:
             try:
                 await self._follow(slot.order, made)
             except Exception as error:
@@ -124,7 +132,8 @@ class StandbyOwner:
                         "Standby copy will be tried again",
                         task=task, error=fault.error, message=fault.message, delay_seconds=round(delay, 3),
                     )  # fmt: skip
-                await asyncio.sleep(delay)
+                if not slot.left:
+                    await asyncio.sleep(delay)
 
 
 def _state(slot: _Slot) -> Literal["copying", "following", "backing_off"]:

@@ -388,6 +388,8 @@ def _state_of(slot: Slot) -> tuple[Any, bool]:
 def _kill(slot: Slot) -> None:
     if slot.runner is not None and not slot.runner.done():
         slot.killed = True
+        # The cancel may be lost behind an error of the same moment: then there is no further attempt.
+        slot.stopping.set()
         slot.runner.cancel()
 
 

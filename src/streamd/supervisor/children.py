@@ -156,19 +156,25 @@ class Starter:
     def __init__(self, command: Sequence[str] = WORKER_COMMAND) -> None:
         self._command = command
         self._server = ForkServer() if tuple(command) == WORKER_COMMAND else None
+        self.closed = False
 
     async def start(self, on_news: Callable[[Child, News], None], on_exit: Callable[[Child], None]) -> Child:
-        """A new worker. Raises OSError when none can be started."""
+        """A new worker. Raises OSError when none can be started, and once it is closed."""
+        if self.closed:
+            raise OSError("No more workers are started.")
         if self._server is not None:
             try:
                 if not self._server.running:
                     self._server.start()
                 return await fork(self._server, on_news, on_exit)
             except OSError as error:
+                if self.closed:
+                    raise
                 log.warning("Worker starts by itself", message=str(error))
         return await spawn(on_news, on_exit, self._command)
 
     def close(self) -> None:
-        """No more workers."""
+        """No more workers; whoever waits for one gets an OSError."""
+        self.closed = True
         if self._server is not None:
             self._server.close()

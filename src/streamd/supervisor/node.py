@@ -146,6 +146,7 @@ class Supervisor:
             self.stopping = True
             self._deadline = self.clock.monotonic() + self.options.drain_timeout
             log.info("Draining", timeout_seconds=self.options.drain_timeout)
+            self.pool.start_no_more()
             self.wake()
 
     def kill(self, signal_number: int) -> None:
@@ -227,7 +228,8 @@ class Supervisor:
         for task in steps.revoke:
             deadline = self.options.revoke_timeout
             if self._deadline is not None:
-                deadline = max(0.0, self._deadline - now - 1.0)
+                # The rest is for the workers to exit and the groups to be left.
+                deadline = max(0.0, self._deadline - now - min(1.0, self.options.drain_timeout / 4))
             self._revoke(task, deadline, now)
         for task, worker in steps.assign:
             if self.standbys.holds(task, now):
@@ -360,6 +362,10 @@ class Supervisor:
             pipeline.ended(ended.task)
         elif ended.outcome == "killed" and self.stopping:
             self.incomplete = True
+            log.warning(
+                "Task did not drain in time; what it had not committed is done again at the next start",
+                task=str(ended.task), drain_timeout_seconds=self.options.drain_timeout,
+            )  # fmt: skip
 
     def follow_ended(self, worker: int, ended: FollowEnded) -> None:
         self.standbys.ended(worker, ended)

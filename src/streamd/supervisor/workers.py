@@ -191,9 +191,14 @@ class WorkerPool:
         if process is not None:
             process.child.kill(reason)
 
+    def start_no_more(self) -> None:
+        """Have no worker started from now on, also none that is asked for already. Those that are there go on."""
+        self._starter.close()
+
     def kill_all(self, reason: str) -> None:
         """Kill everything, for good."""
         self._closing = True
+        self.start_no_more()
         for place in self._all():
             if place.process is not None:
                 place.process.child.kill(reason)
@@ -223,7 +228,6 @@ class WorkerPool:
         for place in self._all():
             if place.process is not None:
                 await place.process.child.wait()
-        self._starter.close()
 
     def _all(self) -> list[Place]:
         return [*self._places, self._spare]
@@ -283,6 +287,8 @@ class WorkerPool:
         try:
             child = await self._starter.start(self._news, self._gone)
         except OSError as error:
+            if self._starter.closed:
+                return
             place.crashes = place.crashes.and_one(useful=False)
             place.not_before = self._clock.monotonic() + max(1.0, self._delay(place))
             log.error("Worker cannot be started", error=error.strerror)

@@ -75,7 +75,7 @@ def check(config: PipelineConfig) -> list[str]:
     for stage in config.stages:
         for name, info in type(stage.settings).model_fields.items():
             marks = (nested_component(info.annotation), *map(nested_component, info.metadata))
-            if any(marks) and getattr(stage.settings, name) is not None:
+            if any(marks) and isinstance(getattr(stage.settings, name), ComponentConfig):
                 raise ConfigError(
                     f"{stage.place}: stage `{stage.id}` has a sink of its own (`{name}`), which cannot be replaced yet"
                 )

@@ -47,6 +47,16 @@ class Scripted:
             await asyncio.Event().wait()
 
 
+class Swallows(Scripted):
+    """One in which an error takes the place of a cancel."""
+
+    async def run(self):
+        try:
+            await asyncio.Event().wait()
+        finally:
+            raise TransientError("away")
+
+
 class Owned:
     def __init__(self, *script):
         self.script, self.ended, self.made, self.stops = list(script), asyncio.Queue(), [], []
@@ -154,6 +164,17 @@ async def test_a_new_generation_reaches_the_running_task_and_the_next_attempt():
         assert owned.made[0].membership == Member("g", "m", 2)
         owner.stop(10.0)
         await owned.end()
+
+
+async def test_a_cancel_that_is_lost_behind_an_error_is_not_forgotten():
+    owned = Owned("wait", "wait")
+    owned._make = owned.owner._make = lambda assign, member: owned.made.append(Swallows(["x"], [])) or owned.made[-1]
+    async with asyncio.timeout(10):
+        async with owned.owner as owner:
+            owner.assign(Assign(TASK, 1, 1))
+            await asyncio.sleep(0)
+        assert len(owned.made) == 1
+    assert (await owned.end()).task == TASK
 
 
 async def test_leaving_kills_what_runs():

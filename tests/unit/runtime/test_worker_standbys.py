@@ -81,6 +81,27 @@ async def test_one_that_has_not_begun_is_let_go_of_as_well(ended: list[FollowEnd
     assert kept.reports() == []
 
 
+async def test_a_cancel_that_is_lost_behind_an_error_is_not_forgotten(ended: list[FollowEnded]) -> None:
+    """As where one of its changelogs fails in the moment in which it is let go of."""
+    follows = asyncio.Event()
+
+    async def follow(order, made) -> None:
+        follows.set()
+        try:
+            await asyncio.Event().wait()
+        finally:
+            raise TransientError("away")
+
+    kept = StandbyOwner(follow, ended.append, RestartPolicy(initial=0.001, maximum=0.002), lambda: 0.0)
+    kept.follow(ORDER)
+    await follows.wait()
+    kept.unfollow(TASK, 7)
+    async with asyncio.timeout(10):
+        while not ended:  # noqa: ASYNC110 — there is no event
+            await asyncio.sleep(0.001)
+    assert kept.reports() == []
+
+
 async def test_what_fails_says_why(ended: list[FollowEnded]) -> None:
     follower = Follower(TransientError("not now", 60.0))
     kept = owner(follower, ended)

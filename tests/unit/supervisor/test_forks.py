@@ -196,6 +196,17 @@ async def test_a_stopped_server_is_given_up(workers, monkeypatch):
     assert not workers.starter._server.running
 
 
+async def test_who_waits_for_a_stopped_server_is_told_when_no_more_are_started(workers):
+    await workers.start()
+    os.kill(workers.server, signal.SIGSTOP)
+    waiting = asyncio.create_task(workers.start())
+    await until(lambda: workers.starter._server._asked)
+    workers.starter.close()
+    for start in (waiting, workers.start()):
+        with pytest.raises(OSError, match=r"ended|No more"):
+            await start
+
+
 async def test_another_command_needs_no_server():
     starter = Starter([sys.executable, "-c", "pass"])
     ended = asyncio.Event()

@@ -147,6 +147,18 @@ async def test_drain_is_bounded(node):
     assert await node.ended() == 1
 
 
+async def test_a_short_time_to_drain_in_is_given_to_the_tasks(node):
+    node.pipeline(partitions=1, records=None)
+    supervisor = node.start(drain_timeout=1.0)
+    await node.until(lambda: len(node.output()) > 5)
+    deadlines = []
+    revoke = supervisor._revoke
+    supervisor._revoke = lambda task, deadline, now: (deadlines.append(deadline), revoke(task, deadline, now))
+    supervisor.drain()
+    assert await node.ended() == 0
+    assert 0.5 < deadlines[0] <= 0.75
+
+
 async def test_kill_ends_at_once(node):
     node.pipeline(partitions=1, records=30, after=5, then="deaf")
     supervisor = node.start(stall_timeout=60.0)
