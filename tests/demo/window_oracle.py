@@ -126,7 +126,9 @@ class Session:
         if not self.first - self.spec.gap <= record.time <= self.last + self.spec.gap:
             return False
         whole = Session(self.spec, [record, *self.records, *(one for other in others for one in other.records)])
-        return not self.spec.longest or whole.last - whole.first < self.spec.longest
+        return not self.spec.longest or (
+            whole.last - whole.first < self.spec.longest and whole.limit > record.watermark
+        )
 
 
 def sessions(spec: WindowSpec, records: Sequence[Seen]) -> Answer:

@@ -133,6 +133,7 @@ class _Fuser:
         self.beside = BesideValues(part, self.codecs)
         # A record may leave several rows before it fails when it has several ways out, or many elements.
         self.atomic = False
+        self.marks: list[str] = []
 
     def compile(self) -> Chain:
         use = FieldUse()
@@ -206,10 +207,12 @@ class _Fuser:
         path = self._start(use, typed=typed, targets=targets)
         self.atomic = False
         self._fan_out(entry, path)
+        # Last, so that no field's variable can have such a name.
+        self.marks = [code.fresh(f"mark_{i}") for i in range(len(self.chain.targets))]
         code.line(2, "except Exception as error:", entry)
         if self.atomic:
             for i, target in enumerate(self.chain.targets):
-                code.line(3, f"del {self.target_names[target.id]}[mark_{i}:]", entry)
+                code.line(3, f"del {self.target_names[target.id]}[{self.marks[i]}:]", entry)
         code.line(3, "failed.append((r, error))", entry)
         counts = [variable for variable, _, _ in code.counters]
         if self.timed and not self.from_records:
@@ -239,8 +242,8 @@ class _Fuser:
             head.append(f"    limit_ms = {now}() + {round(self.max_future * 1000)}")
         self._insert(at, head)
         if self.atomic:
-            marks = [f"        mark_{i} = len({self.target_names[t.id]})" for i, t in enumerate(self.chain.targets)]
-            self._insert(at + len(head) + 1, marks)
+            targets = zip(self.marks, self.chain.targets, strict=True)
+            self._insert(at + len(head) + 1, [f"        {m} = len({self.target_names[t.id]})" for m, t in targets])
 
     def _insert(self, at: int, lines: list[str]) -> None:
         self.code.lines[at:at] = lines

@@ -88,7 +88,8 @@ def _single(body: Body, hint: str, selection: Selection, steps: tuple[str | int,
         steps = ()
     else:
         value = _root(body, selection)
-    value = body.local(hint, value)
+    # A variable of its own, since it walks: `local` gives back one that holds a field, or a constant.
+    value = body.local(hint, f"({value})")
     for step in steps:
         body.line(f"{value} = {step_source(value, step)}")
     match selection.as_:

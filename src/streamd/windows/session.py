@@ -2,6 +2,7 @@
 
 A record belongs to a session from a gap before its first record to a gap after its last, both included; one that lies
 between two makes one of them. Where there is a longest session, a record that would make it longer begins a new one.
+One that lies before a session, and by which it would have ended already, is late.
 
 When to look at a session again is noted once, when it begins; a session that has grown by then is noted anew. So a
 record that only makes its session longer costs nothing beside its aggregates.
@@ -139,9 +140,9 @@ class SessionWindows(Kernel):
 
     def place(self, key: Hashable, sessions: list[Accumulator], time: int, watermark: int) -> Accumulator | None:
         """The session that takes a record: one that there is, made of several, or new. None: it is late."""
-        joined = None
+        joined, passed = None, max(watermark, self.closed)
         for session in reversed(sessions):
-            if self._fits(joined, session, time) and self.limit_of(session) > watermark:
+            if self.limit_of(session) > watermark and self._fits(joined, session, time, passed):
                 if joined is None:
                     joined = session
                     joined[FIRST], joined[LAST] = min(joined[FIRST], time), max(joined[LAST], time)
@@ -156,12 +157,16 @@ class SessionWindows(Kernel):
             self._watch(key, joined)
         return joined
 
-    def _fits(self, joined: Accumulator | None, session: Accumulator, time: int) -> bool:
-        """Whether a session takes the record, together with what it has been joined to already."""
+    def _fits(self, joined: Accumulator | None, session: Accumulator, time: int, passed: int) -> bool:
+        """Whether a session takes the record, together with what it has been joined to already.
+
+        Where there is a longest one, an earlier beginning is an earlier end: that must not be at a watermark `passed`.
+        """
         if not session[FIRST] - self.spec.gap <= time <= session[LAST] + self.spec.gap:
             return False
         first, last = (time, time) if joined is None else (joined[FIRST], joined[LAST])
-        return bool(max(session[LAST], last) - min(session[FIRST], first) < self._longest)
+        first = min(session[FIRST], first)
+        return bool(max(session[LAST], last) - first < self._longest and first + self._most > passed)
 
     def _join(self, session: Accumulator, later: Accumulator) -> None:
         self.functions["merge"](session, later)

@@ -369,3 +369,20 @@ WAYS = {
     "high": [{"a": 2, "d": 0, "h": 1}],
     "low": [{"a": 1, "l": 1}],
 }
+
+
+async def test_a_field_may_have_any_name_of_the_generated_code(compiled: Any) -> None:
+    """A failing record takes back its own rows alone, also where a field is called as the place up to which that is."""
+    names = ["mark_0", "mark_1", "mark_0_2", "source", "error", "failed", "counts"]
+    stages = "".join(
+        f"- {{id: s{i}, from: {f's{i - 1}' if i else 'in'}, set: {{{n}: n}}}}\n" for i, n in enumerate(names)
+    )
+    chain = await compiled(
+        f"name: p\nsources:\n- {{id: in, log: {{topic: in}}}}\nstages:\n{stages}"
+        f"- {{id: u, from: s{len(names) - 1}, set: {{q: 10 / n}}}}\nsinks:\n"
+        "- {id: one, from: s0, log: {topic: one}}\n- {id: two, from: u, log: {topic: two}}\n"
+    )
+    for plain in (False, True):
+        [one, two], failed, _ = run(chain, [record({"n": n}) for n in (1, 2, 0, 5)], plain=plain)
+        assert [value["n"] for value in values(one)] == [value["n"] for value in values(two)] == [1, 2, 5]
+        assert len(failed) == 1

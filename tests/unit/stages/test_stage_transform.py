@@ -316,3 +316,21 @@ async def test_an_operation_that_has_run_through_the_list_once_may_do_so_again(t
         {"l": [2, "aa"], "m": [4, "aaaa"]},
         {"l": [], "m": []},
     ]
+
+
+@pytest.mark.parametrize(
+    ("before", "selection", "expected"),
+    [
+        ({"coerce": {"u": "object"}}, {"path": "$.u.a", "as": "first"}, {"u": {"a": {"b": 1}}, "y": {"b": 1}}),
+        ({"coerce": {"u": "object"}}, {"path": "$.u.a.b"}, {"u": {"a": {"b": 1}}, "y": [1]}),
+        ({"coerce": {"u": "object"}}, {"path": "$.a.b", "from": "u", "as": "one"}, {"u": {"a": {"b": 1}}, "y": 1}),
+        ({"coerce": {"u": "object"}}, {"path": "$.u.a", "from": "_value", "as": "count"},
+         {"u": {"a": {"b": 1}}, "y": 1}),
+        ({"drop": "u"}, {"path": "$.u.a", "as": "first"}, {"u": None, "y": None}),
+        ({"drop": "u"}, {"path": "$.u.a.b"}, {"u": None, "y": []}),
+    ],
+)  # fmt: skip
+async def test_select_leaves_what_it_looks_into(transformed, before, selection, expected):
+    another = {"select": {"z": {"path": "$.q.r", "as": "exists"}}}
+    out = await transformed({"u": '{"a": {"b": 1}}'}, before, {"select": {"y": selection}}, another)
+    assert out == {**expected, "z": False}
