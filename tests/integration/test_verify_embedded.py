@@ -15,7 +15,7 @@ from services.command import PROGRAM, Ended, streamd
 from services.process import REPOSITORY, wait_until
 
 PIPELINES = REPOSITORY / "config" / "pipelines"
-QUICK = ("dead-letters",)
+QUICK = ("dead-letters", "window-tumbling")
 REST = sorted(path.stem for path in PIPELINES.glob("*.yaml") if path.stem not in QUICK and ".test" not in path.stem)
 FEW = ("--kills", "3", "--records", "600", "--seconds", "60")
 TIMES = {"stamp": "origin.time"}
@@ -123,6 +123,8 @@ def test_what_cannot_be_verified_is_refused_before_anything_runs(tmp_path):
     (tmp_path / "r.json").mkdir()
     assert "Is a directory" in verify(tmp_path, tmp_path / "own.yaml", "--report", "r.json").err
     assert "--input" in verify(tmp_path, tmp_path / "own.yaml", "--input", "nowhere").err
+    assert "`orders` and `refunds` have come beside each other" in verify(tmp_path, PIPELINES / "join-refunds.yaml").err
+    assert "`emit: on_update`" in verify(tmp_path, PIPELINES / "aggregate-changes.yaml").err
     assert verify(tmp_path, tmp_path / "missing.yaml").code == 2
 
 

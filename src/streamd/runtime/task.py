@@ -9,7 +9,7 @@ starts from the last checkpoint. So there is one way to recover, whatever happen
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Iterable, Sequence
+from collections.abc import Awaitable, Iterable, Sequence
 from dataclasses import replace
 from functools import partial
 from typing import Any, ClassVar
@@ -21,7 +21,7 @@ from streamd.component.context import TaskContext
 from streamd.component.sink import Writer
 from streamd.component.source import Reader
 from streamd.component.transaction import Committed, Transaction
-from streamd.errors import FencedError
+from streamd.errors import FatalError, FencedError
 from streamd.observability import catalog
 from streamd.observability.metrics import MetricSet
 from streamd.record import BEGINNING, END, Position, RawRecord, TaskId
@@ -55,6 +55,14 @@ def quiet_gap(tasks: int) -> float:
     return max(QUIET_GAP, (tasks - FEW_TASKS) * GAP_PER_TASK)
 
 
+async def _or_fatal(read: Awaitable[Sequence[RawRecord]]) -> Sequence[RawRecord] | FatalError:
+    """What a read gives, or why there will be nothing more: raised here it would end the task at once."""
+    try:
+        return await read
+    except FatalError as error:
+        return error
+
+
 class Task:
     """One attempt at one task. `running`: how many of all are running in this process."""
 
@@ -85,7 +93,7 @@ class Task:
         # {source: what its reader wants kept beside that position}
         self._beside: dict[str, Any] = {}
         # {reader's place: its read under way}. A read is never cancelled but at the end: it would lose its turn.
-        self._reads: dict[tuple[str, int], asyncio.Task[Sequence[RawRecord]]] = {}
+        self._reads: dict[tuple[str, int], asyncio.Task[Sequence[RawRecord] | FatalError]] = {}
         self._timed = self._part.timed
         self._watermark: Watermark
         self._views = Views(self._stage, lambda: self._state.checkpoint)
@@ -311,7 +319,7 @@ class Task:
             if place not in self._reads and not reader.ended:
                 read = partial(reader.read, self._process.max_records(reader.position()), IDLE_WAIT)
                 reading = self._watermark.while_asked(place, read) if self._timed else read()
-                self._reads[place] = group.create_task(reading)
+                self._reads[place] = group.create_task(_or_fatal(reading))
 
     async def _wait_for(self, reads: Iterable[asyncio.Task[Any]], timeout: float | None) -> None:
         """Return when a read is done, a commit is due, the time is over, or the task is to stop."""
@@ -324,6 +332,11 @@ class Task:
     async def _take_what_came(self) -> None:
         for place in [place for place, read in self._reads.items() if read.done()]:
             records = self._reads.pop(place).result()
+            if isinstance(records, FatalError):
+                # Of what lies before it nothing is wrong, and the next attempt would come no further.
+                if self._uncommitted:
+                    await self._commit()
+                raise records
             position = self._readers[place].position()
             if records:
                 await self._take(place, records)

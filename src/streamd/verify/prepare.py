@@ -16,6 +16,7 @@ from streamd.config.pipeline import ComponentConfig, PipelineConfig
 from streamd.config.service import ServiceConfig
 from streamd.errors import ConfigError, LoadError
 from streamd.expr.nodes import Field
+from streamd.plan.graph import build_plan
 from streamd.transport.embedded.log import EmbeddedLog, log_path
 from streamd.transport.files.compression import compression_of
 from streamd.verify.encodings import encoded_line, encoding_of, takes_lines
@@ -79,7 +80,27 @@ def check(config: PipelineConfig) -> list[str]:
                 raise ConfigError(
                     f"{stage.place}: stage `{stage.id}` has a sink of its own (`{name}`), which cannot be replaced yet"
                 )
+    _refuse_what_time_decides(config)
     return notes
+
+
+def _refuse_what_time_decides(config: PipelineConfig) -> None:
+    """Raise for stages whose results kills change, though nothing is lost and nothing comes twice."""
+    for part in build_plan(config).parts:
+        for stage in part.stages:
+            settings: Any = stage.settings
+            if stage.name == "aggregate" and hasattr(settings.emit, "every"):
+                raise ConfigError(
+                    f"{stage.place}: stage `{stage.id}` gives its results by the clock (`emit: {{every: …}}`), and so "
+                    "others after each kill: verify a copy of the pipeline with `emit: on_update`"
+                )
+            if len(part.sources) > 1 and stage.spec.keyed and hasattr(settings, "late"):
+                names = " and ".join(f"`{source.id}`" for source in part.sources)
+                raise ConfigError(
+                    f"{stage.place}: which results of stage `{stage.id}` are due, and what is late for it, depends on "
+                    f"how far {names} have come beside each other, which kills change: there is nothing to compare a "
+                    "disturbed run with; verify a copy of the pipeline with one source, or without this stage"
+                )
 
 
 def _topic(component: ComponentConfig) -> tuple[str, str] | None:

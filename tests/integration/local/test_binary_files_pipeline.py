@@ -16,7 +16,8 @@ from google.protobuf.proto import parse_length_prefixed, serialize_length_prefix
 
 from demo.number import number_class, number_descriptor
 
-COUNT = 6000
+# So many that what comes of them does not fit into a pipe several times over.
+COUNTS = {"avro": 6000, "msgpack": 60_000, "protobuf": 60_000}
 ORDER = {
     "type": "record",
     "name": "Order",
@@ -124,7 +125,8 @@ def test_a_record_that_cannot_be_read_and_one_that_is_not_whole_are_dead_letters
 
 @pytest.mark.parametrize("form", FORMATS)
 def test_killed_again_and_again_every_record_is_there_once(tmp_path, form):
-    command, chance, kills = prepare(tmp_path, form, file_of(form, range(COUNT))), random.Random(7), 0
+    count, chance, kills = COUNTS[form], random.Random(7), 0
+    command = prepare(tmp_path, form, file_of(form, range(count)))
     while True:
         with subprocess.Popen(
             command, cwd=tmp_path, stdout=subprocess.PIPE, stderr=subprocess.DEVNULL, text=True, start_new_session=True
@@ -138,4 +140,16 @@ def test_killed_again_and_again_every_record_is_there_once(tmp_path, form):
             break
         assert process.returncode == -9
     assert kills >= 2
-    assert numbers_in(form, tmp_path / "out") == list(range(0, COUNT, 2))
+    assert numbers_in(form, tmp_path / "out") == list(range(0, count, 2))
+
+
+@pytest.mark.parametrize(("form", "damage"), [("msgpack", b"\xc1"), ("protobuf", b"\xff" * 9 + b"\x01")])
+def test_what_lies_before_damage_is_there_when_it_stops(tmp_path, form, damage):
+    """The same in each run: the next one comes to the damage with nothing before it."""
+    good = file_of(form, range(1, 11))
+    command = prepare(tmp_path, form, good + damage + file_of(form, [12]))
+    for _ in range(3):
+        done = subprocess.run(command, cwd=tmp_path, capture_output=True, text=True, timeout=120, check=False)
+        assert done.returncode == 1, done.stderr
+        assert f"byte {len(good)}" in done.stderr
+        assert numbers_in(form, tmp_path / "out") == list(range(2, 11, 2))
