@@ -17,7 +17,7 @@ from streamd.config.load import SharedFile, load_files
 from streamd.config.pipeline import PipelineConfig
 from streamd.config.service import ServiceConfig
 from streamd.errors import ConfigError, StreamdError
-from streamd.plan.fuse import Chain
+from streamd.plan.chain import Chain
 from streamd.plan.graph import PartPlan, PipelinePlan, build_plan
 from streamd.runtime.assembly import codecs_of, compile_chains
 from streamd.runtime.drift import SourceDrift

@@ -9,7 +9,7 @@ from streamd.codecs import TEXT
 from streamd.codecs.beside import key_format
 from streamd.component.fields import duration_text
 from streamd.config.pipeline import ChainUse, ComponentConfig, Delivery, ErrorPolicy
-from streamd.plan.fuse import Chain
+from streamd.plan.chain import Chain
 from streamd.plan.graph import PartPlan, PipelinePlan, outputs_of
 
 _CHECKPOINTS = {

@@ -23,10 +23,9 @@ of uses alone, and then again.
 from __future__ import annotations
 
 import linecache
-import re
-from collections.abc import Callable, Mapping
+from collections.abc import Mapping
 from copy import deepcopy
-from dataclasses import dataclass, field, replace
+from dataclasses import replace
 from types import MappingProxyType
 from typing import Any
 
@@ -37,53 +36,17 @@ from streamd.codecs import Codec
 from streamd.codecs.format import format_of
 from streamd.component.stage import FusedStage, KeyedStage
 from streamd.config.pipeline import ComponentConfig
-from streamd.errors import ExtractError
 from streamd.plan import runtime_names as names
 from streamd.plan.beside import BesideValues
 from streamd.plan.body import Code, FusedBody, Path
+from streamd.plan.chain import Chain
 from streamd.plan.document import Base, Document, FieldUse
 from streamd.plan.graph import ChainPlan, PartPlan, outputs_of
 from streamd.plan.json_value import json_value
 from streamd.record import Record
 
-Function = Callable[..., tuple[int, ...]]
-
 # By a clock that was set back no record is late.
 _LEVEL = "processing_ms = max(processing_ms, high, watermark)"
-
-
-@dataclass(frozen=True, slots=True)
-class Chain:
-    """A compiled chain. `targets` are component ids in the order of the function's last arguments.
-
-    `owners[n]` is the id of the component that wrote line n+1 of `source`. `plain` parses every record whole; it is
-    `function` itself where that does so anyway. `timed`: they have the argument `times`. `keyed` are the keyed stages
-    among the targets. `unlike`: stages of `passing` that get documents here.
-    """
-
-    entry: str
-    targets: tuple[str, ...]
-    function: Function
-    plain: Function
-    source: str
-    owners: tuple[str, ...]
-    counters: tuple[tuple[str, str], ...]
-    timed: bool = False
-    unlike: frozenset[str] = frozenset()
-    decodes: tuple[str, ...] = field(default=())
-    keyed: Mapping[str, Any] = field(default_factory=dict)
-
-    @property
-    def words(self) -> frozenset[str]:
-        """Every name that stands in the code: what the user wrote, and so what an error may tell."""
-        return frozenset(re.findall(r"\w+", self.source))
-
-    def owner_of(self, error: BaseException) -> str:
-        """The id of the component whose line raised the error. What was not to be read is the entry's, also a key."""
-        trace = error.__traceback__
-        if trace is None or isinstance(error, ExtractError) or trace.tb_lineno > len(self.owners):
-            return self.entry
-        return self.owners[trace.tb_lineno - 1]
 
 
 def fuse(

@@ -25,7 +25,8 @@ from streamd.config.pipeline import ComponentConfig
 from streamd.errors import ConfigError, FatalError
 from streamd.plan.beside import BesideValues
 from streamd.plan.body import FuseError
-from streamd.plan.fuse import Chain, fuse
+from streamd.plan.chain import Chain
+from streamd.plan.fuse import fuse
 from streamd.plan.graph import PartPlan, PipelinePlan
 from streamd.record import Position, Row, TaskId
 from streamd.runtime.drift import SourceDrift

@@ -10,7 +10,7 @@ from streamd.codecs import Codec
 from streamd.codecs.beside import key_of
 from streamd.observability import catalog
 from streamd.observability.metrics import Counter, Histogram, MetricSet
-from streamd.plan.fuse import Chain
+from streamd.plan.chain import Chain
 from streamd.plan.graph import PartPlan
 from streamd.record import RawRecord, Row
 from streamd.runtime.failure import Failure

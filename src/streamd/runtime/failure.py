@@ -17,7 +17,7 @@ from streamd.codecs import Codec, Undecodable
 from streamd.config.pipeline import ComponentConfig, ErrorPolicy, ErrorThreshold, FinalAction, PipelineConfig
 from streamd.errors import ExtractError, FatalError, LoadError, RecordError, SchemaDriftError, TransformError
 from streamd.expr.errors import failure as failure_in_words
-from streamd.plan.fuse import Chain
+from streamd.plan.chain import Chain
 from streamd.record import BEGINNING, END, Headers, RawRecord, Row
 
 # Folders whose lines say nothing to who wrote a stage.

@@ -19,7 +19,7 @@ from streamd.component.state import Store
 from streamd.config.pipeline import ComponentConfig, ErrorPolicy
 from streamd.errors import FatalError, TransientError
 from streamd.observability.metrics import MetricSet
-from streamd.plan.fuse import Chain
+from streamd.plan.chain import Chain
 from streamd.plan.graph import PartPlan
 from streamd.record import BEGINNING, END, Position, RawRecord, Record, TaskId
 from streamd.runtime.assembly import Assembly

@@ -13,7 +13,7 @@ from streamd.component.context import PipelineContext
 from streamd.component.registry import Registry
 from streamd.config.load import load_pipeline_text
 from streamd.config.service import ServiceConfig
-from streamd.plan.fuse import Chain
+from streamd.plan.chain import Chain
 from streamd.plan.graph import build_plan
 from streamd.record import Record, SourceRecord
 from streamd.runtime.assembly import Assembly
