@@ -92,9 +92,9 @@ def compile_filter(selector: FilterSelector) -> Callable[[Any, Any, Budget], boo
     return found
 
 
-def step_source(value: str, step: str | int) -> str:
-    """One step of plain access; `value` is a name. NOTHING where there is no such part."""
-    return f"{value}[{step!r}] if {_has(value, step)} else NOTHING"
+def step_source(value: str, step: str | int, nothing: str = "NOTHING") -> str:
+    """One step of plain access; `value` is a name. `nothing`, the name of NOTHING, where there is no such part."""
+    return f"{value}[{step!r}] if {_has(value, step)} else {nothing}"
 
 
 def _has(value: str, step: str | int) -> str:

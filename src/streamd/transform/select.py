@@ -91,7 +91,7 @@ def _single(body: Body, hint: str, selection: Selection, steps: tuple[str | int,
     # A variable of its own, since it walks: `local` gives back one that holds a field, or a constant.
     value = body.local(hint, f"({value})")
     for step in steps:
-        body.line(f"{value} = {step_source(value, step)}")
+        body.line(f"{value} = {step_source(value, step, nothing)}")
     match selection.as_:
         case "list":
             return f"[{value}] if {value} is not {nothing} else []"

@@ -327,6 +327,7 @@ async def test_an_operation_that_has_run_through_the_list_once_may_do_so_again(t
         ({"coerce": {"u": "object"}}, {"path": "$.u.a", "from": "_value", "as": "count"},
          {"u": {"a": {"b": 1}}, "y": 1}),
         ({"drop": "u"}, {"path": "$.u.a", "as": "first"}, {"u": None, "y": None}),
+        ({"set": {"NOTHING": "[]"}}, {"path": "$.u.a"}, {"NOTHING": [], "y": []}),
         ({"drop": "u"}, {"path": "$.u.a.b"}, {"u": None, "y": []}),
     ],
 )  # fmt: skip
