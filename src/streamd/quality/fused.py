@@ -32,7 +32,7 @@ class Validation:
         body.line(f"{body.count('checked')} += 1")
         broken = self._conditions.write(body, lambda check: body.count(f"broken:{check.name}"))
         write_actions(verdicts, broken, body, schema=self._conditions.schema is not None)
-        write_tag(self.config, broken, verdicts.names, body)
+        write_tag(self.config, broken, verdicts, body)
 
 
 @stage("validate", config=CheckSettings, keeps=keeps, tables=tables)

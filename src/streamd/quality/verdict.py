@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Sequence
 from typing import Any, Literal
 
 from streamd.component.stage import Body
@@ -18,7 +18,8 @@ class Verdicts:
     """What each set of broken checks means. Of several actions the strictest is done: stop, then what `on_error` says,
     dead_letter, drop, tag, pass.
 
-    `refused`, `dropped`, `tagged`: the bits of the checks that fail a record, leave it out, or tag it.
+    `refused`, `dropped`, `tagged`: the bits of the checks that fail a record, leave it out, or tag it. `own`: the names
+    of all checks.
     """
 
     def __init__(self, conditions: Conditions, error: type[RecordError] = InvalidRecordError) -> None:
@@ -27,6 +28,7 @@ class Verdicts:
         self.refused = bits(self.checks, "stop", None, "dead_letter")
         self.dropped = bits(self.checks, "drop")
         self.tagged = bits(self.checks, "tag")
+        self.own = tuple(check.name for check in self.checks)
         self._names: dict[int, list[str]] = {}
 
     def error(self, broken: int, document: Any) -> RecordError:
@@ -52,7 +54,7 @@ class Verdicts:
         if isinstance(settings.tag, TagHeader):
             told = (settings.tag.header, ",".join(self.names(broken)).encode())
             return document, (*headers, told) if broken else headers
-        return {**document, settings.tag: [*self.names(broken)]}, headers
+        return {**document, settings.tag: tagged(document.get(settings.tag), self.names(broken), self.own)}, headers
 
     def names(self, broken: int) -> list[str]:
         """The names of what is broken. The list is shared: not to be changed."""
@@ -71,13 +73,22 @@ def write_actions(verdicts: Verdicts, broken: str, body: Body, *, schema: bool) 
         body.keep_if(f"not {broken} & {verdicts.dropped}")
 
 
-def write_tag(settings: CheckSettings, broken: str, names: Callable[[int], list[str]], body: Body) -> None:
+def tagged(before: Any, names: Sequence[str], own: Sequence[str]) -> list[Any]:
+    """The names of broken rules, beside those that another `validate` has told; those of `own` rules are told anew."""
+    if before.__class__ is not list:
+        return [*names]
+    return [*(name for name in before if name not in own), *names]
+
+
+def write_tag(settings: CheckSettings, broken: str, verdicts: Verdicts, body: Body) -> None:
     """The lines that tell, in the record, what it breaks."""
     if not settings.tags:
         return
-    told = body.constant("names_of", names)
+    told = body.constant("names_of", verdicts.names)
     if isinstance(settings.tag, TagHeader):
         header = settings.tag.header
         body.add_headers(f"((({header!r}, ','.join({told}({broken})).encode()),) if {broken} else ())")
     else:
-        body.set_field([settings.tag], f"[*{told}({broken})] if {broken} else []")
+        before = body.field_or(settings.tag, "None")
+        both = f"{body.constant('tagged', tagged)}({before}, {told}({broken}) if {broken} else (), {verdicts.own!r})"
+        body.set_field([settings.tag], both)

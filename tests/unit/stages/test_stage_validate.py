@@ -214,3 +214,24 @@ def test_a_mistake_is_told_with_its_place(refused, settings, message):
     [problem] = refused(f"stages:\n- validate:\n    {settings}\n")
     assert message in str(problem.message) + str(problem.expected)
     assert problem.place.line >= 5
+
+
+@pytest.mark.parametrize("unique", ["", ", {unique: id, within: 1h, action: drop}"])
+async def test_names_that_were_told_before_stay(through, unique):
+    """Those of another stage; not those of the same one, which a record that is replayed brings along."""
+    stages = (
+        "stages:\n"
+        "- {id: one, validate: {rules: [{name: first, field: a, range: [0, 10]}], action: tag}}\n"
+        f"- {{id: two, validate: {{rules: [{{name: second, field: b, range: [0, 10]}}{unique}], action: tag}}}}\n"
+    )
+    documents = [
+        {"id": 1, "a": 99, "b": 1},
+        {"id": 2, "a": 99, "b": 99},
+        {"id": 3, "a": 1, "b": 99},
+        {"id": 4, "a": 1, "b": 1},
+        {"id": 5, "a": 99, "b": 1, "failed_rules": ["first", "second", {"x": 1}]},
+        {"id": 6, "a": 1, "b": 99, "failed_rules": "mine"},
+    ]
+    assert [one["failed_rules"] for one in await through(stages, *documents)] == [
+        ["first"], ["first", "second"], ["second"], [], [{"x": 1}, "first"], ["second"],
+    ]  # fmt: skip
