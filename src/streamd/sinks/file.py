@@ -21,6 +21,7 @@ sink:
 
 Delivery: exactly once: the file's length is part of the checkpoint, what lies behind it is cut off when a task starts.
 With `rotate` files appear only when they are committed; without it a reader may see lines that are cut off later.
+So a file belongs to one sink: what another pipeline, or anybody else, has appended is cut off as well.
 """
 
 from __future__ import annotations
