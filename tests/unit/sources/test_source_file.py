@@ -13,17 +13,8 @@ from pydantic import ValidationError
 from structlog.testing import capture_logs
 
 from streamd.codecs import Undecodable
-from streamd.component.context import PipelineContext
 from streamd.errors import AccessDeniedError, FatalError, NotFoundError, PositionLostError, TransientError
 from streamd.sources.file import FileSource, FileSourceConfig
-
-
-@pytest.fixture
-def context(tmp_path):
-    state = tmp_path / "state"
-    state.mkdir()
-    (tmp_path / "data").mkdir()
-    return PipelineContext("app", "orders", state, tmp_path / "data")
 
 
 def source(context, path="in.ndjson", **settings):

@@ -11,7 +11,6 @@ import pytest
 from pydantic import ValidationError
 
 from streamd.codecs import Undecodable
-from streamd.component.context import PipelineContext
 from streamd.errors import ConfigError, FatalError, PositionLostError
 from streamd.sources.file import FileSource, FileSourceConfig
 
@@ -23,18 +22,6 @@ def container(first, behind, codec="deflate", **settings):
     records = [{"n": n} for n in range(first, behind)]
     fastavro.writer(file, SCHEMA, records, codec, **{"sync_interval": 30, **settings})
     return file.getvalue()
-
-
-@pytest.fixture
-def context(tmp_path):
-    (tmp_path / "state").mkdir()
-    (tmp_path / "data").mkdir()
-    return PipelineContext("app", "orders", tmp_path / "state", tmp_path / "data")
-
-
-@pytest.fixture
-def data(context):
-    return context.base_dir
 
 
 def source(context, path="in.avro", **settings):

@@ -12,7 +12,6 @@ from pydantic import ValidationError
 
 from streamd.codecs import Format, Undecodable
 from streamd.codecs.format import framing_of
-from streamd.component.context import PipelineContext
 from streamd.errors import FatalError
 from streamd.sources.file import FileSource, FileSourceConfig
 
@@ -24,18 +23,6 @@ DAMAGE = {"msgpack": b"\xc1", "protobuf": b"\xff" * 10}
 @pytest.fixture(params=FORMATS)
 def form(request):
     return request.param
-
-
-@pytest.fixture
-def context(tmp_path):
-    (tmp_path / "state").mkdir()
-    (tmp_path / "data").mkdir()
-    return PipelineContext("app", "orders", tmp_path / "state", tmp_path / "data")
-
-
-@pytest.fixture
-def data(context):
-    return context.base_dir
 
 
 def one(form, n):

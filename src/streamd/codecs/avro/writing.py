@@ -14,6 +14,7 @@ from typing import Any
 from streamd.codecs.avro.reading import MismatchError, default
 from streamd.codecs.avro.schema import RECORDS, Schema, Type, branch_name, kind, logical
 from streamd.codecs.avro.values import Convert, Forms, UnfitError, writes
+from streamd.codecs.varint import varint
 
 Write = Callable[[Any, bytearray], None]
 
@@ -54,13 +55,7 @@ _TOLD: Mapping[type, str] = {
 
 def zigzag(number: int) -> bytes:
     """A whole number of 64 bits as Avro writes it."""
-    rest = (number << 1) ^ (number >> 63)
-    out = bytearray()
-    while rest > 0x7F:
-        out.append((rest & 0x7F) | 0x80)
-        rest >>= 7
-    out.append(rest)
-    return bytes(out)
+    return varint((number << 1) ^ (number >> 63))
 
 
 _SMALL = [zigzag(number) for number in range(4096)]

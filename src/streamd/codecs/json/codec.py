@@ -11,9 +11,8 @@ import orjson
 from streamd.codecs.codec import Codec, CodecContext, PlainCodec
 from streamd.codecs.json.settings import JsonSettings
 from streamd.codecs.undecodable import refuse
+from streamd.component.event_time import json_name
 from streamd.errors import ExtractError, LoadError
-
-_NAMES = {list: "a list", str: "a string", bool: "a boolean", int: "a number", float: "a number", type(None): "null"}
 
 
 def decode(value: Any) -> dict[str, Any]:
@@ -26,7 +25,7 @@ def decode(value: Any) -> dict[str, Any]:
         # `error.msg` says what was expected and where; it never quotes the text.
         raise ExtractError(f"not valid JSON at byte {error.pos}: {error.msg.split(':')[0]}") from None
     if type(document) is not dict:
-        raise ExtractError(f"a record must be a JSON object, this one is {_NAMES[type(document)]}")
+        raise ExtractError(f"a record must be a JSON object, this one is {json_name(document)}")
     return document
 
 

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 
-from streamd.codecs.protobuf.varint import read_varint, varint
+from streamd.codecs.varint import read_varint, varint
 
 # No message is longer, says Protobuf.
 MOST_MESSAGE_BYTES = 2**31 - 1

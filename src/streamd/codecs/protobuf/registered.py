@@ -15,10 +15,10 @@ from streamd.codecs.codec import CodecContext, Decode
 from streamd.codecs.protobuf.codec import decoder
 from streamd.codecs.protobuf.schema import compiled, compiler, files_of, message_class, pool_of, proto_file
 from streamd.codecs.protobuf.settings import ProtobufSettings
-from streamd.codecs.protobuf.varint import read_varint, varint
 from streamd.codecs.protobuf.writing import Writing
 from streamd.codecs.registered import Import, OwnSchema, Read, RegisteredCodec
 from streamd.codecs.schema_registry import RegisteredSchema
+from streamd.codecs.varint import read_varint, varint
 from streamd.errors import ConfigError, ExtractError
 
 log = structlog.get_logger(__name__)

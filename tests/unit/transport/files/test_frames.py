@@ -16,7 +16,7 @@ from demo.malformed import mutated
 from streamd.codecs import Format, Undecodable
 from streamd.codecs.format import framing_of
 from streamd.codecs.protobuf.frames import MOST_MESSAGE_BYTES
-from streamd.codecs.protobuf.varint import varint
+from streamd.codecs.varint import varint
 from streamd.errors import FatalError
 from streamd.transport.files.frames import FrameCutter
 

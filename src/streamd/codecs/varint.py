@@ -1,4 +1,4 @@
-"""Whole numbers as Protobuf writes them, seven bits in a byte, the lowest first."""
+"""Whole numbers as Protobuf and Avro write them, seven bits in a byte, the lowest first."""
 
 from __future__ import annotations
 
